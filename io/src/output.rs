@@ -1,0 +1,297 @@
+//! Writing safetensors files, all or nothing.
+
+use crate::{
+    container::{CONTAINER_VERSION, Declared, KEY_PREFIX, VERSION_KEY, section_bytes},
+    error::{Error, Result},
+    header::Header,
+    tensor::{RawTensor, TensorDtype, byte_len},
+};
+use lacuna::format::{Format, Matrix};
+use safetensors::tensor::TensorInfo as Entry;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{self, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+use tempfile::NamedTempFile;
+
+/// The declared content of a file that will be written.
+///
+/// Types and shapes come first, because the header precedes the tensors; their
+/// bytes then go to [`Writer`] in any order, so one tensor is in memory at a time.
+#[derive(Debug, Default)]
+pub struct Output {
+    tensors: BTreeMap<String, (TensorDtype, Vec<usize>)>,
+    modules: BTreeMap<String, Declared>,
+    metadata: BTreeMap<String, String>,
+    bytes: usize,
+}
+
+impl Output {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the text entries of another file's header. Those of the container are
+    /// left out: [`weight`](Self::weight) writes its own.
+    pub fn metadata(&mut self, entries: &BTreeMap<String, String>) {
+        let foreign = entries
+            .iter()
+            .filter(|(key, _)| !key.starts_with(KEY_PREFIX));
+        self.metadata
+            .extend(foreign.map(|(key, text)| (key.clone(), text.clone())));
+    }
+
+    /// Declares a tensor.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] where the name is taken or the size overflows.
+    pub fn tensor(&mut self, name: &str, dtype: TensorDtype, shape: &[usize]) -> Result<()> {
+        let Some(len) = byte_len(dtype, shape) else {
+            return Err(plan(
+                name,
+                format!("{dtype} {shape:?} is no whole number of bytes"),
+            ));
+        };
+        let Some(bytes) = self.bytes.checked_add(len) else {
+            return Err(plan(
+                name,
+                format!("{len} more bytes do not fit in one file"),
+            ));
+        };
+        if name == "__metadata__" || self.tensors.contains_key(name) {
+            return Err(plan(name, "the name is taken".into()));
+        }
+        self.tensors.insert(name.into(), (dtype, shape.to_vec()));
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Declares a weight: `P.weight` for a dense format, else the format's sections.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] where a name is taken, `format` names no value type, a
+    /// dimension is 0 or beyond u32, or a sparse module is called `version`,
+    /// whose entry in the header means the container.
+    pub fn weight(&mut self, module: &str, format: Format, rows: usize, cols: usize) -> Result<()> {
+        let sparse = !matches!(format, Format::Dense(_));
+        if module.is_empty() || sparse && format!("{KEY_PREFIX}{module}") == VERSION_KEY {
+            return Err(plan(module, "a weight cannot have this name".into()));
+        }
+        let declared = Declared::new(format, rows, cols).map_err(|reason| plan(module, reason))?;
+        for section in declared.sections().map_err(|reason| plan(module, reason))? {
+            self.tensor(
+                &format!("{module}{}", section.suffix),
+                section.dtype,
+                &section.shape,
+            )?;
+        }
+        if sparse {
+            self.metadata
+                .insert(VERSION_KEY.into(), CONTAINER_VERSION.to_string());
+            self.metadata.extend([declared.entry(module)]);
+        }
+        self.modules.insert(module.into(), declared);
+        Ok(())
+    }
+
+    /// Starts the file that will appear at `path` when the writer is finished.
+    ///
+    /// The bytes go to a temporary file in the same folder. A file at `path` is
+    /// replaced then, even if it is an input that is still open; a link at
+    /// `path` is replaced by the file.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where `path` is a folder or device, [`Error::Write`].
+    pub fn create(self, path: impl AsRef<Path>) -> Result<Writer> {
+        let path = path.as_ref();
+        if path.metadata().is_ok_and(|m| !m.is_file()) {
+            let reason = "it exists and is no regular file";
+            return Err(Error::Refused {
+                file: path.into(),
+                reason,
+            });
+        }
+        let (header, offsets) = self.layout();
+        let header = header
+            .to_bytes()
+            .map_err(|reason| plan("__metadata__", reason))?;
+        let data_start = header.len() as u64;
+
+        let start = || {
+            let mut file = temporary(path)?;
+            file.write_all(&header)?;
+            Ok(file)
+        };
+        let file = start().map_err(|reason| Error::Write {
+            file: path.into(),
+            reason,
+        })?;
+        let slots = offsets
+            .into_iter()
+            .map(|(name, (from, to))| (name, (data_start + from as u64, to - from)))
+            .collect();
+        Ok(Writer {
+            path: path.into(),
+            file,
+            slots,
+            modules: self.modules,
+            written: BTreeSet::new(),
+        })
+    }
+
+    /// Gives every tensor its place: by falling element size, so that each is
+    /// aligned, then by name.
+    fn layout(&self) -> (Header, BTreeMap<String, (usize, usize)>) {
+        let mut order: Vec<_> = self.tensors.iter().collect();
+        order.sort_by_key(|(_, (dtype, _))| std::cmp::Reverse(*dtype));
+        let mut header = Header {
+            metadata: self.metadata.clone(),
+            tensors: BTreeMap::new(),
+        };
+        let (mut offsets, mut end) = (BTreeMap::new(), 0);
+        for (name, (dtype, shape)) in order {
+            let from = end;
+            end += byte_len(*dtype, shape).unwrap_or_default();
+            let entry = Entry {
+                dtype: *dtype,
+                shape: shape.clone(),
+                data_offsets: (from, end),
+            };
+            header.tensors.insert(name.clone(), entry);
+            offsets.insert(name.clone(), (from, end));
+        }
+        (header, offsets)
+    }
+}
+
+/// A file being written. Dropped before [`finish`](Self::finish), it leaves nothing.
+#[derive(Debug)]
+pub struct Writer {
+    path: PathBuf,
+    file: NamedTempFile,
+    /// Position in the file and length of every tensor.
+    slots: BTreeMap<String, (u64, usize)>,
+    modules: BTreeMap<String, Declared>,
+    written: BTreeSet<String>,
+}
+
+impl Writer {
+    /// Writes the bytes of a declared tensor.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] where it was not declared, was written before or has
+    /// another length; [`Error::Write`].
+    pub fn tensor(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let Some(&(position, len)) = self.slots.get(name) else {
+            return Err(plan(name, "it was not declared".into()));
+        };
+        if bytes.len() != len {
+            return Err(plan(
+                name,
+                format!("{} bytes were given, {len} declared", bytes.len()),
+            ));
+        }
+        if !self.written.insert(name.into()) {
+            return Err(plan(name, "it was written before".into()));
+        }
+        let file = self.file.as_file_mut();
+        file.seek(SeekFrom::Start(position))
+            .and_then(|_| file.write_all(bytes))
+            .map_err(|reason| Error::Write {
+                file: self.path.clone(),
+                reason,
+            })
+    }
+
+    /// Writes a declared weight.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] where it was not declared or with another format or shape;
+    /// [`Error::Write`].
+    pub fn weight(&mut self, module: &str, weight: &Matrix) -> Result<()> {
+        let Some(&declared) = self.modules.get(module) else {
+            return Err(plan(module, "it was not declared".into()));
+        };
+        let given = (weight.format(), weight.rows(), weight.cols());
+        if given != (declared.format, declared.rows, declared.cols) {
+            return Err(plan(
+                module,
+                format!(
+                    "{} {} x {} was given, {} {} x {} declared",
+                    given.0, given.1, given.2, declared.format, declared.rows, declared.cols
+                ),
+            ));
+        }
+        let sections = declared.sections().map_err(|reason| plan(module, reason))?;
+        for (section, bytes) in sections.iter().zip(section_bytes(weight)) {
+            self.tensor(&format!("{module}{}", section.suffix), &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the file durable and lets it appear under its name.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] where a declared tensor was not written, [`Error::Write`];
+    /// in both cases nothing is left and a file at the path is as it was.
+    pub fn finish(self) -> Result<()> {
+        if let Some(missing) = self.slots.keys().find(|name| !self.written.contains(*name)) {
+            return Err(plan(missing, "it was declared but not written".into()));
+        }
+        let failed = |reason: io::Error| Error::Write {
+            file: self.path.clone(),
+            reason,
+        };
+        self.file.as_file().sync_all().map_err(failed)?;
+        self.file.persist(&self.path).map_err(|e| failed(e.error))?;
+        // The name is durable once the folder is. Not every system can do that,
+        // and the file is complete either way.
+        let _ = File::open(folder(&self.path)).and_then(|folder| folder.sync_all());
+        Ok(())
+    }
+}
+
+/// Writes a file of plain tensors in one call.
+///
+/// # Errors
+/// As [`Output`] and [`Writer`].
+pub fn save<N: AsRef<str>>(
+    path: impl AsRef<Path>,
+    tensors: impl IntoIterator<Item = (N, RawTensor)>,
+) -> Result<()> {
+    let tensors: Vec<_> = tensors.into_iter().collect();
+    let mut output = Output::new();
+    for (name, tensor) in &tensors {
+        output.tensor(name.as_ref(), tensor.dtype, &tensor.shape)?;
+    }
+    let mut writer = output.create(path)?;
+    for (name, tensor) in &tensors {
+        writer.tensor(name.as_ref(), &tensor.bytes)?;
+    }
+    writer.finish()
+}
+
+fn temporary(path: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".lacuna-").suffix(".tmp");
+    // Readable like any new file, where the default is for secrets.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder(path))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."))
+}
+
+fn plan(tensor: &str, reason: String) -> Error {
+    Error::Plan {
+        tensor: tensor.into(),
+        reason,
+    }
+}

@@ -1,0 +1,111 @@
+//! Reading the tensors and weights of an open file.
+
+use crate::{
+    container::{DENSE_SUFFIX, Declared},
+    error::{Error, Result},
+    file::{Stored, WeightFile},
+    tensor::{F32Tensor, RawTensor, weight_dtype},
+};
+use lacuna::format::{Dense, Format, Matrix, Nm, Values};
+
+impl WeightFile {
+    /// Reads a tensor as it is.
+    ///
+    /// # Errors
+    /// [`Error::NoTensor`], and what reading may give.
+    pub fn raw(&self, name: &str) -> Result<RawTensor> {
+        let stored = self.stored(name)?;
+        let bytes = self.shards[stored.shard].read(name, &stored.range)?;
+        Ok(RawTensor {
+            dtype: stored.dtype,
+            shape: stored.shape.clone(),
+            bytes,
+        })
+    }
+
+    /// Reads a tensor of F32, F16 or BF16 values, of any shape, as f32.
+    ///
+    /// # Errors
+    /// [`Error::NoTensor`], [`Error::Tensor`] for other types, and what reading may give.
+    pub fn f32_tensor(&self, name: &str) -> Result<F32Tensor> {
+        let stored = self.stored(name)?;
+        let values = self.values(name, stored)?.to_f32();
+        Ok(F32Tensor {
+            shape: stored.shape.clone(),
+            values,
+        })
+    }
+
+    /// Reads `P.bias` of a weight as f32, if the file has one.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] unless it is `[rows]` F32, F16 or BF16; [`Error::NoWeight`].
+    pub fn bias(&self, module: &str) -> Result<Option<Vec<f32>>> {
+        let rows = self.module(module)?.rows();
+        let name = format!("{module}.bias");
+        let Some(stored) = self.tensors.get(&name) else {
+            return Ok(None);
+        };
+        if stored.shape != [rows] {
+            return Err(Error::Tensor {
+                file: self.file_of(stored),
+                tensor: name,
+                what: "shape",
+                got: format!("{:?}", stored.shape),
+                expected: format!("[{rows}]"),
+            });
+        }
+        Ok(Some(self.values(&name, stored)?.to_f32()))
+    }
+
+    /// Reads a weight; every index of a sparse one is checked.
+    ///
+    /// # Errors
+    /// [`Error::NoWeight`], [`Error::Weight`] where sections contradict the
+    /// format, and what reading may give.
+    pub fn weight(&self, name: &str) -> Result<Matrix> {
+        let Declared { format, rows, cols } = self.module(name)?.declared;
+        let wrong = |reason| Error::Weight {
+            file: self.path().to_owned(),
+            module: name.into(),
+            reason,
+        };
+        let values = |suffix: &str| {
+            let tensor = format!("{name}{suffix}");
+            self.stored(&tensor)
+                .and_then(|stored| self.values(&tensor, stored))
+        };
+        match format {
+            Format::Nm { pattern, .. } => {
+                let indices = self.raw(&format!("{name}.indices"))?.bytes;
+                let indices = indices
+                    .chunks_exact(4)
+                    .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                Nm::from_parts(pattern, rows, cols, values(".values")?, indices.collect())
+                    .map(Matrix::from)
+                    .map_err(wrong)
+            }
+            // Formats without sections were refused when the file was opened.
+            _ => Dense::new(rows, cols, values(DENSE_SUFFIX)?)
+                .map(Matrix::from)
+                .map_err(wrong),
+        }
+    }
+
+    fn values(&self, name: &str, stored: &Stored) -> Result<Values> {
+        let file = || self.file_of(stored);
+        let dtype = weight_dtype(stored.dtype).ok_or_else(|| Error::Tensor {
+            file: file(),
+            tensor: name.into(),
+            what: "type",
+            got: stored.dtype.to_string(),
+            expected: "F32, F16 or BF16".into(),
+        })?;
+        let bytes = self.shards[stored.shard].read(name, &stored.range)?;
+        Values::from_le_bytes(dtype, &bytes).map_err(|reason| Error::Weight {
+            file: file(),
+            module: name.into(),
+            reason,
+        })
+    }
+}

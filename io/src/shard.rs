@@ -1,0 +1,122 @@
+//! One safetensors file, open for reading.
+
+use crate::{
+    error::{Error, Result},
+    header::{Header, MAX_HEADER},
+};
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+/// An open file whose header was checked against its length.
+///
+/// Tensors are read when they are asked for, not mapped: a file that is cut
+/// meanwhile gives an error where a mapping would end the process. The handle
+/// stays open, so a file that is replaced meanwhile is read as it was.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub path: PathBuf,
+    file: Mutex<File>,
+    data_start: u64,
+}
+
+impl Shard {
+    pub fn open(path: &Path) -> Result<(Self, Header)> {
+        let malformed = |reason: String| Error::Malformed {
+            file: path.into(),
+            reason,
+        };
+        let read = |reason: io::Error| Error::Read {
+            file: path.into(),
+            reason,
+        };
+
+        let (mut file, len) = open_regular(path)?;
+        if len < 8 {
+            return Err(malformed(format!(
+                "{len} bytes are no safetensors file, which has at least 8"
+            )));
+        }
+        let mut header_len = [0; 8];
+        file.read_exact(&mut header_len).map_err(read)?;
+        let header_len = u64::from_le_bytes(header_len);
+        let limit = MAX_HEADER.min(len - 8);
+        if header_len > limit {
+            return Err(malformed(format!(
+                "the header length is {header_len}, the limit is {limit}"
+            )));
+        }
+        let mut json = vec![0; header_len as usize];
+        file.read_exact(&mut json).map_err(read)?;
+        let data_start = 8 + header_len;
+        let header = Header::parse(&json, len - data_start).map_err(malformed)?;
+        Ok((
+            Self {
+                path: path.into(),
+                file: Mutex::new(file),
+                data_start,
+            },
+            header,
+        ))
+    }
+
+    /// The bytes of `tensor`, at `range` of the data.
+    pub fn read(&self, tensor: &str, range: &Range<u64>) -> Result<Vec<u8>> {
+        let read = |reason: io::Error| Error::Read {
+            file: self.path.clone(),
+            reason,
+        };
+        let expected = range.end - range.start;
+        let mut bytes = Vec::new();
+        let room = usize::try_from(expected)
+            .ok()
+            .map(|n| bytes.try_reserve_exact(n));
+        if !matches!(room, Some(Ok(()))) {
+            return Err(Error::OutOfMemory {
+                file: self.path.clone(),
+                tensor: tensor.into(),
+                bytes: expected,
+            });
+        }
+        // Nothing is left half-done by a panic of another reader: every read seeks first.
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.data_start + range.start))
+            .map_err(read)?;
+        let got = (&mut *file)
+            .take(expected)
+            .read_to_end(&mut bytes)
+            .map_err(read)? as u64;
+        if got != expected {
+            return Err(Error::Truncated {
+                file: self.path.clone(),
+                tensor: tensor.into(),
+                got,
+                expected,
+            });
+        }
+        Ok(bytes)
+    }
+}
+
+/// Opens a regular file and tells its length. Pipes and devices are refused
+/// before they are opened, because opening one may already wait for ever.
+pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
+    let read = |reason: io::Error| Error::Read {
+        file: path.into(),
+        reason,
+    };
+    if !fs::metadata(path).map_err(read)?.is_file() {
+        let reason = "it is neither a regular file nor a folder".into();
+        return Err(Error::Malformed {
+            file: path.into(),
+            reason,
+        });
+    }
+    let file = File::open(path).map_err(read)?;
+    let len = file.metadata().map_err(read)?.len();
+    Ok((file, len))
+}

@@ -1,0 +1,162 @@
+//! What holds for every weight and for every byte sequence.
+
+mod common;
+
+use common::{Folder, read_all, sparse, write_weight};
+use lacuna::format::{Dense, Dtype, Matrix, Pattern, Values};
+use lacuna_io::{Kind, WeightFile, stored_bytes};
+use proptest::{collection::vec, prelude::*, sample::Index};
+use std::fs;
+
+fn pattern() -> impl Strategy<Value = Pattern> {
+    (1..=32usize, prop_oneof![Just(1usize), 2..=9usize])
+        .prop_flat_map(|(m, v)| (1..=m, Just(m), Just(v)))
+        .prop_map(|(n, m, v)| Pattern::vector(n, m, v).unwrap())
+}
+
+fn dtype() -> impl Strategy<Value = Dtype> {
+    prop::sample::select(Dtype::ALL.to_vec())
+}
+
+/// A file of one sparse weight, as bytes.
+fn container() -> impl Strategy<Value = Vec<u8>> {
+    (pattern(), dtype(), 1..6usize, 1..40usize).prop_map(|(pattern, dtype, rows, cols)| {
+        let folder = Folder::new();
+        write_weight(
+            &folder.path("x"),
+            &sparse(pattern, dtype, rows, cols, 3).into(),
+        );
+        fs::read(folder.path("x")).unwrap()
+    })
+}
+
+/// One change of a file.
+#[derive(Debug, Clone)]
+enum Mutation {
+    Set(Index, u8),
+    Flip(Index, u8),
+    Cut(Index),
+    Insert(Index, Vec<u8>),
+    Copy(Index, Index, usize),
+}
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    prop_oneof![
+        // Digits and punctuation keep the header JSON more often than not.
+        (
+            any::<Index>(),
+            prop::sample::select(b"0123456789-.,:\"{}[]FU ".to_vec())
+        )
+            .prop_map(|(i, b)| Mutation::Set(i, b)),
+        (any::<Index>(), 0..8u8).prop_map(|(i, bit)| Mutation::Flip(i, bit)),
+        any::<Index>().prop_map(Mutation::Cut),
+        (any::<Index>(), vec(any::<u8>(), 1..9)).prop_map(|(i, b)| Mutation::Insert(i, b)),
+        (any::<Index>(), any::<Index>(), 1..16usize).prop_map(|(i, j, n)| Mutation::Copy(i, j, n)),
+    ]
+}
+
+fn mutate(bytes: &mut Vec<u8>, mutation: Mutation) {
+    let len = bytes.len();
+    if len == 0 {
+        return;
+    }
+    match mutation {
+        Mutation::Set(at, byte) => bytes[at.index(len)] = byte,
+        Mutation::Flip(at, bit) => bytes[at.index(len)] ^= 1 << bit,
+        Mutation::Cut(at) => bytes.truncate(at.index(len)),
+        Mutation::Insert(at, new) => {
+            bytes.splice(at.index(len)..at.index(len), new);
+        }
+        Mutation::Copy(from, to, n) => {
+            let (from, to) = (from.index(len), to.index(len));
+            let n = n.min(len - from.max(to));
+            bytes.copy_within(from..from + n, to);
+        }
+    }
+}
+
+/// Reads `bytes`; a refusal is of the input and says so on one clean line.
+fn check(bytes: &[u8]) {
+    if let Err(error) = read_all(bytes) {
+        assert_eq!(error.kind(), Kind::Input, "{error}");
+        assert!(
+            !error.to_string().chars().any(char::is_control),
+            "{error:?}"
+        );
+    } else {
+        // Whatever is accepted here, the format's own crate accepts too.
+        safetensors::SafeTensors::deserialize(bytes).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn sparse_weights_come_back_as_they_were(
+        pattern in pattern(), dtype in dtype(),
+        rows in 1..20usize, cols in 1..80usize, seed: u64,
+    ) {
+        let weight = Matrix::from(sparse(pattern, dtype, rows, cols, seed));
+        let folder = Folder::new();
+        write_weight(&folder.path("x"), &weight);
+        let file = WeightFile::open(folder.path("x")).unwrap();
+        let module = file.module("P").unwrap();
+        prop_assert_eq!((module.format(), module.rows(), module.cols()), (weight.format(), rows, cols));
+        prop_assert_eq!(Some(module.bytes()), stored_bytes(weight.format(), rows, cols));
+        prop_assert_eq!(module.bytes(), weight.stored_bytes() as u64);
+        prop_assert_eq!(file.plain_tensors().count(), 0);
+        prop_assert_eq!(file.weight("P").unwrap(), weight);
+        safetensors::SafeTensors::deserialize(&fs::read(folder.path("x")).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn dense_weights_come_back_bit_for_bit(
+        dtype in dtype(), rows in 1..9usize, cols in 1..9usize, bits in vec(any::<u32>(), 64),
+    ) {
+        let bytes: Vec<u8> = bits.iter().flat_map(|b| b.to_le_bytes()).collect();
+        let values = Values::from_le_bytes(dtype, &bytes[..rows * cols * dtype.size()]).unwrap();
+        let dense = Dense::new(rows, cols, values).unwrap();
+        let folder = Folder::new();
+        write_weight(&folder.path("x"), &dense.clone().into());
+        let file = WeightFile::open(folder.path("x")).unwrap();
+        let Matrix::Dense(back) = file.weight("P").unwrap() else { panic!("it was dense") };
+        prop_assert_eq!(back.values().to_le_bytes(), dense.values().to_le_bytes());
+    }
+
+    #[test]
+    fn mutated_files_are_read_or_refused(
+        bytes in container(), mutations in vec(mutation(), 1..6),
+    ) {
+        let mut bytes = bytes;
+        for mutation in mutations {
+            mutate(&mut bytes, mutation);
+        }
+        check(&bytes);
+    }
+
+    #[test]
+    fn random_headers_and_bytes_are_refused(
+        header in vec(any::<u8>(), 0..64), data in vec(any::<u8>(), 0..64), framed: bool,
+    ) {
+        let len = (header.len() as u64).to_le_bytes();
+        check(&if framed { [&len[..], &header, &data].concat() } else { data });
+    }
+
+    #[test]
+    fn random_entries_are_read_or_refused(
+        n in 0..40usize, m in 0..40usize, v in 0..4usize, dtype in "f32|f16|bf16|f8",
+        rows: u64, cols: u64, small: bool, words in vec(any::<u32>(), 0..8),
+    ) {
+        let (rows, cols) = if small { (rows % 4, cols % 12) } else { (rows, cols) };
+        let data: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let header = format!(
+            r#"{{"__metadata__":{{"lacuna.version":"1",
+            "lacuna.P":"{{\"format\":\"{n}:{m}x{v}@{dtype}\",\"rows\":{rows},\"cols\":{cols}}}"}},
+            "P.values":{{"dtype":"F32","shape":[0,{cols}],"data_offsets":[0,0]}},
+            "P.indices":{{"dtype":"U32","shape":[1,{}],"data_offsets":[0,{}]}}}}"#,
+            words.len(), data.len(),
+        );
+        check(&common::file_with(&header, &data));
+    }
+}

@@ -1,0 +1,79 @@
+// y[b, r] = bias[r] + Σ_s W[r, s] · x[b, column(s)]   for any batch, on CPU adapters
+//
+// Lanes lie along the batch: one workgroup of LANES invocations sums ROWS rows x
+// LANES · STRIPS vectors in registers. x comes transposed, so that a column of it is
+// one contiguous load per strip, whatever column the weight asks for: a sparse
+// weight costs no gather. The weight's values are the same for all lanes.
+//
+// Consts: LANES, ROWS, STRIPS; WORDS = words of a packet; SHARE = rows of the tile that
+// use the same columns; GUARD = some packet reaches past `cols`.
+// Fragments: linear, bias, hold (and load), decode, packet (and columns for N:M).
+@group(0) @binding(1) var<storage, read> xt: array<f32>;
+
+const SPAN: u32 = WORDS * PER_WORD;
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let tile_batch = LANES * STRIPS;
+    let across = (params.batch + tile_batch - 1u) / tile_batch;
+    let id = group.x + group.y * groups.x;
+    let vector0 = id % across * tile_batch + lane;
+    let row0 = id / across * ROWS;
+    if row0 >= params.rows {
+        return;
+    }
+
+    var acc: array<f32, ROWS * STRIPS>;
+    // Rows past the end repeat the last one; their sums are not stored.
+    var row_at: array<u32, ROWS>;
+    for (var r = 0u; r < ROWS; r++) {
+        row_at[r] = params.values + min(row0 + r, params.rows - 1u) * params.value_stride;
+    }
+    let block0 = row0 / V;
+    let cols = params.cols;
+    let stride = params.x_stride;
+    let packets = (params.slots + SPAN - 1u) / SPAN;
+    for (var packet = 0u; packet < packets; packet++) {
+        let fields = fetch_fields(block0, packet);
+        var held: array<array<u32, HELD_WORDS>, ROWS>;
+        for (var r = 0u; r < ROWS; r++) {
+            held[r] = hold(row_at[r], packet, lane);
+        }
+        for (var word = 0u; word < WORDS; word++) {
+            var values: array<array<f32, PER_WORD>, ROWS>;
+            for (var r = 0u; r < ROWS; r++) {
+                values[r] = decode(held_word(held[r], word));
+            }
+            for (var j = 0u; j < PER_WORD; j++) {
+                for (var block = 0u; block < ROWS / SHARE; block++) {
+                    let col = packet_column(fields, block0, block, packet, word * PER_WORD + j);
+                    if !GUARD || col < cols {
+                        var xs: array<f32, STRIPS>;
+                        for (var t = 0u; t < STRIPS; t++) {
+                            xs[t] = xt[col * stride + vector0 + t * LANES];
+                        }
+                        for (var k = 0u; k < SHARE; k++) {
+                            let r = block * SHARE + k;
+                            for (var t = 0u; t < STRIPS; t++) {
+                                acc[r * STRIPS + t] += values[r][j] * xs[t];
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    for (var r = 0u; r < ROWS; r++) {
+        for (var t = 0u; t < STRIPS; t++) {
+            let vector = vector0 + t * LANES;
+            if row0 + r < params.rows && vector < params.batch {
+                store(row0 + r, vector, acc[r * STRIPS + t]);
+            }
+        }
+    }
+}

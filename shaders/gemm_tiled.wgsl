@@ -1,0 +1,82 @@
+// y[b, r] = bias[r] + Σ_s W[r, s] · x[b, column(s)]   for any batch, on GPUs
+//
+// One workgroup computes TILE_ROWS x TILE_BATCH of y, each invocation TR x TB of it in
+// registers. Step by step TILE_COLS columns of x and the stored weights that meet them
+// are staged in workgroup memory, where x[column] is found for free: with V-shared
+// indices an invocation reads its x once for all of its rows.
+//
+// Consts: WORKGROUP, TILE_ROWS, TILE_BATCH, TILE_COLS, TILE_SLOTS, TR, TB.
+// Fragments: linear, bias, load_words (WORDS = 1), decode, tile.
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+
+const X_STRIDE: u32 = TILE_BATCH / 4u + 1u;   // one quad more: no bank conflicts
+var<workgroup> x_tile: array<vec4<f32>, TILE_COLS * X_STRIDE>;
+
+fn x_or_zero(vector: u32, col: u32) -> f32 {
+    if vector < params.batch && col < params.cols {
+        return x[vector * params.cols + col];
+    }
+    return 0.0;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let across = (params.batch + TILE_BATCH - 1u) / TILE_BATCH;
+    let id = group.x + group.y * groups.x;
+    let vector0 = id % across * TILE_BATCH;
+    let row0 = id / across * TILE_ROWS;
+    if row0 >= params.rows {
+        return;
+    }
+    let lane_vector = lane % (TILE_BATCH / TB) * TB;
+    let lane_row = lane / (TILE_BATCH / TB) * TR;
+
+    var acc: array<vec4<f32>, TR * TB / 4u>;
+    let steps = (params.cols + TILE_COLS - 1u) / TILE_COLS;
+    for (var step = 0u; step < steps; step++) {
+        workgroupBarrier();
+        for (var i = lane; i < TILE_COLS * TILE_BATCH / 4u; i += WORKGROUP) {
+            let col = step * TILE_COLS + i % TILE_COLS;
+            let quad = i / TILE_COLS;
+            let vector = vector0 + 4u * quad;
+            x_tile[i % TILE_COLS * X_STRIDE + quad] = vec4(
+                x_or_zero(vector, col),
+                x_or_zero(vector + 1u, col),
+                x_or_zero(vector + 2u, col),
+                x_or_zero(vector + 3u, col),
+            );
+        }
+        stage_weight(row0, step, lane);
+        workgroupBarrier();
+
+        for (var s = 0u; s < TILE_STEPS; s++) {
+            let at = tile_column(s, row0, lane_row) * X_STRIDE + lane_vector / 4u;
+            var xs: array<vec4<f32>, TB / 4u>;
+            for (var t = 0u; t < TB / 4u; t++) {
+                xs[t] = x_tile[at + t];
+            }
+            for (var q = 0u; q < TR / 4u; q++) {
+                let ws = weight_quad(s, lane_row / 4u + q);
+                for (var i = 0u; i < 4u; i++) {
+                    for (var t = 0u; t < TB / 4u; t++) {
+                        acc[(4u * q + i) * (TB / 4u) + t] += ws[i] * xs[t];
+                    }
+                }
+            }
+        }
+    }
+
+    for (var r = 0u; r < TR; r++) {
+        let row = row0 + lane_row + r;
+        for (var t = 0u; t < TB; t++) {
+            let vector = vector0 + lane_vector + t;
+            if row < params.rows && vector < params.batch {
+                store(row, vector, acc[r * (TB / 4u) + t / 4u][t % 4u]);
+            }
+        }
+    }
+}

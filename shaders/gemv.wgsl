@@ -1,0 +1,78 @@
+// y[b, r] = bias[r] + Σ_s W[r, s] · x[b, column(s)]   for BATCH vectors
+//
+// One workgroup sums ROWS rows. Its lanes walk along the stored values, each lane
+// taking a packet of SPAN values at a time; the x of a packet is loaded once and
+// used by all rows that share it, for all vectors.
+//
+// Reads the weight once and x once per ROWS rows; 2 · rows · slots · batch FLOPs.
+//
+// Consts: WORKGROUP, ROWS, BATCH; WORDS = words of a packet; SHARE = rows of this
+// workgroup that use the same columns; GUARD = some packet reaches past `cols`.
+// Fragments: linear, bias, load, decode, x, pick, reduce (and columns, packet for N:M).
+const SPAN: u32 = WORDS * PER_WORD;
+const ACC: u32 = ROWS * BATCH;
+
+// x of a column that may lie past the end: nothing beyond `cols` ever reaches a sum.
+fn x_or_zero(vector: u32, col: u32) -> f32 {
+    if GUARD {
+        return select(0.0, x_at(vector, min(col, params.cols - 1u)), col < params.cols);
+    }
+    return x_at(vector, col);
+}
+
+// Sum i of a workgroup belongs to row i / BATCH and vector i % BATCH.
+fn store_sum(row0: u32, i: u32, sum: f32) {
+    let row = row0 + i / BATCH;
+    if row < params.rows {
+        store(row, i % BATCH, sum);
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    lane: Lane,
+) {
+    let row0 = (group.x + group.y * groups.x) * ROWS;
+    if row0 >= params.rows {
+        return;
+    }
+    stage_x(lane.index);
+
+    var acc: array<f32, ACC>;
+    // Rows past the end repeat the last one; their sums are not stored. Addresses are
+    // taken out of the loop by hand: drivers do not move uniform loads.
+    var row_at: array<u32, ROWS>;
+    for (var r = 0u; r < ROWS; r++) {
+        row_at[r] = params.values + min(row0 + r, params.rows - 1u) * params.value_stride;
+    }
+    let block0 = row0 / V;
+    let packets = (params.slots + SPAN - 1u) / SPAN;
+    // The trip count is the same for all lanes: CPU adapters then run without lane masks.
+    for (var base = 0u; base < packets; base += WORKGROUP) {
+        let packet = base + lane.index;
+        if GUARD && packet >= packets {
+            continue;
+        }
+        let held = fetch(packet);
+        let fields = fetch_fields(block0, packet);
+        for (var block = 0u; block < ROWS / SHARE; block++) {
+            let picked = pick(held, fields, block0, block, packet);
+            for (var i = 0u; i < SHARE; i++) {
+                let r = block * SHARE + i;
+                let packed = load(row_at[r], packet);
+                for (var word = 0u; word < WORDS; word++) {
+                    let values = decode(packed[word]);
+                    for (var j = 0u; j < PER_WORD; j++) {
+                        for (var b = 0u; b < BATCH; b++) {
+                            acc[r * BATCH + b] += values[j] * picked[b * SPAN + word * PER_WORD + j];
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    finish(acc, row0, lane);
+}

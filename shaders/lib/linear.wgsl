@@ -1,0 +1,22 @@
+// What every product y = W·xᵀ + bias binds. Offsets and strides of the weight are in words.
+struct Linear {
+    rows: u32,          // of this part
+    cols: u32,
+    batch: u32,
+    row_base: u32,      // first row of this part in y
+    y_stride: u32,      // rows of the whole weight
+    slots: u32,         // stored values of a row
+    values: u32,
+    value_stride: u32,
+    indices: u32,
+    index_stride: u32,
+    x_stride: u32,      // of the transposed x, where a kernel reads one
+}
+
+@group(0) @binding(0) var<uniform> params: Linear;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+fn store(row: u32, vector: u32, sum: f32) {
+    let r = params.row_base + row;
+    y[vector * params.y_stride + r] = sum + bias_of(r);
+}

@@ -1,0 +1,47 @@
+// xt[col · stride + vector] = x[vector, col]; vectors from `batch` to `stride` become zero.
+//
+// One workgroup moves a tile of TILE x TILE through workgroup memory, so that both
+// sides are read and written along their rows. 8 bytes moved an element.
+struct Transpose {
+    batch: u32,
+    cols: u32,
+    stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Transpose;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> xt: array<f32>;
+
+var<workgroup> tile: array<f32, TILE * (TILE + 1u)>;
+
+@compute @workgroup_size(TILE)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let id = group.x + group.y * groups.x;
+    let across = (params.stride + TILE - 1u) / TILE;
+    let vector0 = id % across * TILE;
+    let col0 = id / across * TILE;
+    if col0 >= params.cols {
+        return;
+    }
+    for (var i = 0u; i < TILE; i++) {
+        let vector = vector0 + i;
+        let col = col0 + lane;
+        var value = 0.0;
+        if vector < params.batch && col < params.cols {
+            value = x[vector * params.cols + col];
+        }
+        tile[i * (TILE + 1u) + lane] = value;
+    }
+    workgroupBarrier();
+    for (var i = 0u; i < TILE; i++) {
+        let vector = vector0 + lane;
+        let col = col0 + i;
+        if vector < params.stride && col < params.cols {
+            xt[col * params.stride + vector] = tile[lane * (TILE + 1u) + i];
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Dense weights → sparse formats. No wgpu here.
+
+use crate::{
+    error::{Error, Result},
+    format::{Dense, Format, Matrix, Nm, Pattern},
+};
+
+/// Keeps in each window the columns with the largest `Σ w²` over the rows that
+/// share it, ties to the lower column. The values keep their storage type.
+///
+/// # Errors
+/// [`Error::NotFinite`](crate::Error::NotFinite) for a NaN or infinite weight.
+pub fn prune_by_magnitude(dense: &Dense, pattern: Pattern) -> Result<Nm> {
+    Nm::select(dense, pattern, |rows, columns, scores| {
+        for row in rows {
+            for (score, col) in scores.iter_mut().zip(columns.clone()) {
+                *score += f64::from(dense.get(row, col)).powi(2);
+            }
+        }
+    })
+}
+
+/// Compresses `dense` to `format`, pruning by magnitude where the format is sparse.
+/// Values are rounded to the format's type before the choice is made.
+///
+/// # Errors
+/// [`Error::NotFinite`](crate::Error::NotFinite), and
+/// [`Error::Overflow`](crate::Error::Overflow) where a value does not fit the type.
+pub fn compress(dense: &Dense, format: Format) -> Result<Matrix> {
+    let dtype = format.dtype().unwrap_or_else(|| dense.values().dtype());
+    let converted;
+    let dense = if dtype == dense.values().dtype() {
+        dense
+    } else {
+        converted = dense.to_dtype(dtype)?;
+        &converted
+    };
+    match format {
+        Format::Dense(_) => Ok(dense.clone().into()),
+        Format::Nm { pattern, .. } => Ok(prune_by_magnitude(dense, pattern)?.into()),
+    }
+}
+
+/// `‖W − W'‖ / ‖W‖` in the Frobenius norm; 0 for a zero `dense`.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) where the shapes differ.
+pub fn relative_error(dense: &Dense, compressed: &Matrix) -> Result<f64> {
+    for (what, got, expected) in [
+        ("compressed rows", compressed.rows(), dense.rows()),
+        ("compressed columns", compressed.cols(), dense.cols()),
+    ] {
+        if got != expected {
+            return Err(Error::Shape {
+                what,
+                got,
+                expected,
+            });
+        }
+    }
+    let back = compressed.to_dense();
+    let (mut difference, mut norm) = (0.0, 0.0);
+    for i in 0..dense.values().len() {
+        let w = f64::from(dense.values().get(i));
+        difference += (w - f64::from(back.values().get(i))).powi(2);
+        norm += w.powi(2);
+    }
+    Ok(if norm == 0.0 {
+        0.0
+    } else {
+        (difference / norm).sqrt()
+    })
+}

@@ -1,0 +1,75 @@
+//! Unsigned fields packed into u32 words, little-end first: the only place that knows bit order.
+//!
+//! ```text
+//! field 0 is the lowest `width` bits of word 0, field 1 the next ones …
+//! width 3:  word 0 = |fields 0 … 9|lower 2 bits of field 10|
+//!           word 1 = |upper bit of field 10|fields 11 …    |
+//! ```
+//! A field may straddle two words. Rows start on a word of their own.
+
+/// Bits needed to number `count` things: `ceil(log2(count))`, 0 for one thing.
+pub const fn width_of(count: usize) -> u32 {
+    if count <= 1 {
+        0
+    } else {
+        usize::BITS - (count - 1).leading_zeros()
+    }
+}
+
+/// Words that `count` fields of `width` bits take.
+pub const fn words_for(count: usize, width: u32) -> usize {
+    (count * width as usize).div_ceil(32)
+}
+
+/// Field `index` of `words`.
+pub fn get(words: &[u32], width: u32, index: usize) -> u32 {
+    if width == 0 {
+        return 0;
+    }
+    let bit = index * width as usize;
+    let (word, shift) = (bit / 32, bit % 32);
+    let low = u64::from(words[word]);
+    let high = words.get(word + 1).map_or(0, |&w| u64::from(w));
+    (((high << 32 | low) >> shift) & ((1 << width) - 1)) as u32
+}
+
+/// Stores `value` as field `index`; the field must be zero before.
+pub fn set(words: &mut [u32], width: u32, index: usize, value: u32) {
+    if width == 0 {
+        return;
+    }
+    let bit = index * width as usize;
+    let (word, shift) = (bit / 32, bit % 32);
+    let wide = u64::from(value) << shift;
+    words[word] |= wide as u32;
+    if wide >> 32 != 0 {
+        words[word + 1] |= (wide >> 32) as u32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_every_width_come_back() {
+        for width in 0..=16 {
+            let count = 67;
+            let mut words = vec![0; words_for(count, width)];
+            let value = |i: usize| (i as u32).wrapping_mul(2_654_435_761) & ((1u32 << width) - 1);
+            (0..count).for_each(|i| set(&mut words, width, i, value(i)));
+            assert!(
+                (0..count).all(|i| get(&words, width, i) == value(i)),
+                "width {width}"
+            );
+        }
+    }
+
+    #[test]
+    fn widths_follow_the_logarithm() {
+        assert_eq!(
+            [1, 2, 3, 4, 5, 8, 9, 16, 17, 32].map(width_of),
+            [0, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+        );
+    }
+}

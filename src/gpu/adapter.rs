@@ -1,0 +1,148 @@
+//! Finding an adapter.
+
+use crate::error::{Error, Result};
+use std::time::Duration;
+
+/// Which adapter to open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Selector {
+    /// The best one: discrete before integrated before virtual before software.
+    /// `WGPU_ADAPTER_NAME` narrows the choice.
+    #[default]
+    Best,
+    /// The n-th of [`adapters`].
+    Index(usize),
+    /// The only one whose name contains this text, whatever its case.
+    Name(String),
+}
+
+impl From<&str> for Selector {
+    /// A number is an index, anything else part of a name.
+    fn from(text: &str) -> Self {
+        text.parse()
+            .map_or_else(|_| Self::Name(text.to_owned()), Self::Index)
+    }
+}
+
+/// How to open a [`Gpu`](super::Gpu).
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Which adapter.
+    pub adapter: Selector,
+    /// Keeps all of wgpu's run-time checks in shaders. `LACUNA_CHECKED=1` does the same.
+    pub checked: bool,
+    /// How long a blocking call waits for the GPU; `None` is for ever.
+    pub timeout: Option<Duration>,
+}
+
+/// An adapter as `info` prints it.
+#[derive(Debug, Clone)]
+pub struct AdapterReport {
+    /// Name, type, driver, backend.
+    pub info: wgpu::AdapterInfo,
+    /// Features it offers.
+    pub features: wgpu::Features,
+    /// Limits it offers.
+    pub limits: wgpu::Limits,
+}
+
+fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
+}
+
+/// Adapters in order of preference, which is also the order of [`Selector::Index`].
+async fn ranked(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::all());
+    let mut adapters = instance.enumerate_adapters(backends).await;
+    adapters.retain(|a| {
+        a.get_downlevel_capabilities()
+            .flags
+            .contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
+    });
+    adapters.sort_by_key(|a| {
+        let info = a.get_info();
+        let device = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            wgpu::DeviceType::VirtualGpu => 2,
+            wgpu::DeviceType::Other => 3,
+            wgpu::DeviceType::Cpu => 4,
+        };
+        // OpenGL reaches fewer features of the same hardware.
+        (device, info.backend == wgpu::Backend::Gl)
+    });
+    adapters
+}
+
+/// The adapters of this machine, best first. Honours `WGPU_BACKEND`.
+pub async fn adapters() -> Vec<AdapterReport> {
+    let instance = instance();
+    let report = |a: wgpu::Adapter| AdapterReport {
+        info: a.get_info(),
+        features: a.features(),
+        limits: a.limits(),
+    };
+    ranked(&instance).await.into_iter().map(report).collect()
+}
+
+/// Opens the selected adapter.
+pub(super) async fn select(options: &super::Options) -> Result<wgpu::Adapter> {
+    let instance = instance();
+    let mut adapters = ranked(&instance).await;
+    if adapters.is_empty() {
+        return Err(Error::NoAdapter(
+            "none found; install a Vulkan driver (Debian, Ubuntu: mesa-vulkan-drivers), \
+             or check WGPU_BACKEND"
+                .into(),
+        ));
+    }
+    let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
+    let listed = || {
+        let lines: Vec<_> = names
+            .iter()
+            .enumerate()
+            .map(|(i, n)| format!("{i}: {n}"))
+            .collect();
+        lines.join(", ")
+    };
+    let named = |part: &str| -> Vec<usize> {
+        let part = part.to_lowercase();
+        (0..names.len())
+            .filter(|&i| names[i].to_lowercase().contains(&part))
+            .collect()
+    };
+    let chosen = match &options.adapter {
+        Selector::Best => match std::env::var("WGPU_ADAPTER_NAME") {
+            Ok(part) => *named(&part).first().ok_or_else(|| {
+                Error::NoAdapter(format!(
+                    "WGPU_ADAPTER_NAME={part:?} matches none of {}",
+                    listed()
+                ))
+            })?,
+            Err(_) => 0,
+        },
+        Selector::Index(i) if *i < adapters.len() => *i,
+        Selector::Index(i) => {
+            return Err(Error::NoAdapter(format!(
+                "number {i} is not among {}",
+                listed()
+            )));
+        }
+        Selector::Name(part) => match named(part).as_slice() {
+            [one] => *one,
+            [] => {
+                return Err(Error::NoAdapter(format!(
+                    "{part:?} matches none of {}",
+                    listed()
+                )));
+            }
+            _ => {
+                return Err(Error::NoAdapter(format!(
+                    "{part:?} matches more than one of {}; give the number",
+                    listed()
+                )));
+            }
+        },
+    };
+    Ok(adapters.swap_remove(chosen))
+}

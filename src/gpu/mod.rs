@@ -1,0 +1,301 @@
+//! The only floor that knows wgpu: devices, buffers, pipelines, timestamps.
+//! It executes [`Dispatch`](crate::kernel::Dispatch) values and does not know what sparsity is.
+
+mod adapter;
+mod pipeline;
+mod read;
+mod tensor;
+mod timing;
+mod weight;
+
+pub use adapter::{AdapterReport, Options, Selector, adapters};
+pub(crate) use pipeline::Pipeline;
+pub use tensor::Tensor;
+pub use timing::Timestamps;
+pub use weight::{Part, Weight};
+
+use crate::{
+    caps::{Caps, DeviceClass, Subgroups},
+    error::{Error, Result},
+};
+use futures::FutureExt;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+/// A device with its queue, its capabilities and the pipelines made on it. Cheap to clone.
+#[derive(Clone)]
+pub struct Gpu {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    caps: Caps,
+    checked: bool,
+    timeout: Option<Duration>,
+    /// Set once, never cleared: no call works on a lost device again.
+    lost: Arc<OnceLock<String>>,
+    pipelines: pipeline::Cache,
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let info = self.inner.device.adapter_info();
+        f.debug_struct("Gpu")
+            .field("adapter", &info.name)
+            .field("caps", &self.inner.caps)
+            .finish()
+    }
+}
+
+impl Gpu {
+    /// Opens the adapter that `options` select, with every limit and optional feature
+    /// that the engine can use.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] or [`Error::NoDevice`].
+    pub async fn new(options: &Options) -> Result<Self> {
+        let adapter = adapter::select(options).await?;
+        let features =
+            adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("lacuna"),
+                required_features: features,
+                required_limits: adapter.limits(),
+                memory_hints: wgpu::MemoryHints::Performance,
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| Error::NoDevice(e.to_string()))?;
+        let lost = Arc::new(OnceLock::new());
+        let latch = Arc::clone(&lost);
+        device.set_device_lost_callback(move |reason, message| {
+            let _ = latch.set(format!("{reason:?}: {message}"));
+        });
+        Ok(Self::assemble(device, queue, lost, options))
+    }
+
+    /// [`Gpu::new`] for callers without an executor.
+    ///
+    /// # Errors
+    /// See [`Gpu::new`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn new_blocking(options: &Options) -> Result<Self> {
+        pollster::block_on(Self::new(options))
+    }
+
+    /// Works on the host's own device. Uses the features it was created with, installs no
+    /// handler or callback. A host that learns of a lost device says so with
+    /// [`mark_lost`](Self::mark_lost); read-backs notice it too.
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        Self::assemble(device, queue, Arc::default(), &Options::default())
+    }
+
+    fn assemble(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        lost: Arc<OnceLock<String>>,
+        options: &Options,
+    ) -> Self {
+        let caps = caps_of(&device);
+        let checked =
+            options.checked || std::env::var_os("LACUNA_CHECKED").is_some_and(|v| v != "0");
+        Self {
+            inner: Arc::new(Inner {
+                device,
+                queue,
+                caps,
+                checked,
+                timeout: options.timeout,
+                lost,
+                pipelines: pipeline::Cache::default(),
+            }),
+        }
+    }
+
+    /// The device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.inner.device
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.inner.queue
+    }
+
+    /// What the device can do.
+    pub fn caps(&self) -> &Caps {
+        &self.inner.caps
+    }
+
+    /// Name and driver of the adapter.
+    pub fn info(&self) -> wgpu::AdapterInfo {
+        self.inner.device.adapter_info()
+    }
+
+    /// Tells the engine that the device is gone: every later call returns
+    /// [`Error::DeviceLost`]. The first reason is kept.
+    pub fn mark_lost(&self, reason: impl Into<String>) {
+        let _ = self.inner.lost.set(reason.into());
+    }
+
+    /// [`Error::DeviceLost`] once the device is gone.
+    pub(crate) fn alive(&self) -> Result<()> {
+        match self.inner.lost.get() {
+            None => Ok(()),
+            Some(reason) => Err(Error::DeviceLost(reason.clone())),
+        }
+    }
+
+    /// Submits `encoder`'s commands.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], or [`Error::Gpu`] where wgpu refuses the commands.
+    pub fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<()> {
+        self.alive()?;
+        self.scoped("commands", 0, || {
+            self.inner.queue.submit([encoder.finish()])
+        })?;
+        self.alive()
+    }
+
+    /// Waits until everything submitted has run.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] after [`Options::timeout`], [`Error::DeviceLost`].
+    pub fn wait(&self) -> Result<()> {
+        self.alive()?;
+        let poll = wgpu::PollType::Wait {
+            submission_index: None,
+            timeout: self.inner.timeout,
+        };
+        let polled = self.inner.device.poll(poll);
+        // The lost callback fires inside the poll.
+        self.alive()?;
+        match (polled, self.inner.timeout) {
+            (Ok(_), _) => Ok(()),
+            (Err(wgpu::PollError::Timeout), Some(timeout)) => Err(Error::Timeout(timeout)),
+            (Err(e), _) => Err(Error::Gpu {
+                what: "waiting for the device",
+                message: e.to_string(),
+            }),
+        }
+    }
+
+    /// Runs `make` inside error scopes of its own, so that the host's handlers see nothing.
+    ///
+    /// Natively the scopes answer at once; in a browser they answer later, and an error
+    /// then surfaces at the next read-back.
+    pub(crate) fn scoped<T>(
+        &self,
+        what: &'static str,
+        bytes: u64,
+        make: impl FnOnce() -> T,
+    ) -> Result<T> {
+        let device = &self.inner.device;
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let made = make();
+        let refused = [
+            validation.pop().now_or_never(),
+            internal.pop().now_or_never(),
+        ];
+        if memory.pop().now_or_never().flatten().is_some() {
+            return Err(Error::OutOfMemory { what, bytes });
+        }
+        match refused.into_iter().flatten().flatten().next() {
+            None => Ok(made),
+            Some(e) => Err(Error::Gpu {
+                what,
+                message: e.to_string(),
+            }),
+        }
+    }
+
+    /// A buffer of at least 16 bytes, the least that every view can bind.
+    pub(crate) fn buffer(
+        &self,
+        what: &'static str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+        contents: Option<&[u8]>,
+    ) -> Result<wgpu::Buffer> {
+        self.alive()?;
+        let size = bytes.max(16).next_multiple_of(wgpu::COPY_BUFFER_ALIGNMENT);
+        let caps = self.caps();
+        let limit = if usage.contains(wgpu::BufferUsages::STORAGE) {
+            caps.max_buffer_bytes.min(caps.max_binding_bytes)
+        } else {
+            caps.max_buffer_bytes
+        };
+        if size > limit {
+            return Err(Error::Limit {
+                what,
+                value: size,
+                limit,
+            });
+        }
+        let buffer = self.scoped(what, size, || {
+            self.inner.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(what),
+                size,
+                usage,
+                mapped_at_creation: contents.is_some(),
+            })
+        })?;
+        if let Some(contents) = contents {
+            let mapped = buffer.get_mapped_range_mut(..);
+            let mut mapped =
+                mapped.map_err(|e| self.lost_or("filling a buffer", &e.to_string()))?;
+            mapped.slice(..contents.len()).copy_from_slice(contents);
+            drop(mapped);
+            buffer.unmap();
+        }
+        Ok(buffer)
+    }
+
+    /// The error for a call that wgpu failed without a captured reason: on a device that
+    /// still answers it is `message`, else the loss, which is then latched.
+    pub(crate) fn lost_or(&self, what: &'static str, message: &str) -> Error {
+        let _ = self.inner.device.poll(wgpu::PollType::Poll);
+        match self.alive() {
+            Err(lost) => lost,
+            Ok(()) => Error::Gpu {
+                what,
+                message: message.to_owned(),
+            },
+        }
+    }
+}
+
+/// Reads the capabilities that a device was created with.
+fn caps_of(device: &wgpu::Device) -> Caps {
+    let (limits, features, info) = (device.limits(), device.features(), device.adapter_info());
+    Caps {
+        class: if info.device_type == wgpu::DeviceType::Cpu {
+            DeviceClass::Cpu
+        } else {
+            DeviceClass::Gpu
+        },
+        subgroups: (features.contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size > 0)
+            .then_some(Subgroups {
+                min: info.subgroup_min_size,
+                max: info.subgroup_max_size,
+            }),
+        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_buffer_bytes: limits.max_buffer_size,
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        max_invocations: limits
+            .max_compute_invocations_per_workgroup
+            .min(limits.max_compute_workgroup_size_x),
+        max_workgroups: limits.max_compute_workgroups_per_dimension,
+        storage_alignment: limits.min_storage_buffer_offset_alignment,
+    }
+}

@@ -1,0 +1,80 @@
+//! Weights on the device.
+
+use super::Gpu;
+use crate::{
+    error::Result,
+    format::{Format, Matrix},
+    kernel::{PartLayout, layout},
+};
+
+/// A weight on the device: one buffer, or several where it is larger than a binding may be.
+#[derive(Debug, Clone)]
+pub struct Weight {
+    rows: usize,
+    cols: usize,
+    format: Format,
+    pub(crate) parts: Vec<Part>,
+}
+
+/// Some rows of a weight in a buffer of their own.
+#[derive(Debug, Clone)]
+pub struct Part {
+    pub(crate) layout: PartLayout,
+    pub(crate) buffer: wgpu::Buffer,
+}
+
+impl Gpu {
+    /// Copies `weight` to the device, cut into parts where a binding could not hold it.
+    ///
+    /// # Errors
+    /// [`Error::Limit`](crate::Error::Limit) where the rows of one index set are larger than
+    /// a binding, [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub fn upload(&self, weight: &Matrix) -> Result<Weight> {
+        let (rows, cols, format) = (weight.rows(), weight.cols(), weight.format());
+        let limit = self
+            .caps()
+            .max_binding_bytes
+            .min(self.caps().max_buffer_bytes);
+        let mut parts = vec![];
+        for layout in layout::split(format, rows, cols, limit)? {
+            let words = layout::pack(weight, &layout);
+            let bytes: &[u8] = bytemuck::cast_slice(&words);
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+            let buffer = self.buffer("weight", bytes.len() as u64, usage, Some(bytes))?;
+            parts.push(Part { layout, buffer });
+        }
+        Ok(Weight {
+            rows,
+            cols,
+            format,
+            parts,
+        })
+    }
+}
+
+impl Weight {
+    /// Output features.
+    pub const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Input features.
+    pub const fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Format, with its value type.
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Number of buffers.
+    pub fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Bytes on the device, padding included.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|p| p.buffer.size()).sum()
+    }
+}

@@ -1,0 +1,148 @@
+//! One shader launch as a plain value: printable, comparable, made without a device.
+
+use crate::{
+    caps::Caps,
+    error::{Error, Result},
+};
+use std::{borrow::Cow, fmt, fmt::Write};
+
+/// A `const` line put before the fragments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Const {
+    /// `const NAME: u32 = …u;`
+    U32(u32),
+    /// `const NAME: bool = …;`
+    Bool(bool),
+}
+
+impl fmt::Display for Const {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::U32(v) => write!(f, "{v}u"),
+            Self::Bool(v) => write!(f, "{v}"),
+        }
+    }
+}
+
+/// What a storage binding is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The n-th tensor given with the dispatch.
+    Tensor(usize),
+    /// The n-th part of the weight given with the dispatch.
+    Part(usize),
+    /// The plan's scratch buffer, which lives from one dispatch of a step to the next.
+    Scratch,
+}
+
+/// A storage binding of group 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Operand {
+    /// The WGSL variable's name.
+    pub name: &'static str,
+    /// Its `@binding`; 0 is the parameter block.
+    pub binding: u32,
+    /// What is bound.
+    pub role: Role,
+    /// Whether the shader declares it `read_write`.
+    pub write: bool,
+}
+
+/// One launch: WGSL text, bindings, parameters and grid.
+///
+/// The text is `enable` lines, then `const` lines, then the fragments in order;
+/// the entry point is `main`. WGSL's module scope has no order, so a fragment
+/// may use what a later one defines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dispatch {
+    /// Names the launch in errors, timings and debuggers.
+    pub name: String,
+    /// WGSL extensions, as in `enable f16;`.
+    pub enables: Vec<&'static str>,
+    /// Values known when the pipeline is made.
+    pub consts: Vec<(&'static str, Const)>,
+    /// WGSL text.
+    pub fragments: Vec<Cow<'static, str>>,
+    /// The uniform block at binding 0, in words.
+    pub params: Vec<u32>,
+    /// Storage bindings.
+    pub operands: Vec<Operand>,
+    /// Invocations of a workgroup.
+    pub invocations: u32,
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: u32,
+    /// Whether subgroup functions are used.
+    pub subgroups: bool,
+    /// Scratch bytes needed.
+    pub scratch_bytes: u64,
+    /// Workgroups.
+    pub grid: [u32; 3],
+}
+
+impl Dispatch {
+    /// The whole WGSL module.
+    pub fn wgsl(&self) -> String {
+        let mut text = String::new();
+        for enable in &self.enables {
+            let _ = writeln!(text, "enable {enable};");
+        }
+        for (name, value) in &self.consts {
+            let kind = match value {
+                Const::U32(_) => "u32",
+                Const::Bool(_) => "bool",
+            };
+            let _ = writeln!(text, "const {name}: {kind} = {value};");
+        }
+        for fragment in &self.fragments {
+            text.push_str(fragment);
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Checks the launch against a device's limits.
+    ///
+    /// # Errors
+    /// [`Error::MissingFeature`] or [`Error::Limit`] with the first that fails.
+    pub fn fits(&self, caps: &Caps) -> Result<()> {
+        if self.subgroups && caps.subgroups.is_none() {
+            return Err(Error::MissingFeature {
+                feature: "SUBGROUP",
+                needed_by: self.name.clone(),
+            });
+        }
+        let largest_side = self.grid.into_iter().max().unwrap_or(0);
+        for (what, value, limit) in [
+            (
+                "storage bindings",
+                self.operands.len() as u64,
+                caps.max_storage_buffers.into(),
+            ),
+            (
+                "invocations of a workgroup",
+                self.invocations.into(),
+                caps.max_invocations.into(),
+            ),
+            (
+                "bytes of workgroup memory",
+                self.workgroup_bytes.into(),
+                caps.max_workgroup_bytes.into(),
+            ),
+            (
+                "workgroups along one dimension",
+                largest_side.into(),
+                caps.max_workgroups.into(),
+            ),
+            (
+                "bytes of scratch",
+                self.scratch_bytes,
+                caps.max_binding_bytes.min(caps.max_buffer_bytes),
+            ),
+        ] {
+            if value > limit {
+                return Err(Error::Limit { what, value, limit });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! `gemm_lanes`: any batch on CPU adapters, lanes along the batch, x transposed first.
+//!
+//! [`Config`]: `rows` x `batch` of y are held by one workgroup, `workgroup` lanes wide.
+
+use super::{
+    Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, fragment, gemv, layout,
+    problem, shader,
+};
+use crate::{caps::Caps, error::Result, format::Format};
+
+const TRANSPOSE_TILE: u32 = 16;
+
+pub struct GemmLanes;
+
+impl Kernel for GemmLanes {
+    fn name(&self) -> &'static str {
+        "gemm_lanes"
+    }
+
+    fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
+        let lanes = caps.fixed_subgroup().unwrap_or(8);
+        let config = |variant, rows, strips: u32, words| Config {
+            variant,
+            workgroup: lanes,
+            rows,
+            batch: lanes * strips.min((problem.batch as u32).div_ceil(lanes)).max(1),
+            words,
+        };
+        let v = layout::sharing(problem.format) as u32;
+        match problem.format {
+            // Rows with columns of their own share no x: hold one, wide.
+            Format::Nm { .. } if v == 1 => vec![
+                config("quads", 1, 4, 4),
+                config("spread", 8, 2, lanes),
+                config("words", 1, 4, 4),
+            ],
+            _ => {
+                let dense = matches!(problem.format, Format::Dense(_));
+                let rows = |most| if dense { most } else { gemv::largest_divisor(v, most) };
+                vec![
+                    config("spread", rows(16), 2, lanes),
+                    config("spread", rows(8), 4, lanes),
+                    config("quads", rows(8), 4, 4),
+                    config("words", rows(4), 4, 4),
+                ]
+            }
+        }
+    }
+
+    fn lower(
+        &self,
+        problem: &Problem,
+        config: &Config,
+        parts: &[PartLayout],
+        caps: &Caps,
+    ) -> Result<Vec<Dispatch>> {
+        let share = gemv::shared_rows(problem, config.rows as usize)?;
+        if problem.batch == 0 {
+            return Ok(vec![]);
+        }
+        let across = problem.batch.div_ceil(config.batch as usize);
+        let x_stride = across * config.batch as usize;
+        let scratch_bytes = (x_stride as u64)
+            .saturating_mul(problem.cols.max(1) as u64)
+            .saturating_mul(4);
+        let tiles = |n: usize| n.div_ceil(TRANSPOSE_TILE as usize) as u64;
+        let transpose = Dispatch {
+            name: format!("transpose x of {problem}"),
+            enables: vec![],
+            consts: vec![("TILE", Const::U32(TRANSPOSE_TILE))],
+            fragments: vec![shader!("transpose")],
+            params: vec![problem.batch as u32, problem.cols as u32, x_stride as u32],
+            operands: vec![
+                problem::X,
+                Operand {
+                    name: "xt",
+                    binding: 2,
+                    role: Role::Scratch,
+                    write: true,
+                },
+            ],
+            invocations: TRANSPOSE_TILE,
+            workgroup_bytes: TRANSPOSE_TILE * (TRANSPOSE_TILE + 1) * 4,
+            subgroups: false,
+            scratch_bytes,
+            grid: super::fold(tiles(x_stride) * tiles(problem.cols), caps.max_workgroups),
+        };
+
+        let quads = config.variant == "quads";
+        let span = config.words as usize * problem.per_word();
+        let guard = match problem.format {
+            Format::Dense(_) => problem.cols % span != 0,
+            Format::Nm { pattern, .. } => {
+                gemv::check_words(problem, config.rows as usize / share, span)?;
+                problem.slots() % span != 0 || problem.cols % pattern.m() != 0
+            }
+        };
+        let mut consts = problem.consts();
+        consts.extend([
+            ("LANES", Const::U32(config.workgroup)),
+            ("ROWS", Const::U32(config.rows)),
+            ("STRIPS", Const::U32(config.batch / config.workgroup)),
+            ("SHARE", Const::U32(share as u32)),
+            ("WORDS", Const::U32(config.words)),
+            ("GUARD", Const::Bool(guard)),
+        ]);
+        let mut fragments = problem.fragments();
+        if config.variant == "spread" {
+            if caps.fixed_subgroup() != Some(config.workgroup) {
+                let size = caps.fixed_subgroup().unwrap_or(0) as usize;
+                return Err(problem::unfit("lanes of the only subgroup", config.workgroup as usize, size));
+            }
+            fragments.extend([fragment!("hold_spread"), gemv::packet_fragment(problem)]);
+        } else {
+            fragments.push(fragment!("hold_packet"));
+            fragments.extend(gemv::load_fragments(problem, quads));
+        }
+        fragments.push(shader!("gemm_lanes"));
+        let xt = Operand {
+            name: "xt",
+            binding: 1,
+            role: Role::Scratch,
+            write: false,
+        };
+        let products = parts.iter().enumerate().map(|(i, part)| Dispatch {
+            name: format!("gemm_lanes/{config} {}", problem.format),
+            enables: vec![],
+            consts: consts.clone(),
+            fragments: fragments.clone(),
+            params: problem.params(part, x_stride),
+            operands: problem.operands(xt, i, quads),
+            invocations: config.workgroup,
+            workgroup_bytes: 0,
+            subgroups: config.variant == "spread",
+            scratch_bytes,
+            grid: super::fold(
+                u64::from(part.rows.div_ceil(config.rows)) * across as u64,
+                caps.max_workgroups,
+            ),
+        });
+        Ok(std::iter::once(transpose).chain(products).collect())
+    }
+}

@@ -1,0 +1,137 @@
+//! `gemm_tiled`: any batch on GPUs, tiles in workgroup memory and registers.
+//!
+//! [`Config`]: a workgroup computes `rows` x `batch` of y. Variants: `dense`, `vector`
+//! (V-shared indices, arithmetic only where weights are) and `expand` (any N:M, scattered
+//! to a dense tile first).
+
+use super::{
+    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout, problem, shader,
+};
+use crate::{caps::Caps, error::Result, format::Format};
+
+/// Columns of x staged at a time, rounded to whole windows.
+const TILE_COLS: usize = 16;
+
+pub struct GemmTiled;
+
+impl Kernel for GemmTiled {
+    fn name(&self) -> &'static str {
+        "gemm_tiled"
+    }
+
+    fn configs(&self, problem: &Problem, _caps: &Caps) -> Vec<Config> {
+        let config = |variant, workgroup, rows, batch| Config {
+            variant,
+            workgroup,
+            rows,
+            batch,
+            words: 1,
+        };
+        let variants: &[&'static str] = match problem.format {
+            Format::Dense(_) => &["dense"],
+            Format::Nm { .. } => &["vector", "expand"],
+        };
+        // 8 x 8 a lane where the tile is full, 4 x 4 for small products and small limits.
+        let sizes: &[_] = if problem.batch > 64 {
+            &[(256, 128, 128), (64, 64, 64), (256, 64, 64), (64, 32, 32)]
+        } else if problem.batch > 32 {
+            &[(64, 64, 64), (256, 64, 64), (64, 32, 32)]
+        } else {
+            &[(64, 32, 32), (64, 64, 64)]
+        };
+        let all = variants
+            .iter()
+            .flat_map(|v| sizes.iter().map(move |s| (*v, s)));
+        all.map(|(v, &(workgroup, rows, batch))| config(v, workgroup, rows, batch))
+            .collect()
+    }
+
+    fn lower(
+        &self,
+        problem: &Problem,
+        config: &Config,
+        parts: &[PartLayout],
+        caps: &Caps,
+    ) -> Result<Vec<Dispatch>> {
+        if problem.batch == 0 {
+            return Ok(vec![]);
+        }
+        // Each lane holds a square of y.
+        let (rows, batch) = (config.rows as usize, config.batch as usize);
+        let side = (rows * batch / config.workgroup as usize).isqrt();
+        let v = layout::sharing(problem.format);
+        let (tile_cols, tile_slots) = match problem.format {
+            Format::Dense(_) => (TILE_COLS, TILE_COLS),
+            Format::Nm { pattern, .. } => {
+                // Whole windows, whose slots fill whole words.
+                let even = if pattern.n() % problem.per_word() == 0 {
+                    1
+                } else {
+                    2
+                };
+                let windows = (TILE_COLS / pattern.m()).next_multiple_of(even).max(even);
+                (windows * pattern.m(), windows * pattern.n())
+            }
+        };
+        let sets = if rows % v == 0 {
+            rows / v
+        } else {
+            (rows - 1) / v + 2
+        };
+        let mut fragments = problem.fragments();
+        let padded = tile_slots * (rows + 4) * 4;
+        let weight_bytes = match config.variant {
+            "dense" => {
+                fragments.extend([fragment!("tile_slots"), fragment!("tile_dense")]);
+                padded
+            }
+            "vector" if v % side != 0 => {
+                return Err(problem::unfit(
+                    "rows of a lane cut by an index set",
+                    v % side,
+                    0,
+                ));
+            }
+            "vector" => {
+                fragments.extend([fragment!("tile_slots"), fragment!("tile_vector")]);
+                padded + tile_slots * sets * 4
+            }
+            _ => {
+                fragments.push(fragment!("tile_expand"));
+                tile_cols * (rows + 4) * 4
+            }
+        };
+        fragments.extend([fragment!("load_words"), shader!("gemm_tiled")]);
+        let mut consts = problem.consts();
+        let numbers = [
+            ("WORKGROUP", config.workgroup as usize),
+            ("TILE_ROWS", rows),
+            ("TILE_BATCH", batch),
+            ("TILE_COLS", tile_cols),
+            ("TILE_SLOTS", tile_slots),
+            ("TILE_SETS", sets),
+            ("TR", side),
+            ("TB", side),
+            ("WORDS", 1),
+        ];
+        consts.extend(numbers.map(|(name, value)| (name, Const::U32(value as u32))));
+        let across = problem.batch.div_ceil(batch) as u64;
+        let dispatches = parts.iter().enumerate().map(|(i, part)| Dispatch {
+            name: format!("gemm_tiled/{config} {}", problem.format),
+            enables: vec![],
+            consts: consts.clone(),
+            fragments: fragments.clone(),
+            params: problem.params(part, 0),
+            operands: problem.operands(problem::X, i, false),
+            invocations: config.workgroup,
+            workgroup_bytes: (tile_cols * (batch + 4) * 4 + weight_bytes) as u32,
+            subgroups: false,
+            scratch_bytes: 0,
+            grid: super::fold(
+                u64::from(part.rows.div_ceil(config.rows)) * across,
+                caps.max_workgroups,
+            ),
+        });
+        Ok(dispatches.collect())
+    }
+}

@@ -1,0 +1,336 @@
+//! `gemv`: a few vectors, bound by the bytes of the weight.
+//!
+//! [`Config`]: `rows` are summed by one workgroup, `words` are taken by a lane at a time,
+//! 4 and more as 16-byte loads on GPUs. Variants name the reduction, then how x is reached.
+
+use super::{
+    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout, problem, shader,
+};
+use std::borrow::Cow;
+use crate::{
+    caps::{Caps, DeviceClass},
+    error::{Error, Result},
+    format::Format,
+};
+
+/// Vectors that the kernel takes at most.
+pub const MAX_BATCH: usize = 8;
+
+pub struct Gemv;
+
+/// What a variant's name stands for.
+struct Variant {
+    name: &'static str,
+    reduce: Reduce,
+    /// The weight's values are read as `vec4<u32>`.
+    quads: bool,
+    x: X,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Reduce {
+    /// A tree in workgroup memory.
+    Shared,
+    /// Subgroups first, then their sums.
+    Subgroup,
+    /// The workgroup is one subgroup.
+    One,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum X {
+    /// Each slot loads its x.
+    Direct,
+    /// x is bound as `vec4<f32>`.
+    Quads,
+    /// x is copied to workgroup memory first.
+    Staged,
+    /// Windows of four columns are loaded once and picked from by selection.
+    Window,
+}
+
+const VARIANTS: &[Variant] = &[
+    Variant { name: "one", reduce: Reduce::One, quads: false, x: X::Direct },
+    Variant { name: "one-quads", reduce: Reduce::One, quads: true, x: X::Direct },
+    Variant { name: "one-quads-x4", reduce: Reduce::One, quads: true, x: X::Quads },
+    Variant { name: "one-quads-window", reduce: Reduce::One, quads: true, x: X::Window },
+    Variant { name: "subgroup", reduce: Reduce::Subgroup, quads: false, x: X::Direct },
+    Variant { name: "subgroup-quads", reduce: Reduce::Subgroup, quads: true, x: X::Direct },
+    Variant { name: "subgroup-quads-x4", reduce: Reduce::Subgroup, quads: true, x: X::Quads },
+    Variant { name: "subgroup-quads-window", reduce: Reduce::Subgroup, quads: true, x: X::Window },
+    Variant { name: "subgroup-quads-staged", reduce: Reduce::Subgroup, quads: true, x: X::Staged },
+    Variant { name: "portable", reduce: Reduce::Shared, quads: false, x: X::Direct },
+    Variant { name: "portable-window", reduce: Reduce::Shared, quads: false, x: X::Window },
+    Variant { name: "portable-quads", reduce: Reduce::Shared, quads: true, x: X::Direct },
+];
+
+impl Kernel for Gemv {
+    fn name(&self) -> &'static str {
+        "gemv"
+    }
+
+    fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
+        let batch = problem.batch as u32;
+        let config = |variant, workgroup, rows, words| Config {
+            variant,
+            workgroup,
+            rows,
+            batch,
+            words,
+        };
+        let lanes = caps.subgroups.map_or(8, |s| s.min);
+        let (sparse, v) = (
+            matches!(problem.format, Format::Nm { .. }),
+            layout::sharing(problem.format),
+        );
+        let vector_rows = |most: u32| largest_divisor(v as u32, most);
+        match (caps.class, problem.format) {
+            (DeviceClass::Cpu, Format::Dense(_)) => vec![
+                config("one-quads-x4", lanes, 4, 4),
+                config("one-quads-x4", lanes, 8, 4),
+                config("one-quads", lanes, 4, 4),
+                config("one", lanes, 4, 1),
+                config("one", lanes, 8, 1),
+                config("portable-quads", 8, 4, 4),
+                config("portable", 8, 4, 1),
+                config("portable", 64, 1, 1),
+            ],
+            (DeviceClass::Cpu, Format::Nm { .. }) if v == 1 => vec![
+                config("one-quads-window", lanes, 8, 4),
+                config("one-quads-window", lanes, 4, 4),
+                config("one-quads", lanes, 2, 4),
+                config("one-quads", lanes, 1, 4),
+                config("one-quads", lanes, 1, 8),
+                config("one-quads", lanes, 4, 4),
+                config("one-window", lanes, 4, 4),
+                config("portable-window", 8, 4, 4),
+                config("portable-quads", 8, 2, 4),
+                config("portable", 64, 1, 4),
+            ],
+            (DeviceClass::Cpu, Format::Nm { .. }) => vec![
+                config("one-quads", lanes, vector_rows(8), 4),
+                config("one-quads", lanes, vector_rows(4), 4),
+                config("one", lanes, vector_rows(8), 4),
+                config("portable-quads", 8, vector_rows(8), 4),
+                config("portable", 64, 1, 4),
+            ],
+            (DeviceClass::Gpu, _) => {
+                // Sums of rows x batch stay in registers: fewer rows where there are more vectors.
+                let most = (8 / batch.max(1)).clamp(1, 4);
+                let rows = if sparse && v > 1 {
+                    vector_rows(2 * most)
+                } else {
+                    most
+                };
+                let words = if sparse { 4 } else { 1 };
+                vec![
+                    config(
+                        if sparse {
+                            "subgroup-quads"
+                        } else {
+                            "subgroup-quads-x4"
+                        },
+                        64,
+                        rows,
+                        4,
+                    ),
+                    config("subgroup-quads-window", 64, most, 4),
+                    config("subgroup-quads", 128, rows, 4),
+                    config("subgroup-quads", 32, 1, 4),
+                    config("subgroup-quads-staged", 256, 4 * rows, 4),
+                    config("subgroup", 64, rows, words),
+                    config("portable-quads", 64, rows, 4),
+                    config("portable", 64, 1, words),
+                ]
+            }
+        }
+    }
+
+    fn lower(
+        &self,
+        problem: &Problem,
+        config: &Config,
+        parts: &[PartLayout],
+        caps: &Caps,
+    ) -> Result<Vec<Dispatch>> {
+        let variant = VARIANTS
+            .iter()
+            .find(|v| v.name == config.variant)
+            .ok_or_else(|| Error::NoKernel {
+                problem: problem.to_string(),
+                reasons: config.to_string(),
+            })?;
+        if problem.batch > MAX_BATCH {
+            return Err(problem::unfit("batch of a GEMV", problem.batch, MAX_BATCH));
+        }
+        if problem.batch == 0 {
+            return Ok(vec![]);
+        }
+        let (rows, words, batch) = (config.rows as usize, config.words as usize, problem.batch);
+        let span = words * problem.per_word();
+        let share = shared_rows(problem, rows)?;
+        // Slots taken by one round of the whole workgroup.
+        let round = span * config.workgroup as usize;
+        let (pick, guard) = match problem.format {
+            Format::Dense(_) if variant.x == X::Window => {
+                return Err(problem::unfit("columns of a dense window", problem.cols, 0));
+            }
+            Format::Dense(_) => (fragment!("pick_all"), problem.cols % round != 0),
+            Format::Nm { pattern, .. } => {
+                check_words(problem, rows / share, span)?;
+                let guard = problem.slots() % round != 0 || problem.cols % pattern.m() != 0;
+                if variant.x == X::Window {
+                    if pattern.m() != 4 {
+                        return Err(problem::unfit(
+                            "window width to select from",
+                            pattern.m(),
+                            4,
+                        ));
+                    }
+                    if span % pattern.n() != 0 {
+                        return Err(problem::unfit(
+                            "slots left of a packet",
+                            span % pattern.n(),
+                            0,
+                        ));
+                    }
+                    (fragment!("pick_window"), guard)
+                } else {
+                    (fragment!("pick_gather"), guard)
+                }
+            }
+        };
+        let acc = rows * batch;
+        let subgroups = caps
+            .subgroups
+            .map_or(1, |s| config.workgroup.div_ceil(s.min));
+        let mut workgroup_bytes = match variant.reduce {
+            Reduce::Shared => acc * config.workgroup as usize * 4,
+            Reduce::Subgroup => acc * subgroups as usize * 4 + 4,
+            Reduce::One => 0,
+        };
+        let mut consts = problem.consts();
+        consts.extend([
+            ("WORKGROUP", Const::U32(config.workgroup)),
+            ("ROWS", Const::U32(config.rows)),
+            ("BATCH", Const::U32(batch as u32)),
+            ("WORDS", Const::U32(config.words)),
+            ("SHARE", Const::U32(share as u32)),
+            ("GUARD", Const::Bool(guard)),
+        ]);
+        let mut fragments = problem.fragments();
+        fragments.push(pick);
+        fragments.extend(load_fragments(problem, variant.quads));
+        fragments.push(match variant.x {
+            X::Direct | X::Window => fragment!("x_scalars"),
+            X::Quads if problem.cols % 4 != 0 => {
+                return Err(problem::unfit(
+                    "columns past the last quad of x",
+                    problem.cols % 4,
+                    0,
+                ));
+            }
+            X::Quads => fragment!("x_quads"),
+            X::Staged => {
+                let staged = (batch * problem.cols).max(1);
+                workgroup_bytes += staged * 4;
+                consts.push((
+                    "STAGED",
+                    Const::U32(u32::try_from(staged).unwrap_or(u32::MAX)),
+                ));
+                fragment!("x_staged")
+            }
+        });
+        fragments.push(match variant.reduce {
+            Reduce::Shared => fragment!("reduce_shared"),
+            Reduce::Subgroup => {
+                consts.push(("SUBGROUPS", Const::U32(subgroups)));
+                fragment!("reduce_subgroup")
+            }
+            Reduce::One => {
+                let size = caps.fixed_subgroup().unwrap_or(0);
+                if size != config.workgroup {
+                    return Err(problem::unfit("lanes of the only subgroup", config.workgroup as usize, size as usize));
+                }
+                fragment!("reduce_one")
+            }
+        });
+        fragments.push(shader!("gemv"));
+
+        let dispatches = parts.iter().enumerate().map(|(i, part)| Dispatch {
+            name: format!("gemv/{config} {}", problem.format),
+            enables: vec![],
+            consts: consts.clone(),
+            fragments: fragments.clone(),
+            params: problem.params(part, 0),
+            operands: problem.operands(problem::X, i, variant.quads),
+            invocations: config.workgroup,
+            workgroup_bytes: u32::try_from(workgroup_bytes).unwrap_or(u32::MAX),
+            subgroups: variant.reduce != Reduce::Shared,
+            scratch_bytes: 0,
+            grid: super::fold(
+                u64::from(part.rows.div_ceil(config.rows)),
+                caps.max_workgroups,
+            ),
+        });
+        Ok(dispatches.collect())
+    }
+}
+
+/// Rows of a tile that use the same columns: all of them for a dense weight.
+///
+/// # Errors
+/// Where tiles of `rows` and index sets of v rows cut each other.
+pub(super) fn shared_rows(problem: &Problem, rows: usize) -> Result<usize> {
+    let Format::Nm { pattern, .. } = problem.format else {
+        return Ok(rows);
+    };
+    let v = pattern.v();
+    if v % rows == 0 {
+        Ok(rows)
+    } else if rows % v == 0 {
+        Ok(v)
+    } else {
+        Err(problem::unfit(
+            "rows of a tile cut by an index set",
+            rows % v,
+            0,
+        ))
+    }
+}
+
+/// Checks that packets of `span` slots and the `sets` index sets of a workgroup fill index
+/// words, or lie in one.
+pub(super) fn check_words(problem: &Problem, sets: usize, span: usize) -> Result<()> {
+    let interleave = layout::interleave(problem.format);
+    if span % 4 != 0 {
+        return Err(problem::unfit("slots left of an index word", span % 4, 0));
+    }
+    if sets % interleave != 0 && interleave % sets != 0 {
+        return Err(problem::unfit("index sets left of a word", sets % interleave, 0));
+    }
+    Ok(())
+}
+
+/// How packets of values and of index fields are loaded.
+pub(super) fn load_fragments(problem: &Problem, quads: bool) -> Vec<Cow<'static, str>> {
+    let packet = packet_fragment(problem);
+    match problem.format {
+        _ if !quads => vec![fragment!("load_words"), packet],
+        Format::Dense(_) => vec![fragment!("load_quads"), packet],
+        Format::Nm { .. } => vec![fragment!("load_quads"), packet, fragment!("index_words")],
+    }
+}
+
+/// How the index fields of a packet are read.
+pub(super) fn packet_fragment(problem: &Problem) -> Cow<'static, str> {
+    match problem.format {
+        Format::Dense(_) => fragment!("packet_all"),
+        Format::Nm { .. } => fragment!("packet_nm"),
+    }
+}
+
+/// The largest divisor of `n` that is at most `most`.
+pub(super) fn largest_divisor(n: u32, most: u32) -> u32 {
+    (1..=most.min(n)).rev().find(|d| n % d == 0).unwrap_or(1)
+}

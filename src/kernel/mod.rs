@@ -1,0 +1,182 @@
+//! What to launch, as values: problems, candidates, and the dispatches they become. No device here.
+//!
+//! A [`Kernel`] turns a [`Problem`] into [`Dispatch`]es in one or more configurations
+//! ([`Config`]). [`survey`] lists them all, with the reason where one is not legal on
+//! a device; [`candidates`] keeps the legal ones, best guess first.
+
+mod dispatch;
+mod gemm_lanes;
+mod gemm_tiled;
+mod gemv;
+mod grid;
+pub mod layout;
+mod problem;
+
+pub use dispatch::{Const, Dispatch, Operand, Role};
+pub use grid::fold;
+pub use layout::PartLayout;
+pub use problem::Problem;
+
+use crate::{
+    caps::Caps,
+    error::{Error, Result},
+};
+use std::fmt;
+
+/// The numbers that turn a kernel's shader into one candidate.
+///
+/// Each kernel gives the fields its own meaning, stated in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Config {
+    /// Names the way the kernel works, for example `subgroup-gather`.
+    pub variant: &'static str,
+    /// Invocations of a workgroup.
+    pub workgroup: u32,
+    /// Rows of y that a workgroup computes.
+    pub rows: u32,
+    /// Vectors of y that a workgroup computes.
+    pub batch: u32,
+    /// Words of the weight that a lane takes at a time.
+    pub words: u32,
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            variant,
+            workgroup,
+            rows,
+            batch,
+            words,
+        } = self;
+        write!(f, "{variant}-g{workgroup}-r{rows}-b{batch}-w{words}")
+    }
+}
+
+/// One way to compute a linear product.
+pub trait Kernel: Sync {
+    /// The kernel's name: the stem of its shader.
+    fn name(&self) -> &'static str;
+
+    /// Configurations for `problem`, the best guess for the class of `caps` first,
+    /// legal or not.
+    fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config>;
+
+    /// The launches of `config`.
+    ///
+    /// # Errors
+    /// Where the configuration cannot serve the problem, whatever the device.
+    fn lower(
+        &self,
+        problem: &Problem,
+        config: &Config,
+        parts: &[PartLayout],
+        caps: &Caps,
+    ) -> Result<Vec<Dispatch>>;
+}
+
+/// Every kernel. Tests, benches and the planner iterate over this list.
+pub static KERNELS: &[&dyn Kernel] = &[&gemv::Gemv, &gemm_lanes::GemmLanes, &gemm_tiled::GemmTiled];
+
+/// A kernel in one configuration.
+#[derive(Clone, Copy)]
+pub struct Candidate {
+    /// The kernel.
+    pub kernel: &'static dyn Kernel,
+    /// Its configuration.
+    pub config: Config,
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kernel.name(), self.config)
+    }
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Candidate {
+    /// The launches, each checked against `caps`.
+    ///
+    /// # Errors
+    /// Why the candidate is not legal here.
+    pub fn lower(
+        &self,
+        problem: &Problem,
+        parts: &[PartLayout],
+        caps: &Caps,
+    ) -> Result<Vec<Dispatch>> {
+        let dispatches = self.kernel.lower(problem, &self.config, parts, caps)?;
+        dispatches.iter().try_for_each(|d| d.fits(caps))?;
+        Ok(dispatches)
+    }
+}
+
+/// Every candidate for `problem`, best guess first, with the reason where one is not legal.
+///
+/// # Errors
+/// Where the weight itself cannot be laid out on the device.
+pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<()>)>> {
+    let parts = problem.parts(caps)?;
+    let mut kernels: Vec<&'static dyn Kernel> = KERNELS.to_vec();
+    // Few vectors: memory decides, so GEMV first. More: arithmetic does.
+    if problem.batch > gemv::MAX_BATCH {
+        kernels.rotate_left(1);
+    }
+    // A subgroup of a CPU adapter is a SIMD register, which only the lane kernel fills.
+    if caps.class == crate::caps::DeviceClass::Gpu {
+        kernels.sort_by_key(|k| k.name() == "gemm_lanes");
+    }
+    let all = kernels.into_iter().flat_map(|kernel| {
+        kernel
+            .configs(problem, caps)
+            .into_iter()
+            .map(move |config| Candidate { kernel, config })
+    });
+    Ok(all
+        .map(|c| (c, c.lower(problem, &parts, caps).map(drop)))
+        .collect())
+}
+
+/// The legal candidates for `problem`, best guess first.
+///
+/// # Errors
+/// [`Error::NoKernel`] with every reason where none is legal.
+pub fn candidates(problem: &Problem, caps: &Caps) -> Result<Vec<Candidate>> {
+    let survey = survey(problem, caps)?;
+    let legal: Vec<_> = survey
+        .iter()
+        .filter(|(_, why)| why.is_ok())
+        .map(|(c, _)| *c)
+        .collect();
+    if legal.is_empty() {
+        let reasons: Vec<_> = survey
+            .iter()
+            .filter_map(|(c, why)| why.as_ref().err().map(|why| format!("{c}: {why}")))
+            .collect();
+        return Err(Error::NoKernel {
+            problem: problem.to_string(),
+            reasons: reasons.join("; "),
+        });
+    }
+    Ok(legal)
+}
+
+/// Text of a fragment under `shaders/lib/`.
+macro_rules! fragment {
+    ($name:literal) => {
+        std::borrow::Cow::Borrowed(include_str!(concat!("../../shaders/lib/", $name, ".wgsl")))
+    };
+}
+
+/// Text of a shader under `shaders/`.
+macro_rules! shader {
+    ($name:literal) => {
+        std::borrow::Cow::Borrowed(include_str!(concat!("../../shaders/", $name, ".wgsl")))
+    };
+}
+use {fragment, shader};

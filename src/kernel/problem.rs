@@ -1,0 +1,185 @@
+//! A linear product to be computed, and what all its kernels share.
+
+use super::{Const, Operand, PartLayout, Role, fragment, layout};
+use crate::{
+    caps::Caps,
+    error::{Error, Result},
+    format::{Dtype, Format},
+};
+use std::{borrow::Cow, fmt};
+
+/// `y[batch, rows] = x[batch, cols] · W[rows, cols]ᵀ + bias[rows]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Problem {
+    /// Output features.
+    pub rows: usize,
+    /// Input features.
+    pub cols: usize,
+    /// Number of vectors.
+    pub batch: usize,
+    /// Format of the weight, with its value type.
+    pub format: Format,
+    /// Whether a bias is added.
+    pub bias: bool,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            rows,
+            cols,
+            batch,
+            format,
+            bias,
+        } = self;
+        write!(
+            f,
+            "{format} {rows}x{cols} batch {batch}{}",
+            if *bias { " + bias" } else { "" }
+        )
+    }
+}
+
+impl Problem {
+    /// Tensors of the linear kernels, in the order in which they are given.
+    pub const X: usize = 0;
+    /// See [`Problem::X`].
+    pub const Y: usize = 1;
+    /// See [`Problem::X`]; absent without a bias.
+    pub const BIAS: usize = 2;
+
+    /// How the weight is cut on a device with these limits.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] where x, y or an index set of rows is larger than a binding may be.
+    pub fn parts(&self, caps: &Caps) -> Result<Vec<PartLayout>> {
+        let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
+        for (what, len) in [("bytes of x", self.cols), ("bytes of y", self.rows)] {
+            let value = (self.batch as u64)
+                .saturating_mul(len as u64)
+                .saturating_mul(4);
+            if value > limit {
+                return Err(Error::Limit { what, value, limit });
+            }
+        }
+        layout::split(self.format, self.rows, self.cols, limit)
+    }
+
+    /// Values of the weight in one word.
+    pub(super) fn per_word(&self) -> usize {
+        layout::values_per_word(self.format)
+    }
+
+    /// Stored values of a row.
+    pub(super) fn slots(&self) -> usize {
+        layout::slots(self.format, self.cols)
+    }
+
+    /// `lib/linear.wgsl`'s block.
+    pub(super) fn params(&self, part: &PartLayout, x_stride: usize) -> Vec<u32> {
+        vec![
+            part.rows,
+            self.cols as u32,
+            self.batch as u32,
+            part.row_base,
+            self.rows as u32,
+            self.slots() as u32,
+            part.values,
+            part.value_stride,
+            part.indices,
+            part.index_stride,
+            x_stride as u32,
+        ]
+    }
+
+    /// Consts that describe the format.
+    pub(super) fn consts(&self) -> Vec<(&'static str, Const)> {
+        let v = layout::sharing(self.format);
+        let mut consts = vec![("V", Const::U32(v as u32))];
+        if let Format::Nm { pattern, .. } = self.format {
+            consts.extend([
+                ("N", Const::U32(pattern.n() as u32)),
+                ("M", Const::U32(pattern.m() as u32)),
+                (
+                    "INDEX_BITS",
+                    Const::U32(layout::device_index_bits(self.format)),
+                ),
+            ]);
+        }
+        consts
+    }
+
+    /// Fragments that describe the format and the bias.
+    pub(super) fn fragments(&self) -> Vec<Cow<'static, str>> {
+        vec![
+            fragment!("linear"),
+            if self.bias {
+                fragment!("bias")
+            } else {
+                fragment!("bias_none")
+            },
+            match self.format.dtype() {
+                Some(Dtype::F16) => fragment!("decode_f16"),
+                Some(Dtype::Bf16) => fragment!("decode_bf16"),
+                Some(Dtype::F32) | None => fragment!("decode_f32"),
+            },
+            match self.format {
+                Format::Dense(_) => fragment!("columns_all"),
+                Format::Nm { .. } => fragment!("columns_nm"),
+            },
+        ]
+    }
+
+    /// Bindings of part `part`: `x` (or what stands for it), y, the weight, the bias.
+    /// `quads` asks for the view of 16-byte loads.
+    pub(super) fn operands(&self, x: Operand, part: usize, quads: bool) -> Vec<Operand> {
+        let weight = |name, binding| Operand {
+            name,
+            binding,
+            role: Role::Part(part),
+            write: false,
+        };
+        let mut operands = vec![
+            x,
+            Operand {
+                name: "y",
+                binding: 2,
+                role: Role::Tensor(Self::Y),
+                write: true,
+            },
+        ];
+        if !quads || matches!(self.format, Format::Nm { .. }) {
+            operands.push(weight("words", 3));
+        }
+        if quads {
+            operands.push(weight("quads", 4));
+        }
+        if self.bias {
+            let role = Role::Tensor(Self::BIAS);
+            operands.push(Operand {
+                name: "bias",
+                binding: 5,
+                role,
+                write: false,
+            });
+        }
+        operands
+    }
+}
+
+/// The binding of x as the caller gave it.
+pub(super) const X: Operand = Operand {
+    name: "x",
+    binding: 1,
+    role: Role::Tensor(Problem::X),
+    write: false,
+};
+
+/// [`Error::NoKernel`]-style refusal of one configuration, whatever the device.
+pub(super) fn unfit(what: &'static str, value: usize, limit: usize) -> Error {
+    Error::Limit {
+        what,
+        value: value as u64,
+        limit: limit as u64,
+    }
+}

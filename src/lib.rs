@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+pub mod caps;
+pub mod compress;
+mod error;
+pub mod format;
+pub mod gpu;
+pub mod kernel;
+mod plan;
+pub mod reference;
+pub mod verify;
+
+pub use caps::Caps;
+pub use error::{Error, Result};
+pub use gpu::{Gpu, Tensor, Weight};
+pub use plan::{Memory, Plan, PlanBuilder, Workspace};
+pub use wgpu;

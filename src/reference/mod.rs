@@ -1,0 +1,145 @@
+//! The truth: naive loops with f64 sums, and how far an honest f32 kernel may stray from them.
+//!
+//! For each output element the bound is
+//! `(16 + cols/32) · 2⁻²⁴ · A + cols · 2⁻¹²⁶` with `A = |bias| + Σ |w·x|`.
+//! Honest f32 kernels keep well inside it: 32 partial sums err by at most about
+//! 5 · 2⁻²⁴·A, one serial sum of 4096 positive terms by 59, while a dropped tail
+//! element costs 1400 and f16 accumulation 1900.
+
+use crate::{
+    error::{Error, Result},
+    format::Matrix,
+};
+
+/// The exact product and the error allowed to a kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reference {
+    /// `y [batch, rows]`, summed in f64.
+    pub y: Vec<f64>,
+    /// Allowed absolute error of each element of `y`.
+    pub bound: Vec<f64>,
+}
+
+/// How a result compares with its [`Reference`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Comparison {
+    /// Worst `|got − y| / bound`; at most 1 passes. Infinite where a class
+    /// (NaN, infinity) differs or an element with a zero bound is not exact.
+    pub error_over_bound: f64,
+    /// Element of `y` with the worst ratio.
+    pub worst: usize,
+    /// `Σ(got − y)² / Σy²` over the finite elements; 0 where `Σy²` is 0.
+    pub nmse: f64,
+}
+
+impl Comparison {
+    /// Largest normalised mean square error of a kernel that works in f32.
+    pub const MAX_NMSE: f64 = 1e-9;
+
+    /// Whether every element is inside its bound and the whole inside [`MAX_NMSE`](Self::MAX_NMSE).
+    pub fn passes(&self) -> bool {
+        self.error_over_bound <= 1.0 && self.nmse <= Self::MAX_NMSE
+    }
+}
+
+/// `y[b, r] = bias[r] + Σ_c W[r, c] · x[b, c]` over the stored weights.
+///
+/// `x` is `[batch, cols]`, `bias` has `rows` elements.
+///
+/// # Errors
+/// [`Error::Shape`] where `x` or `bias` has another length.
+pub fn linear(weight: &Matrix, x: &[f32], batch: usize, bias: Option<&[f32]>) -> Result<Reference> {
+    let (rows, cols) = (weight.rows(), weight.cols());
+    if batch.checked_mul(cols) != Some(x.len()) {
+        return Err(Error::Shape {
+            what: "x elements",
+            got: x.len(),
+            expected: batch.saturating_mul(cols),
+        });
+    }
+    if let Some(bias) = bias
+        && bias.len() != rows
+    {
+        return Err(Error::Shape {
+            what: "bias elements",
+            got: bias.len(),
+            expected: rows,
+        });
+    }
+    let unit = (16.0 + cols as f64 / 32.0) * f64::exp2(-24.0);
+    let tiny = cols as f64 * f64::exp2(-126.0);
+    let mut y = vec![0.0; batch * rows];
+    let mut bound = vec![0.0; batch * rows];
+    for row in 0..rows {
+        let bias = bias.map_or(0.0, |b| f64::from(b[row]));
+        let entries: Vec<(usize, f32)> = weight.entries(row).collect();
+        for b in 0..batch {
+            let (mut sum, mut magnitude) = (bias, bias.abs());
+            for &(col, w) in &entries {
+                let product = f64::from(w) * f64::from(x[b * cols + col]);
+                sum += product;
+                magnitude += product.abs();
+            }
+            y[b * rows + row] = sum;
+            bound[b * rows + row] = if magnitude == 0.0 {
+                0.0
+            } else {
+                unit * magnitude + tiny
+            };
+        }
+    }
+    Ok(Reference { y, bound })
+}
+
+impl Reference {
+    /// Compares `got` with the truth.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the lengths differ.
+    pub fn compare(&self, got: &[f32]) -> Result<Comparison> {
+        if got.len() != self.y.len() {
+            return Err(Error::Shape {
+                what: "y elements",
+                got: got.len(),
+                expected: self.y.len(),
+            });
+        }
+        let mut result = Comparison {
+            error_over_bound: 0.0,
+            worst: 0,
+            nmse: 0.0,
+        };
+        let (mut difference, mut norm) = (0.0, 0.0);
+        for (i, (&got, (&y, &bound))) in got.iter().zip(self.y.iter().zip(&self.bound)).enumerate()
+        {
+            let got = f64::from(got);
+            // Overflow of f32 is the honest answer where the truth is beyond it.
+            let y = if y.abs() > f64::from(f32::MAX) {
+                y.signum() * f64::INFINITY
+            } else {
+                y
+            };
+            let ratio = if y.is_nan() {
+                if got.is_nan() { 0.0 } else { f64::INFINITY }
+            } else if y.is_infinite() {
+                if got == y { 0.0 } else { f64::INFINITY }
+            } else {
+                let error = (got - y).abs();
+                difference += error * error;
+                norm += y * y;
+                match (error, bound) {
+                    (0.0, _) => 0.0,
+                    (error, bound) if error.is_finite() && bound > 0.0 => error / bound,
+                    _ => f64::INFINITY,
+                }
+            };
+            if ratio > result.error_over_bound {
+                (result.error_over_bound, result.worst) = (ratio, i);
+            }
+        }
+        if norm > 0.0 {
+            result.nmse = difference / norm;
+        }
+        Ok(result)
+    }
+}

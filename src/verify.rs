@@ -1,0 +1,225 @@
+//! Every kernel in every configuration against the reference: the case table and its runner.
+//!
+//! The engine's own tests, `lacuna verify` and an embedder's own checks all use this list,
+//! so that a kernel that passes here has met the same shapes everywhere.
+
+use crate::{
+    caps::{Caps, DeviceClass},
+    compress,
+    error::Result,
+    format::{Dense, Format, Matrix},
+    gpu::Gpu,
+    kernel::{self, Candidate, Problem},
+    plan::PlanBuilder,
+    reference::{self, Comparison, Reference},
+};
+
+/// One product to be checked, with data made from its own shape.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// What is computed.
+    pub problem: Problem,
+    /// The weight, already in the problem's format.
+    pub weight: Matrix,
+    /// `[batch, cols]`.
+    pub x: Vec<f32>,
+    /// `[rows]`, where the problem has one.
+    pub bias: Option<Vec<f32>>,
+}
+
+/// Formats whose cases are checked: both extremes of n and m, every width of a device
+/// index, windows that divide nothing, index sets narrower, equal and wider than tiles.
+const FORMATS: &[&str] = &[
+    "f32",
+    "f16",
+    "bf16",
+    "2:4",
+    "1:4@f16",
+    "3:4@bf16",
+    "1:8",
+    "1:16@f16",
+    "1:32",
+    "3:5@f16",
+    "1:1",
+    "2:2",
+    "31:32",
+    "2:4x4",
+    "2:4x8@f16",
+    "1:8x16@bf16",
+    "4:8x32",
+    "2:7x3",
+    "8:32x64@f16",
+];
+
+/// `(rows, cols, batch)`: ones, primes, tiles ± 1, empty sides, more vectors than any tile.
+const SHAPES: &[(usize, usize, usize)] = &[
+    (1, 1, 1),
+    (64, 128, 1),
+    (67, 131, 1),
+    (33, 257, 3),
+    (127, 64, 8),
+    (65, 96, 9),
+    (129, 61, 17),
+    (31, 33, 67),
+    (130, 160, 129),
+    (0, 5, 2),
+    (5, 0, 2),
+    (5, 5, 0),
+];
+
+/// Shapes left to the thorough list.
+const MORE_SHAPES: &[(usize, usize, usize)] = &[
+    (1, 4096, 1),
+    (4096, 1, 2),
+    (63, 127, 4),
+    (255, 1024, 5),
+    (8, 8, 6),
+    (512, 511, 7),
+    (66, 260, 16),
+    (128, 256, 64),
+    (257, 515, 65),
+    (70_001, 3, 1),
+    (2, 3, 70_001),
+];
+
+/// The case table: the quick one, or the thorough one that contains it.
+///
+/// Thorough is every format at every shape. Quick takes each shape with every fifth
+/// format, shifted from shape to shape, so that all shapes and all formats are met.
+///
+/// # Panics
+/// Never: the table's formats are valid.
+pub fn cases(quick: bool) -> impl Iterator<Item = Case> {
+    let shapes = SHAPES.iter().chain(if quick { &[] } else { MORE_SHAPES });
+    let pairs = shapes.enumerate().flat_map(|(i, shape)| {
+        FORMATS
+            .iter()
+            .enumerate()
+            .map(move |(j, format)| (i + j, shape, format))
+    });
+    pairs
+        .filter(move |(n, ..)| !quick || n % 5 == 0)
+        .map(|(n, &(rows, cols, batch), format)| {
+            let format: Format = format.parse().expect("the table holds formats");
+            Case::new(rows, cols, batch, format, n % 2 == 1)
+        })
+}
+
+impl Case {
+    /// A case with reproducible data in [-1, 1) and a weight pruned by magnitude.
+    ///
+    /// # Panics
+    /// Where `rows · cols` values do not fit in memory.
+    pub fn new(rows: usize, cols: usize, batch: usize, format: Format, bias: bool) -> Self {
+        let format = format.or_dtype(crate::format::Dtype::F32);
+        let mut random = Random(0x9e37_79b9 ^ ((rows * 31 + cols) * 31 + batch) as u64);
+        let dense =
+            Dense::from_f32(rows, cols, random.vector(rows * cols)).expect("a case fits in memory");
+        let weight =
+            compress::compress(&dense, format).expect("finite values in [-1, 1) fit every type");
+        let x = random.vector(batch * cols);
+        let bias = bias.then(|| random.vector(rows));
+        let problem = Problem {
+            rows,
+            cols,
+            batch,
+            format,
+            bias: bias.is_some(),
+        };
+        Self {
+            problem,
+            weight,
+            x,
+            bias,
+        }
+    }
+
+    /// The truth.
+    ///
+    /// # Errors
+    /// Never for a case made by [`Case::new`].
+    pub fn reference(&self) -> Result<Reference> {
+        reference::linear(
+            &self.weight,
+            &self.x,
+            self.problem.batch,
+            self.bias.as_deref(),
+        )
+    }
+
+    /// Every candidate of either device class with what keeps it from running on `caps`.
+    ///
+    /// # Errors
+    /// Where the weight cannot be laid out on the device.
+    pub fn survey(&self, caps: &Caps) -> Result<Vec<(Candidate, Result<()>)>> {
+        let mut all: Vec<(Candidate, Result<()>)> = vec![];
+        for class in [DeviceClass::Cpu, DeviceClass::Gpu] {
+            for (candidate, legal) in kernel::survey(&self.problem, &Caps { class, ..*caps })? {
+                if !all
+                    .iter()
+                    .any(|(c, _)| c.to_string() == candidate.to_string())
+                {
+                    all.push((candidate, legal));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Runs one candidate. y is poisoned with NaN before, so that an element that the
+    /// kernel does not write shows.
+    ///
+    /// # Errors
+    /// Whatever building or running the plan refuses.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run(&self, gpu: &Gpu, candidate: Candidate) -> Result<Vec<f32>> {
+        let Problem {
+            rows, cols, batch, ..
+        } = self.problem;
+        let weight = gpu.upload(&self.weight)?;
+        let x = gpu.tensor_from(batch, cols, &self.x)?;
+        let y = gpu.tensor_from(batch, rows, &vec![f32::NAN; batch * rows])?;
+        let bias = self
+            .bias
+            .as_ref()
+            .map(|b| gpu.tensor_from(1, rows, b))
+            .transpose()?;
+        let mut builder = PlanBuilder::new(gpu);
+        builder.linear_with(candidate, &weight, &x, bias.as_ref(), &y)?;
+        builder.build()?.run()?;
+        y.read_blocking(gpu)
+    }
+
+    /// Runs one candidate and compares it with the truth.
+    ///
+    /// # Errors
+    /// Those of [`Case::run`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn check(&self, gpu: &Gpu, candidate: Candidate, truth: &Reference) -> Result<Comparison> {
+        truth.compare(&self.run(gpu, candidate)?)
+    }
+}
+
+/// Reproducible numbers (SplitMix64), the same on every platform.
+#[derive(Debug, Clone)]
+pub struct Random(pub u64);
+
+impl Random {
+    /// Next 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Next number, uniform in [-1, 1).
+    pub fn signed(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+    }
+
+    /// `len` numbers, uniform in [-1, 1).
+    pub fn vector(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| self.signed()).collect()
+    }
+}

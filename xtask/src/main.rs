@@ -1,0 +1,101 @@
+//! The repository's chores as one program: `cargo xtask demo` and `cargo xtask test`.
+//!
+//! Both start from a fresh clone and a Rust toolchain and do the rest themselves: they
+//! build the command line, look for a graphics adapter, install a software one where
+//! that is possible, and say what to install where it is not.
+
+mod checks;
+mod date;
+mod demo;
+mod error;
+mod install;
+mod lacuna;
+mod pattern;
+mod process;
+mod product;
+mod quality;
+mod report;
+mod roofline;
+mod safetensors;
+mod setup;
+mod speed;
+mod suites;
+mod table;
+mod timings;
+mod training;
+mod workspace;
+
+use std::process::ExitCode;
+
+use error::{Error, Result};
+
+const USAGE: &str = "\
+Chores of the Lacuna repository. Both commands do all set-up on a fresh machine.
+
+usage: cargo xtask demo [--no-install]
+       cargo xtask test [--full] [--no-install]
+
+  demo          compress real trained weights, check them, time them, write a report
+  test          every suite that finishes within 15 minutes on two cores
+    --full      the slow suites too
+
+  --no-install  never install a package: where no graphics adapter is found, `demo`
+                runs on the processor and `test` says what to install and fails
+
+Without a Vulkan, Metal or DirectX 12 adapter, and with root or passwordless sudo on
+Debian or Ubuntu, both install the package mesa-vulkan-drivers, a software adapter.
+WGPU_BACKEND and WGPU_ADAPTER_NAME choose among several adapters.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Usage(message)) => {
+            eprintln!("error: {message}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+        Err(Error::Failed(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    if arguments.iter().any(|a| a == "-h" || a == "--help") {
+        print!("{USAGE}");
+        return Ok(());
+    }
+    let Some((command, flags)) = arguments.split_first() else {
+        return Err(Error::Usage("which command?".into()));
+    };
+    let allowed: &[&str] = match command.as_str() {
+        "demo" => &["--no-install"],
+        "test" => &["--no-install", "--full"],
+        other => return Err(Error::Usage(format!("there is no command {other:?}"))),
+    };
+    if let Some(flag) = flags.iter().find(|flag| !allowed.contains(&flag.as_str())) {
+        return Err(Error::Usage(format!("{command} does not know {flag:?}")));
+    }
+    let has = |flag: &str| flags.iter().any(|f| f == flag);
+    let may_install = !has("--no-install");
+    if command == "demo" {
+        demo::run(may_install)
+    } else {
+        suites::run(may_install, has("--full"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, run};
+
+    #[test]
+    fn unknown_words_are_usage_errors() {
+        for line in ["", "dance", "demo --full", "test --fast"] {
+            let words: Vec<String> = line.split_whitespace().map(String::from).collect();
+            assert!(matches!(run(&words), Err(Error::Usage(_))), "{line:?}");
+        }
+    }
+}

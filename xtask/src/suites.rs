@@ -1,0 +1,48 @@
+//! `cargo xtask test`: every suite, on an adapter that is there for certain.
+
+use crate::{
+    error::{Error, Result},
+    process,
+    setup::{self, Setup},
+    workspace::Workspace,
+};
+
+pub fn run(may_install: bool, full: bool) -> Result<()> {
+    let workspace = Workspace::find()?;
+    // The tests are built along with the command line: one resolution of features, and so
+    // one build of the dependencies. Not xtask, which is running and could not be replaced
+    // on Windows.
+    eprintln!("Building the command line and the tests; the first time takes minutes.");
+    let targets = ["--lib", "--bins", "--tests", "--examples"];
+    let built = [
+        &["--release", "--workspace", "--exclude", "xtask"][..],
+        &targets,
+    ]
+    .concat();
+    let executable = workspace.build(&built, "lacuna")?;
+    let lacuna = match setup::adapter(&executable, may_install)? {
+        Setup::Ready(lacuna) => lacuna,
+        Setup::NoAdapter { advice } => {
+            return Err(Error::new(format!("the tests need an adapter.\n{advice}")));
+        }
+    };
+
+    // The shorter suite first, and cargo's own last: its closing lines end the output.
+    let verify = ["verify", "--quick"];
+    process::stream(lacuna.command().args(&verify[..if full { 1 } else { 2 }]))?;
+    let cargo_test = |arguments: &[&str]| {
+        let mut command = workspace.cargo();
+        command
+            .args(["test", "--release", "--workspace"])
+            .args(arguments);
+        command.env("WGPU_BACKEND", &lacuna.backend);
+        // Tests that need an adapter then fail where they would be skipped.
+        command.env("LACUNA_TEST_ADAPTER", "1");
+        process::stream(&mut command)
+    };
+    if full {
+        // Documentation examples marked `ignore` are not meant to run, so they stay out.
+        cargo_test(&[&targets[..], &["--", "--ignored"]].concat())?;
+    }
+    cargo_test(&[])
+}

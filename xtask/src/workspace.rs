@@ -1,0 +1,73 @@
+//! Where this workspace is, where its build products go, and the cargo that runs it.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+use crate::{
+    error::{Error, Result},
+    process,
+};
+
+pub struct Workspace {
+    pub root: PathBuf,
+    /// Cargo's target folder, wherever the configuration puts it.
+    pub target: PathBuf,
+}
+
+impl Workspace {
+    pub fn find() -> Result<Self> {
+        // The manifest of xtask, so that the current folder does not matter.
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let mut command = Command::new(cargo_program());
+        command.args([
+            "metadata",
+            "--no-deps",
+            "--format-version",
+            "1",
+            "--manifest-path",
+        ]);
+        let output = process::capture(command.arg(manifest))?;
+        let folders: Value = serde_json::from_str(&output.stdout)
+            .map_err(|_| Error::new(format!("cargo metadata failed:\n{}", output.stderr)))?;
+        let folder = |key: &str| match folders[key].as_str() {
+            Some(path) => Ok(PathBuf::from(path)),
+            None => Err(Error::new(format!("cargo metadata names no {key}"))),
+        };
+        Ok(Self {
+            root: folder("workspace_root")?,
+            target: folder("target_directory")?,
+        })
+    }
+
+    pub fn cargo(&self) -> Command {
+        let mut command = Command::new(cargo_program());
+        command.current_dir(&self.root);
+        command
+    }
+
+    /// Builds, and returns the path of the executable of the name given.
+    pub fn build(&self, arguments: &[&str], executable: &str) -> Result<PathBuf> {
+        let mut command = self.cargo();
+        command.arg("build").args(arguments);
+        command.arg("--message-format=json-render-diagnostics");
+        let messages = process::capture_stdout(&mut command)?;
+        messages
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|message| message["target"]["name"] == executable)
+            // A unit test of the same name is an executable too.
+            .filter(|message| message["profile"]["test"] == false)
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+            .ok_or_else(|| Error::new(format!("the build made no executable {executable}")))
+    }
+}
+
+/// `cargo run` names itself, so that a chosen toolchain stays chosen.
+fn cargo_program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
