@@ -53,7 +53,8 @@ fn main(
         stage_weight(row0, step, lane);
         workgroupBarrier();
 
-        for (var s = 0u; s < TILE_STEPS; s++) {
+        let here = tile_steps(step);
+        for (var s = 0u; s < here; s++) {
             let at = tile_column(s, row0, lane_row) * X_STRIDE + lane_vector / 4u;
             var xs: array<vec4<f32>, TB / 4u>;
             for (var t = 0u; t < TB / 4u; t++) {

@@ -119,6 +119,22 @@ impl PlanBuilder {
         Ok(self)
     }
 
+    /// [`dispatch`](Self::dispatch) for a launch that also reads parts of `weight`.
+    ///
+    /// # Errors
+    /// Those of [`dispatch`](Self::dispatch).
+    pub fn dispatch_on(
+        &mut self,
+        dispatch: Dispatch,
+        weight: &Weight,
+        tensors: &[Tensor],
+    ) -> Result<&mut Self> {
+        dispatch.fits(self.gpu.caps())?;
+        let parts: Vec<_> = weight.parts.iter().map(|p| p.buffer.clone()).collect();
+        self.push(dispatch, tensors, &parts)?;
+        Ok(self)
+    }
+
     /// Appends a launch of the host's own, `tensors` being what its operands name.
     ///
     /// Its shader runs without wgpu's guards against endless loops and division by zero:

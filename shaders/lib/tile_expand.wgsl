@@ -1,12 +1,15 @@
 // Loaded as sparse, computed as dense: the stored values of a tile are scattered over its
 // columns in workgroup memory. Any N:M, at the arithmetic of a dense product.
-const TILE_STEPS: u32 = TILE_COLS;
 const W_STRIDE: u32 = TILE_ROWS + 4u;
 var<workgroup> w_tile: array<f32, TILE_COLS * W_STRIDE>;
 
 fn weight_quad(slot: u32, quad: u32) -> vec4<f32> {
     let at = slot * W_STRIDE + 4u * quad;
     return vec4(w_tile[at], w_tile[at + 1u], w_tile[at + 2u], w_tile[at + 3u]);
+}
+
+fn tile_steps(step: u32) -> u32 {
+    return min(TILE_COLS, params.cols - step * TILE_COLS);
 }
 
 fn stage_weight(row0: u32, step: u32, lane: u32) {

@@ -1,10 +1,14 @@
 // The weight tile of gemm_tiled as stored: one row of the tile a slot, four rows a quad.
-const TILE_STEPS: u32 = TILE_SLOTS;
 const W_STRIDE: u32 = TILE_ROWS / 4u + 1u;
 var<workgroup> w_tile: array<vec4<f32>, TILE_SLOTS * W_STRIDE>;
 
 fn weight_quad(slot: u32, quad: u32) -> vec4<f32> {
     return w_tile[slot * W_STRIDE + quad];
+}
+
+// Slots of a tile that the row still has.
+fn tile_steps(step: u32) -> u32 {
+    return min(TILE_SLOTS, params.slots - step * TILE_SLOTS);
 }
 
 fn stage_slots(row0: u32, step: u32, lane: u32) {

@@ -36,7 +36,13 @@ impl Kernel for GemmLanes {
             ],
             _ => {
                 let dense = matches!(problem.format, Format::Dense(_));
-                let rows = |most| if dense { most } else { gemv::largest_divisor(v, most) };
+                let rows = |most| {
+                    if dense {
+                        most
+                    } else {
+                        gemv::largest_divisor(v, most)
+                    }
+                };
                 vec![
                     config("spread", rows(16), 2, lanes),
                     config("spread", rows(8), 4, lanes),
@@ -108,7 +114,11 @@ impl Kernel for GemmLanes {
         if config.variant == "spread" {
             if caps.fixed_subgroup() != Some(config.workgroup) {
                 let size = caps.fixed_subgroup().unwrap_or(0) as usize;
-                return Err(problem::unfit("lanes of the only subgroup", config.workgroup as usize, size));
+                return Err(problem::unfit(
+                    "lanes of the only subgroup",
+                    config.workgroup as usize,
+                    size,
+                ));
             }
             fragments.extend([fragment!("hold_spread"), gemv::packet_fragment(problem)]);
         } else {

@@ -6,12 +6,12 @@
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout, problem, shader,
 };
-use std::borrow::Cow;
 use crate::{
     caps::{Caps, DeviceClass},
     error::{Error, Result},
     format::Format,
 };
+use std::borrow::Cow;
 
 /// Vectors that the kernel takes at most.
 pub const MAX_BATCH: usize = 8;
@@ -50,18 +50,78 @@ enum X {
 }
 
 const VARIANTS: &[Variant] = &[
-    Variant { name: "one", reduce: Reduce::One, quads: false, x: X::Direct },
-    Variant { name: "one-quads", reduce: Reduce::One, quads: true, x: X::Direct },
-    Variant { name: "one-quads-x4", reduce: Reduce::One, quads: true, x: X::Quads },
-    Variant { name: "one-quads-window", reduce: Reduce::One, quads: true, x: X::Window },
-    Variant { name: "subgroup", reduce: Reduce::Subgroup, quads: false, x: X::Direct },
-    Variant { name: "subgroup-quads", reduce: Reduce::Subgroup, quads: true, x: X::Direct },
-    Variant { name: "subgroup-quads-x4", reduce: Reduce::Subgroup, quads: true, x: X::Quads },
-    Variant { name: "subgroup-quads-window", reduce: Reduce::Subgroup, quads: true, x: X::Window },
-    Variant { name: "subgroup-quads-staged", reduce: Reduce::Subgroup, quads: true, x: X::Staged },
-    Variant { name: "portable", reduce: Reduce::Shared, quads: false, x: X::Direct },
-    Variant { name: "portable-window", reduce: Reduce::Shared, quads: false, x: X::Window },
-    Variant { name: "portable-quads", reduce: Reduce::Shared, quads: true, x: X::Direct },
+    Variant {
+        name: "one",
+        reduce: Reduce::One,
+        quads: false,
+        x: X::Direct,
+    },
+    Variant {
+        name: "one-quads",
+        reduce: Reduce::One,
+        quads: true,
+        x: X::Direct,
+    },
+    Variant {
+        name: "one-quads-x4",
+        reduce: Reduce::One,
+        quads: true,
+        x: X::Quads,
+    },
+    Variant {
+        name: "one-quads-window",
+        reduce: Reduce::One,
+        quads: true,
+        x: X::Window,
+    },
+    Variant {
+        name: "subgroup",
+        reduce: Reduce::Subgroup,
+        quads: false,
+        x: X::Direct,
+    },
+    Variant {
+        name: "subgroup-quads",
+        reduce: Reduce::Subgroup,
+        quads: true,
+        x: X::Direct,
+    },
+    Variant {
+        name: "subgroup-quads-x4",
+        reduce: Reduce::Subgroup,
+        quads: true,
+        x: X::Quads,
+    },
+    Variant {
+        name: "subgroup-quads-window",
+        reduce: Reduce::Subgroup,
+        quads: true,
+        x: X::Window,
+    },
+    Variant {
+        name: "subgroup-quads-staged",
+        reduce: Reduce::Subgroup,
+        quads: true,
+        x: X::Staged,
+    },
+    Variant {
+        name: "portable",
+        reduce: Reduce::Shared,
+        quads: false,
+        x: X::Direct,
+    },
+    Variant {
+        name: "portable-window",
+        reduce: Reduce::Shared,
+        quads: false,
+        x: X::Window,
+    },
+    Variant {
+        name: "portable-quads",
+        reduce: Reduce::Shared,
+        quads: true,
+        x: X::Direct,
+    },
 ];
 
 impl Kernel for Gemv {
@@ -250,7 +310,11 @@ impl Kernel for Gemv {
             Reduce::One => {
                 let size = caps.fixed_subgroup().unwrap_or(0);
                 if size != config.workgroup {
-                    return Err(problem::unfit("lanes of the only subgroup", config.workgroup as usize, size as usize));
+                    return Err(problem::unfit(
+                        "lanes of the only subgroup",
+                        config.workgroup as usize,
+                        size as usize,
+                    ));
                 }
                 fragment!("reduce_one")
             }
@@ -307,7 +371,11 @@ pub(super) fn check_words(problem: &Problem, sets: usize, span: usize) -> Result
         return Err(problem::unfit("slots left of an index word", span % 4, 0));
     }
     if sets % interleave != 0 && interleave % sets != 0 {
-        return Err(problem::unfit("index sets left of a word", sets % interleave, 0));
+        return Err(problem::unfit(
+            "index sets left of a word",
+            sets % interleave,
+            0,
+        ));
     }
     Ok(())
 }

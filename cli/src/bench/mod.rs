@@ -1,0 +1,223 @@
+//! `bench`: checks, then times.
+//!
+//! All formats of a product run side by side, round by round, so that whatever else the
+//! machine does hits all of them; ratios are taken inside each round.
+
+mod bandwidth;
+mod clock;
+mod group;
+mod layers;
+mod machine;
+mod report;
+mod rotation;
+mod row;
+mod subject;
+mod truth;
+
+use crate::{
+    device,
+    error::{Error, Result},
+    interrupt, progress,
+};
+use bandwidth::Copier;
+use group::{Bench, Formats};
+use lacuna::{
+    compress::compress,
+    format::{Dense, Dtype, Format, Matrix},
+    wgpu,
+};
+use layers::{Layer, Preset, Shape, Source};
+use report::{Header, Report, Style};
+use row::Row;
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to time
+    #[arg(long, value_enum, default_value_t = Op::Linear)]
+    op: Op,
+    /// Shapes of random weights [default: 4096x4096]
+    #[arg(long = "shape", value_name = "ROWSxCOLS", value_delimiter = ',')]
+    shapes: Vec<Shape>,
+    /// The layer shapes of a model
+    #[arg(long, value_enum)]
+    preset: Option<Preset>,
+    /// Numbers of vectors
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = at_least_one)]
+    batch: Vec<usize>,
+    /// Weight formats
+    #[arg(
+        long = "format",
+        value_name = "FORMAT",
+        value_delimiter = ',',
+        default_value = "f32,2:4,2:4x4,2:4x8,1:8"
+    )]
+    formats: Vec<Format>,
+    /// Whether weights come from memory or may be in a cache
+    #[arg(long, value_enum, default_value_t = Cache::Cold)]
+    cache: Cache,
+    /// How to print the rows
+    #[arg(short, long, value_enum, default_value_t = Style::Md)]
+    output: Style,
+    /// The same as -o json
+    #[arg(long)]
+    json: bool,
+    /// Samples of each row
+    #[arg(long, value_name = "N", default_value = "25", value_parser = at_least_one)]
+    rounds: usize,
+    /// Times the candidates whose name contains this instead of the default ones
+    #[arg(long, value_name = "NAME", conflicts_with = "all_candidates")]
+    candidate: Option<String>,
+    /// Times every legal candidate
+    #[arg(long)]
+    all_candidates: bool,
+    /// Times the weights of this file, compressed to each format
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["shapes", "preset"])]
+    weights: Option<PathBuf>,
+    /// Which of them, by module name; !GLOB excludes
+    #[arg(long = "tensor", value_name = "GLOB")]
+    tensors: Vec<String>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Op {
+    /// y = x · Wᵀ
+    Linear,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Cache {
+    /// Enough other memory is touched between two uses of a weight
+    Cold,
+    /// One weight, used again and again
+    Hot,
+}
+
+impl Cache {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Hot => "hot",
+        }
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("it must be a number, at least 1".into()),
+    }
+}
+
+pub fn run(args: &Args, device: &device::Args) -> Result<()> {
+    let Op::Linear = args.op;
+    let (source, layers) = Source::open(args)?;
+    let gpu = device::open(device)?;
+    interrupt::defer();
+
+    let bar = progress::bar(layers.len() * args.batch.len());
+    bar.set_message("copy bandwidth");
+    let on_cpu = gpu.info().device_type == wgpu::DeviceType::Cpu;
+    let copier = Copier::new(&gpu)?;
+    let copy = copier.measure()?;
+    let timestamps = gpu.caps().timestamps && clock::trustworthy(&gpu, &copier.work(&copy)?)?;
+    drop(copier);
+    let host_read_gb_per_s = on_cpu.then(bandwidth::host_read).transpose()?;
+    let style = if args.json { Style::Json } else { args.output };
+    let header = Header {
+        tool: "lacuna",
+        version: env!("CARGO_PKG_VERSION"),
+        adapter: (&gpu.info()).into(),
+        copy_gb_per_s: copy.gb_per_s,
+        copy_method: copy.method,
+        host_read_gb_per_s,
+        cold_bytes: machine::cold_bytes(&gpu),
+        rounds: args.rounds,
+    };
+    let mut report = Report::begin(style, header)?;
+    let bench = Bench {
+        gpu: &gpu,
+        args,
+        timestamps,
+        copy_gb_per_s: copy.gb_per_s,
+    };
+    let mut all = || -> Result<()> {
+        for layer in &layers {
+            let formats = formats(layer, &source.dense(layer)?, &args.formats)?;
+            for &batch in &args.batch {
+                let Shape { rows, cols } = layer.shape;
+                bar.set_message(format!("{rows}x{cols} batch {batch}"));
+                for row in rows_of(&bench, &formats, batch)? {
+                    bar.suspend(|| report.row(row))?;
+                }
+                bar.inc(1);
+            }
+        }
+        Ok(())
+    };
+    let result = all();
+    bar.finish_and_clear();
+    let unmatched = args.candidate.as_deref().filter(|name| !report.has(name));
+    match result {
+        // What is known by now is still worth printing.
+        Err(Error::Interrupted) => report.end().and(Err(Error::Interrupted)),
+        Err(e) => Err(e),
+        Ok(()) => match report.end()? {
+            0 => match unmatched {
+                None => Ok(()),
+                Some(name) => {
+                    let reason = format!("no legal candidate is called {name:?}");
+                    Err(Error::Usage(reason))
+                }
+            },
+            wrong => Err(Error::Check(format!("{wrong} rows failed their check"))),
+        },
+    }
+}
+
+/// The rows of one product; where not even its vectors fit, the reason in each.
+fn rows_of(bench: &Bench<'_>, formats: &Formats, batch: usize) -> Result<Vec<Row>> {
+    use lacuna::Error as E;
+    match group::measure(bench, formats, batch) {
+        Err(Error::Engine(e @ (E::Limit { .. } | E::OutOfMemory { .. }))) => {
+            let row = |format: &Format| Row {
+                reason: Some(e.to_string()),
+                ..group::blank(bench, formats, *format, batch)
+            };
+            Ok(formats.asked.iter().map(row).collect())
+        }
+        other => other,
+    }
+}
+
+/// The weight in every format that is asked for and in the dense ones they are compared with.
+fn formats(layer: &Layer, dense: &Dense, asked: &[Format]) -> Result<Formats> {
+    let own = dense.values().dtype();
+    let mut unique: Vec<Format> = vec![];
+    for format in asked.iter().map(|f| f.or_dtype(own)) {
+        if !unique.contains(&format) {
+            unique.push(format);
+        }
+    }
+    let baselines = Dtype::ALL
+        .into_iter()
+        .filter(|d| unique.iter().any(|f| f.dtype() == Some(*d)))
+        .map(Format::Dense);
+    let mut weights: Vec<(Format, Matrix)> = vec![];
+    for format in baselines.chain(unique.iter().copied()) {
+        interrupt::check()?;
+        if !weights.iter().any(|(f, _)| *f == format) {
+            let packed = compress(dense, format).map_err(|reason| Error::Weight {
+                module: layer.tensor.clone().unwrap_or_default(),
+                reason,
+            })?;
+            weights.push((format, packed));
+        }
+    }
+    Ok(Formats {
+        tensor: layer.tensor.clone(),
+        shape: (dense.rows(), dense.cols()),
+        weights,
+        asked: unique,
+    })
+}

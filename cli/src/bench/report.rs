@@ -1,0 +1,239 @@
+//! The four ways of printing rows.
+
+use super::row::Row;
+use crate::{device::Adapter, error::Result, out};
+use serde::Serialize;
+use std::fmt::Write;
+
+/// `-o`.
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+pub enum Style {
+    /// A table for people
+    Md,
+    /// Numbers for spreadsheets
+    Csv,
+    /// One object, at the end
+    Json,
+    /// The same header, then an object a line, each as soon as it is known
+    Jsonl,
+}
+
+/// What stands above the rows.
+#[derive(Serialize)]
+pub struct Header {
+    pub tool: &'static str,
+    pub version: &'static str,
+    pub adapter: Adapter,
+    pub copy_gb_per_s: f64,
+    pub copy_method: String,
+    pub host_read_gb_per_s: Option<f64>,
+    /// Bytes touched between two uses of a cold weight.
+    pub cold_bytes: u64,
+    pub rounds: usize,
+}
+
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    header: &'a Header,
+    rows: &'a [Row],
+}
+
+/// Prints rows as they come.
+pub struct Report {
+    style: Style,
+    header: Header,
+    rows: Vec<Row>,
+}
+
+/// Headings and widths of the table.
+const COLUMNS: [(&str, usize); 15] = [
+    ("rows x cols", 13),
+    ("batch", 5),
+    ("format", 9),
+    ("candidate", 38),
+    ("median µs", 9),
+    ("p10", 9),
+    ("p90", 9),
+    ("GB/s", 7),
+    ("% copy", 6),
+    ("GFLOP/s", 8),
+    ("as dense", 8),
+    ("x dense", 7),
+    ("err/bound", 9),
+    ("cache", 5),
+    ("timer", 9),
+];
+
+impl Report {
+    /// Prints what comes before the rows.
+    pub fn begin(style: Style, header: Header) -> Result<Self> {
+        match style {
+            Style::Json => {}
+            Style::Jsonl => out::json_line(&header)?,
+            Style::Csv => out::write(&(CSV.join(",") + "\n"))?,
+            Style::Md => out::write(&heading(&header))?,
+        }
+        let rows = vec![];
+        Ok(Self {
+            style,
+            header,
+            rows,
+        })
+    }
+
+    /// Prints or keeps a row.
+    pub fn row(&mut self, row: Row) -> Result<()> {
+        match self.style {
+            Style::Json => {}
+            Style::Jsonl => out::json_line(&row)?,
+            Style::Csv => out::write(&csv(&row))?,
+            Style::Md => out::write(&line(&row))?,
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// Whether a candidate whose name contains `part` was among the rows.
+    pub fn has(&self, part: &str) -> bool {
+        let named = |row: &Row| row.candidate.as_ref().is_some_and(|c| c.contains(part));
+        self.rows.iter().any(named)
+    }
+
+    /// Prints what comes after the rows; how many of them were wrong.
+    pub fn end(self) -> Result<usize> {
+        if self.style == Style::Json {
+            out::json(&Whole {
+                header: &self.header,
+                rows: &self.rows,
+            })?;
+        }
+        if self.style == Style::Md {
+            let reason = |row: &Row| {
+                let reason = row.reason.as_deref()?;
+                let candidate = row.candidate.as_deref().unwrap_or("no candidate");
+                let Row {
+                    format,
+                    rows,
+                    cols,
+                    batch,
+                    ..
+                } = row;
+                Some(format!(
+                    "\nn/a: {format} {rows}x{cols} batch {batch}, {candidate}: {reason}\n"
+                ))
+            };
+            let reasons: String = self.rows.iter().filter_map(reason).collect();
+            if !reasons.is_empty() {
+                out::write(&reasons)?;
+            }
+        }
+        Ok(self.rows.iter().filter(|r| r.wrong).count())
+    }
+}
+
+fn heading(header: &Header) -> String {
+    let Header {
+        version,
+        adapter,
+        copy_gb_per_s,
+        copy_method,
+        host_read_gb_per_s,
+        ..
+    } = header;
+    let mut text = format!(
+        "lacuna {version}: {adapter}\n\ncopy {copy_gb_per_s:.2} GB/s read and written ({copy_method})\n"
+    );
+    if let Some(read) = host_read_gb_per_s {
+        let _ = writeln!(text, "\nplain read loop on every core {read:.2} GB/s");
+    }
+    text += "\nThe fastest dense candidate is marked *; x dense is against it.\n\n";
+    let cells: Vec<String> = COLUMNS
+        .iter()
+        .map(|(name, w)| format!("{name:<w$}"))
+        .collect();
+    let rules: Vec<String> = COLUMNS.iter().map(|(_, w)| "-".repeat(*w)).collect();
+    text + &format!("| {} |\n| {} |\n", cells.join(" | "), rules.join(" | "))
+}
+
+/// `value` with about four digits.
+fn number(value: Option<f64>) -> String {
+    match value {
+        None => "n/a".into(),
+        Some(v) if v >= 100.0 => format!("{v:.0}"),
+        Some(v) if v >= 10.0 => format!("{v:.1}"),
+        Some(v) if v >= 0.01 => format!("{v:.2}"),
+        Some(v) => format!("{v:.4}"),
+    }
+}
+
+fn line(row: &Row) -> String {
+    let mark = if row.baseline { " *" } else { "" };
+    let cells = [
+        match &row.tensor {
+            None => format!("{} x {}", row.rows, row.cols),
+            Some(name) => format!(
+                "{}, {} x {}",
+                lacuna_io::printable(name),
+                row.rows,
+                row.cols
+            ),
+        },
+        row.batch.to_string(),
+        row.format.clone(),
+        row.candidate
+            .as_ref()
+            .map_or("n/a".into(), |c| format!("{c}{mark}")),
+        number(row.median_us),
+        number(row.p10_us),
+        number(row.p90_us),
+        number(row.gb_per_s),
+        number(row.percent_of_copy),
+        number(row.gflop_per_s),
+        number(row.gflop_per_s_dense),
+        number(row.x_dense),
+        number(row.error_over_bound),
+        row.cache.into(),
+        row.timer.into(),
+    ];
+    let cells = cells
+        .iter()
+        .zip(COLUMNS)
+        .map(|(cell, (_, w))| format!("{cell:<w$}"));
+    format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+}
+
+const CSV: [&str; 21] = [
+    "op",
+    "tensor",
+    "format",
+    "rows",
+    "cols",
+    "batch",
+    "cache",
+    "candidate",
+    "baseline",
+    "median_us",
+    "p10_us",
+    "p90_us",
+    "gb_per_s",
+    "copy_gb_per_s",
+    "percent_of_copy",
+    "gflop_per_s",
+    "gflop_per_s_dense",
+    "x_dense",
+    "error_over_bound",
+    "timer",
+    "reason",
+];
+
+fn csv(row: &Row) -> String {
+    let value = serde_json::to_value(row).unwrap_or_default();
+    let cell = |name: &&str| match &value[*name] {
+        // Names and reasons may hold anything.
+        serde_json::Value::String(s) => format!("\"{}\"", s.replace('"', "\"\"")),
+        serde_json::Value::Null => String::new(),
+        other => other.to_string(),
+    };
+    CSV.iter().map(cell).collect::<Vec<_>>().join(",") + "\n"
+}

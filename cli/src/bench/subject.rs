@@ -1,0 +1,161 @@
+//! One candidate on one weight: checked first, then timed.
+
+use super::{clock::Timed, rotation::Rotation, truth::Truth};
+use crate::error::Result;
+use lacuna::{
+    Gpu, Plan, PlanBuilder, Tensor, Weight, Workspace, format::Format, kernel::Candidate,
+};
+use std::time::Instant;
+
+/// Estimates aim at this long.
+const ESTIMATE_SECONDS: f64 = 0.004;
+
+/// A candidate whose result was right.
+pub struct Subject {
+    /// The weight's format.
+    pub format: Format,
+    /// Which kernel.
+    pub candidate: Candidate,
+    /// Seconds of a product, roughly.
+    pub seconds: f64,
+    /// Passes of a product.
+    pub passes: usize,
+    /// How close to the bound the result came.
+    pub error_over_bound: f64,
+    /// Seconds of a product in each round.
+    pub samples: Vec<f64>,
+    y: Tensor,
+    checked: Vec<f32>,
+    workspace: Workspace,
+    timed: Option<Timed>,
+}
+
+/// Why a candidate is not timed.
+pub struct Refusal {
+    /// In words.
+    pub reason: String,
+    /// Whether it ran and was wrong.
+    pub wrong: bool,
+}
+
+impl Subject {
+    /// Runs `candidate` once and checks it. The inner error is this candidate's own.
+    pub fn try_out(
+        gpu: &Gpu,
+        candidate: Candidate,
+        weight: &Weight,
+        x: &Tensor,
+        truth: &Truth,
+    ) -> Result<Result<Self, Refusal>> {
+        let (batch, rows) = (x.batch(), weight.rows());
+        // What the kernel does not write stays NaN.
+        let y = gpu.tensor_from(batch, rows, &vec![f32::NAN; batch * rows])?;
+        let plan = plan(gpu, candidate, &[weight], x, &y, None)?;
+        plan.run()?;
+        let checked = y.read_blocking(gpu)?;
+        let comparison = truth.compare(&checked)?;
+        if !comparison.passes() {
+            let reason = format!(
+                "check failed: error over bound {:.3} at element {}, NMSE {:.1e}",
+                comparison.error_over_bound, comparison.worst, comparison.nmse
+            );
+            return Ok(Err(Refusal {
+                reason,
+                wrong: true,
+            }));
+        }
+        let workspace = Workspace::new(gpu, plan.memory().scratch)?;
+        let mut seconds = wall(gpu, &plan)?;
+        if seconds < ESTIMATE_SECONDS / 2.0 {
+            let many = (ESTIMATE_SECONDS / seconds).ceil().min(256.0) as usize;
+            let plan = self::plan(gpu, candidate, &vec![weight; many], x, &y, Some(&workspace))?;
+            wall(gpu, &plan)?;
+            seconds = wall(gpu, &plan)? / many as f64;
+        }
+        Ok(Ok(Self {
+            format: weight.format(),
+            candidate,
+            seconds,
+            passes: plan.steps().len(),
+            error_over_bound: comparison.error_over_bound,
+            samples: vec![],
+            y,
+            checked,
+            workspace,
+            timed: None,
+        }))
+    }
+
+    /// Makes the plans of every turn of `rotation` over `copies`.
+    pub fn arm(
+        &mut self,
+        gpu: &Gpu,
+        copies: &[Weight],
+        x: &Tensor,
+        rotation: Rotation,
+        timestamps: bool,
+    ) -> Result<()> {
+        let products = rotation.per_sample;
+        let plan_of = |turn: usize| {
+            let used = (0..products).map(|i| &copies[(turn * products + i) % copies.len()]);
+            let used: Vec<&Weight> = used.collect();
+            plan(
+                gpu,
+                self.candidate,
+                &used,
+                x,
+                &self.y,
+                Some(&self.workspace),
+            )
+        };
+        let plans = (0..rotation.turns()).map(plan_of).collect::<Result<_>>()?;
+        self.timed = Some(Timed::new(gpu, plans, products, timestamps)?);
+        self.samples.clear();
+        Ok(())
+    }
+
+    /// Times one turn; `keep` is false for the warm-up.
+    pub fn sample(&mut self, gpu: &Gpu, turn: usize, keep: bool) -> Result<()> {
+        if let Some(timed) = &self.timed {
+            let seconds = timed.sample(gpu, turn)?;
+            if keep {
+                self.samples.push(seconds);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the timed runs left the very bits that were checked.
+    pub fn still_right(&self, gpu: &Gpu) -> Result<bool> {
+        let y = self.y.read_blocking(gpu)?;
+        Ok(y.iter()
+            .zip(&self.checked)
+            .all(|(a, b)| a.to_bits() == b.to_bits()))
+    }
+}
+
+/// One product for each weight, all into `y`.
+fn plan(
+    gpu: &Gpu,
+    candidate: Candidate,
+    weights: &[&Weight],
+    x: &Tensor,
+    y: &Tensor,
+    workspace: Option<&Workspace>,
+) -> Result<Plan> {
+    let mut builder = PlanBuilder::new(gpu);
+    if let Some(workspace) = workspace {
+        builder = builder.workspace(workspace);
+    }
+    for weight in weights {
+        builder.linear_with(candidate, weight, x, None, y)?;
+    }
+    Ok(builder.build()?)
+}
+
+fn wall(gpu: &Gpu, plan: &Plan) -> Result<f64> {
+    let begin = Instant::now();
+    plan.run()?;
+    gpu.wait()?;
+    Ok(begin.elapsed().as_secs_f64().max(1e-9))
+}

@@ -1,0 +1,86 @@
+//! The adapter that the user chose.
+
+use crate::error::Result;
+use lacuna::{
+    Gpu,
+    gpu::{Options, Selector},
+    wgpu,
+};
+use serde::Serialize;
+use std::time::Duration;
+
+/// Options of every command that runs on a device.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Adapter to use: its number in `lacuna info`, or a part of its name
+    #[arg(long, global = true, value_name = "INDEX|NAME")]
+    adapter: Option<String>,
+    /// Gives the device up when one call takes longer
+    #[arg(long, global = true, value_name = "SECONDS")]
+    timeout: Option<u32>,
+}
+
+/// Opens the adapter.
+pub fn open(args: &Args) -> Result<Gpu> {
+    let adapter = args
+        .adapter
+        .as_deref()
+        .map_or(Selector::Best, Selector::from);
+    let timeout = args.timeout.map(|s| Duration::from_secs(s.into()));
+    let gpu = Gpu::new_blocking(&Options {
+        adapter,
+        timeout,
+        ..Options::default()
+    })?;
+    let info = gpu.info();
+    log::info!(
+        "adapter {} ({}, {:?})",
+        info.name,
+        info.driver_info,
+        info.backend
+    );
+    Ok(gpu)
+}
+
+/// What identifies an adapter in reports.
+#[derive(Serialize)]
+pub struct Adapter {
+    name: String,
+    driver: String,
+    driver_info: String,
+    backend: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+impl Adapter {
+    /// Its name alone.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl From<&wgpu::AdapterInfo> for Adapter {
+    fn from(info: &wgpu::AdapterInfo) -> Self {
+        Self {
+            name: info.name.clone(),
+            driver: info.driver.clone(),
+            driver_info: info.driver_info.clone(),
+            backend: info.backend.to_str().into(),
+            kind: format!("{:?}", info.device_type),
+        }
+    }
+}
+
+impl std::fmt::Display for Adapter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            name,
+            driver,
+            driver_info,
+            backend,
+            kind,
+        } = self;
+        write!(f, "{name}, {kind}, {backend}, {driver} {driver_info}")
+    }
+}

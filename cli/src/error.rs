@@ -1,0 +1,145 @@
+//! What can go wrong, and the exit code it has.
+
+use std::{io, io::Write};
+
+/// Result of every fallible function of the command line.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a command ends before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The engine refused.
+    #[error(transparent)]
+    Engine(#[from] lacuna::Error),
+
+    /// A weight file refused.
+    #[error(transparent)]
+    File(#[from] lacuna_io::Error),
+
+    /// A file is fine, but one weight in it cannot be worked on.
+    #[error("weight \"{module}\": {reason}")]
+    Weight {
+        /// The module.
+        module: String,
+        /// Why not.
+        reason: lacuna::Error,
+    },
+
+    /// An input file does not hold what the command needs.
+    #[error("{0}")]
+    Input(String),
+
+    /// Arguments that make no sense together.
+    #[error("{0}")]
+    Usage(String),
+
+    /// Results were computed and are wrong.
+    #[error("{0}")]
+    Check(String),
+
+    /// stdout cannot be written.
+    #[error("cannot write to stdout: {0}")]
+    Stdout(io::Error),
+
+    /// stdout was closed by its reader.
+    #[error("stdout was closed")]
+    Pipe,
+
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// The exit code: 1 check failed, 2 usage, 3 no adapter or feature, 4 bad input file,
+    /// 5 device lost, timeout or out of memory, 6 output failed, 130 interrupted.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Check(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Engine(e) | Self::Weight { reason: e, .. } => engine_code(e),
+            Self::Input(_) | Self::File(lacuna_io::Error::Weight { .. }) => 4,
+            Self::File(lacuna_io::Error::OutOfMemory { .. }) => 5,
+            Self::File(e) => match e.kind() {
+                lacuna_io::Kind::Usage => 2,
+                lacuna_io::Kind::Input => 4,
+                lacuna_io::Kind::Output => 6,
+            },
+            Self::Stdout(_) => 6,
+            Self::Pipe => 0,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+const fn engine_code(error: &lacuna::Error) -> u8 {
+    use lacuna::Error as E;
+    match error {
+        E::FormatSyntax { .. } | E::Pattern { .. } => 2,
+        E::NoAdapter(_)
+        | E::NoDevice(_)
+        | E::MissingFeature { .. }
+        | E::NoKernel { .. }
+        | E::Limit { .. } => 3,
+        // The numbers of a matrix come from a file.
+        E::Shape { .. }
+        | E::TooLarge { .. }
+        | E::Violation { .. }
+        | E::NotFinite { .. }
+        | E::Overflow { .. }
+        | E::Index { .. } => 4,
+        // The rest is the device's: lost, late, out of memory, or refusing a call.
+        _ => 5,
+    }
+}
+
+/// Prints one line `error: …`; a stderr that is gone is nobody's loss.
+pub fn print(error: &Error) {
+    let _ = writeln!(io::stderr(), "error: {}", one_line(&error.to_string()));
+}
+
+/// `text` on one line without anything that could steer a terminal.
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        for c in word.chars() {
+            match c {
+                '"' | '\'' | '\\' => line.push(c),
+                c => line.extend(c.escape_debug()),
+            }
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_one_line_that_cannot_steer_a_terminal() {
+        assert_eq!(one_line("a\n  b\u{1b}[2J\tc"), "a b\\u{1b}[2J c");
+    }
+
+    #[test]
+    fn exit_codes_are_those_of_the_documentation() {
+        let lost = lacuna::Error::DeviceLost("gone".into());
+        let cases: [(Error, u8); 6] = [
+            (Error::Check(String::new()), 1),
+            (
+                "2:".parse::<lacuna::format::Format>().unwrap_err().into(),
+                2,
+            ),
+            (lacuna::Error::NoAdapter(String::new()).into(), 3),
+            (Error::Input(String::new()), 4),
+            (lost.into(), 5),
+            (Error::Interrupted, 130),
+        ];
+        for (error, code) in cases {
+            assert_eq!(error.code(), code, "{error}");
+        }
+    }
+}

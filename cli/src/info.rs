@@ -1,0 +1,216 @@
+//! `info`: one block to paste into a report.
+
+use crate::{
+    device::{self, Adapter},
+    error::Result,
+    out,
+};
+use lacuna::{
+    Caps,
+    format::{Dtype, Format},
+    gpu::{AdapterReport, adapters},
+    kernel::{Problem, survey},
+    wgpu,
+};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Prints JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Formats and batches that stand for the rest.
+const FORMATS: [&str; 4] = ["f32", "2:4", "2:4x8", "1:8"];
+const BATCHES: [usize; 3] = [1, 8, 64];
+const SIDE: usize = 4096;
+
+#[derive(Serialize)]
+struct Report {
+    tool: &'static str,
+    version: &'static str,
+    os: String,
+    adapters: Vec<Adapter>,
+    selected: Option<Selected>,
+}
+
+#[derive(Serialize)]
+struct Selected {
+    index: Option<usize>,
+    adapter: Adapter,
+    class: String,
+    subgroup_size: Option<[u32; 2]>,
+    timestamps: bool,
+    features: Vec<String>,
+    limits: Vec<(&'static str, u64)>,
+    products: Vec<Product>,
+}
+
+/// Which kernels one product may use.
+#[derive(Serialize)]
+struct Product {
+    problem: String,
+    default: Option<String>,
+    others: Vec<String>,
+    refused: Vec<Refused>,
+}
+
+#[derive(Serialize)]
+struct Refused {
+    candidate: String,
+    reason: String,
+}
+
+pub fn run(args: &Args, device: &device::Args) -> Result<()> {
+    let found = pollster::block_on(adapters());
+    let gpu = device::open(device);
+    let mut report = Report {
+        tool: "lacuna",
+        version: env!("CARGO_PKG_VERSION"),
+        os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        adapters: found.iter().map(|a| (&a.info).into()).collect(),
+        selected: None,
+    };
+    if let Ok(gpu) = &gpu {
+        let index = found.iter().position(|a| a.info == gpu.info());
+        report.selected = Some(selected(index, gpu, index.map(|i| &found[i]))?);
+    }
+    if args.json {
+        out::json(&report)?;
+    } else {
+        out::write(&text(&report))?;
+    }
+    gpu.map(drop)
+}
+
+fn selected(
+    index: Option<usize>,
+    gpu: &lacuna::Gpu,
+    offered: Option<&AdapterReport>,
+) -> Result<Selected> {
+    let caps = gpu.caps();
+    let features = offered.map_or(gpu.device().features(), |a| a.features);
+    let of_interest = wgpu::Features::SUBGROUP
+        | wgpu::Features::TIMESTAMP_QUERY
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+        | wgpu::Features::PIPELINE_CACHE;
+    let names = (features & of_interest)
+        .iter_names()
+        .map(|(name, _)| name.to_owned());
+    let mut products = vec![];
+    for format in FORMATS {
+        let format: Format = format.parse()?;
+        for batch in BATCHES {
+            let format = format.or_dtype(Dtype::F32);
+            products.push(product(
+                &Problem {
+                    rows: SIDE,
+                    cols: SIDE,
+                    batch,
+                    format,
+                    bias: false,
+                },
+                caps,
+            )?);
+        }
+    }
+    Ok(Selected {
+        index,
+        adapter: (&gpu.info()).into(),
+        class: format!("{:?}", caps.class),
+        subgroup_size: caps.subgroups.map(|s| [s.min, s.max]),
+        timestamps: caps.timestamps,
+        features: names.collect(),
+        limits: vec![
+            (
+                "storage buffers of a shader",
+                caps.max_storage_buffers.into(),
+            ),
+            ("bytes of a binding", caps.max_binding_bytes),
+            ("bytes of a buffer", caps.max_buffer_bytes),
+            ("bytes of workgroup memory", caps.max_workgroup_bytes.into()),
+            ("invocations of a workgroup", caps.max_invocations.into()),
+            ("workgroups along one dimension", caps.max_workgroups.into()),
+            (
+                "alignment of a storage binding",
+                caps.storage_alignment.into(),
+            ),
+        ],
+        products,
+    })
+}
+
+fn product(problem: &Problem, caps: &Caps) -> Result<Product> {
+    let mut legal = vec![];
+    let mut refused = vec![];
+    for (candidate, why) in survey(problem, caps)? {
+        match why {
+            Ok(()) => legal.push(candidate.to_string()),
+            Err(e) => refused.push(Refused {
+                candidate: candidate.to_string(),
+                reason: e.to_string(),
+            }),
+        }
+    }
+    let mut legal = legal.into_iter();
+    Ok(Product {
+        problem: problem.to_string(),
+        default: legal.next(),
+        others: legal.collect(),
+        refused,
+    })
+}
+
+fn text(report: &Report) -> String {
+    let mut lines = vec![
+        format!("{} {}, {}", report.tool, report.version, report.os),
+        String::new(),
+        "adapters".into(),
+    ];
+    for (i, adapter) in report.adapters.iter().enumerate() {
+        lines.push(format!("  {i}: {adapter}"));
+    }
+    let Some(selected) = &report.selected else {
+        lines.push("  none can be used".into());
+        return lines.join("\n") + "\n";
+    };
+    let number = selected.index.map_or("?".into(), |i| i.to_string());
+    let subgroups = selected
+        .subgroup_size
+        .map_or("none".into(), |[min, max]| format!("{min} to {max}"));
+    lines.extend([
+        String::new(),
+        format!("selected {number}: {}", selected.adapter.name()),
+        format!("  device class: {}", selected.class),
+        format!("  features: {}", selected.features.join(", ")),
+        format!("  subgroup size: {subgroups}"),
+    ]);
+    lines.extend(
+        selected
+            .limits
+            .iter()
+            .map(|(what, limit)| format!("  {what}: {limit}")),
+    );
+    lines.extend([
+        String::new(),
+        "kernels, the default of each product first".into(),
+    ]);
+    for p in &selected.products {
+        let default = p.default.as_deref().unwrap_or("none");
+        lines.push(format!("  {}: {default}", p.problem));
+        if !p.others.is_empty() {
+            lines.push(format!("    also {}", p.others.join(", ")));
+        }
+        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for Refused { candidate, reason } in &p.refused {
+            reasons.entry(reason).or_default().push(candidate);
+        }
+        let refusal =
+            |(reason, all): (&str, Vec<&str>)| format!("    not {}: {reason}", all.join(", "));
+        lines.extend(reasons.into_iter().map(refusal));
+    }
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,83 @@
+//! `lacuna`: inspect, compress, run, verify and bench sparse weights.
+//!
+//! Data goes to stdout, log and progress to stderr; [`error::Error::code`] lists the exit codes.
+
+mod bench;
+mod compress;
+mod device;
+mod error;
+mod info;
+mod inspect;
+mod interrupt;
+mod matmul;
+mod out;
+mod progress;
+mod table;
+mod unpack;
+mod verify;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Sparse neural-network weights on any GPU.
+///
+/// Weight formats are written f32, f16, bf16 or N:M[xV][@f32|@f16|@bf16]: N kept of every M
+/// columns, one choice for V rows, values of the type after the @ (default: the input's own).
+///
+/// Exit codes: 0 ok, 1 a check failed, 2 usage, 3 no adapter or feature, 4 bad input file,
+/// 5 device lost, timeout or out of memory, 6 output failed, 130 interrupted.
+#[derive(Parser)]
+#[command(name = "lacuna", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    device: device::Args,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Prints adapters, their limits, and which kernels they would run
+    Info(info::Args),
+    /// Lists the tensors of a weight file, their zeros and the patterns they obey
+    Inspect(inspect::Args),
+    /// Prunes the weights of a file and stores them compressed
+    Compress(compress::Args),
+    /// Writes every weight of a file as dense f32
+    Unpack(unpack::Args),
+    /// Multiplies vectors by one weight of a file
+    Matmul(matmul::Args),
+    /// Checks every kernel against the reference on this adapter
+    Verify(verify::Args),
+    /// Checks, then times products, cold and against the fastest dense kernel
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    // wgpu's own warnings are about drivers and repeat what errors say.
+    let log = env_logger::Env::default()
+        .default_filter_or("warn,wgpu_core=error,wgpu_hal=off,naga=error");
+    env_logger::Builder::from_env(log)
+        .format_timestamp(None)
+        .init();
+    interrupt::install();
+
+    let Cli { device, command } = Cli::parse();
+    let result = match command {
+        Command::Info(args) => info::run(&args, &device),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Compress(args) => compress::run(&args),
+        Command::Unpack(args) => unpack::run(&args),
+        Command::Matmul(args) => matmul::run(&args, &device),
+        Command::Verify(args) => verify::run(&args, &device),
+        Command::Bench(args) => bench::run(&args, &device),
+    };
+    match result {
+        // Whoever closed the pipe has read what they wanted.
+        Ok(()) | Err(error::Error::Pipe) => ExitCode::SUCCESS,
+        Err(error) => {
+            error::print(&error);
+            ExitCode::from(error.code())
+        }
+    }
+}

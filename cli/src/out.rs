@@ -1,0 +1,30 @@
+//! stdout, whose reader may go away.
+
+use crate::error::{Error, Result};
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Writes `text` and flushes it: a line that is there is complete.
+pub fn write(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| match e.kind() {
+            io::ErrorKind::BrokenPipe => Error::Pipe,
+            _ => Error::Stdout(e),
+        })
+}
+
+/// Writes `value` as indented JSON. Numbers that JSON lacks (NaN, infinities) become null.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    write(&(to_text(serde_json::to_string_pretty(value))? + "\n"))
+}
+
+/// Writes `value` as one line of JSON.
+pub fn json_line(value: &impl Serialize) -> Result<()> {
+    write(&(to_text(serde_json::to_string(value))? + "\n"))
+}
+
+fn to_text(made: serde_json::Result<String>) -> Result<String> {
+    made.map_err(|e| Error::Stdout(e.into()))
+}

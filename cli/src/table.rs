@@ -1,0 +1,73 @@
+//! Tables for people: columns as wide as they need to be, numbers to the right.
+
+use std::fmt::Write;
+
+/// A table under construction.
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these column headings.
+    pub fn new<const N: usize>(headings: [&str; N]) -> Self {
+        Self {
+            rows: vec![headings.map(str::to_owned).to_vec()],
+        }
+    }
+
+    /// Appends a row.
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(Vec::from(cells));
+    }
+
+    /// The text, one line a row.
+    pub fn text(&self) -> String {
+        let columns = self.rows[0].len();
+        let width = |c: usize| {
+            let cells = self.rows.iter().filter_map(|r| r.get(c));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        // A column of numbers starts with a digit in its first row.
+        let numeric = |c: usize| {
+            let first = self.rows.get(1).and_then(|r| r[c].chars().next());
+            first.is_some_and(|c| c.is_ascii_digit()) && !self.rows[1][c].contains([':', 'x'])
+        };
+        let right: Vec<bool> = (0..columns).map(numeric).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for ((cell, &width), &right) in row.iter().zip(&widths).zip(&right) {
+                let _ = if right {
+                    write!(line, "{cell:>width$}  ")
+                } else {
+                    write!(line, "{cell:<width$}  ")
+                };
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// `share` as a percentage.
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stand_right_and_names_left() {
+        let mut table = Table::new(["name", "bytes"]);
+        table.row(["a".into(), "5".into()]);
+        table.row(["longer".into(), "12345".into()]);
+        assert_eq!(
+            table.text(),
+            "name    bytes\na           5\nlonger  12345\n"
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! Files in, files out: no adapter needed.
+
+mod common;
+
+use common::{COLS, Model, ROWS, code, json, lacuna, stdout, y};
+use lacuna_io::WeightFile;
+
+#[test]
+fn a_weight_survives_compressing_inspecting_unpacking_and_multiplying() {
+    let model = Model::new();
+    let (packed, dense) = (model.path("packed"), model.path("dense"));
+    let report = json(&[
+        "compress",
+        &model.weights(),
+        "-o",
+        &packed,
+        "--format",
+        "2:4",
+        "--json",
+    ]);
+    let names: Vec<_> = report["weights"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|w| w["name"].clone())
+        .collect();
+    assert_eq!(
+        names,
+        ["layers.0.down", "layers.0.up"],
+        "embeddings stay as they are"
+    );
+    let error = report["weights"][0]["relative_error"].as_f64().unwrap();
+    assert!(error > 0.0 && error < 0.6, "{error}");
+    assert!(report["bytes_after"].as_u64() < report["bytes_before"].as_u64());
+
+    let report = json(&["inspect", &packed, "--json"]);
+    let up = &report["weights"].as_array().unwrap()[2];
+    assert_eq!(
+        (up["name"].as_str(), up["format"].as_str()),
+        (Some("layers.0.up"), Some("2:4@f32"))
+    );
+    assert_eq!(up["patterns"][0]["violating"], 0);
+    assert!(stdout(&lacuna(&["inspect", &packed])).contains("layers.0.up"));
+
+    stdout(&lacuna(&["unpack", &packed, "-o", &dense]));
+    let file = WeightFile::open(&dense).unwrap();
+    let tensor = file.tensor("layers.0.up.weight").unwrap();
+    assert_eq!(tensor.shape, [ROWS, COLS]);
+    assert!(file.tensor("layers.0.up.bias").is_some() && file.tensor("norm.weight").is_some());
+
+    let x = model.input(3, COLS);
+    let product = |weights: &str, name: &str| {
+        let out = model.path(name);
+        stdout(&lacuna(&[
+            "matmul",
+            weights,
+            "--tensor",
+            "layers.0.up",
+            "--input",
+            &x,
+            "-o",
+            &out,
+            "--device",
+            "cpu",
+        ]));
+        y(out)
+    };
+    let from_packed = product(&packed, "y1");
+    assert_eq!(from_packed.0, [3, ROWS]);
+    assert_eq!(from_packed, product(&dense, "y2"));
+    assert_ne!(
+        from_packed,
+        product(&model.weights(), "y3"),
+        "pruning shows"
+    );
+}
+
+#[test]
+fn the_bias_is_added() {
+    let model = Model::new();
+    let (x, out) = (model.input(1, COLS), model.path("y"));
+    let args = [
+        "--tensor",
+        "layers.0.up",
+        "--input",
+        &x,
+        "-o",
+        &out,
+        "--device",
+        "cpu",
+    ];
+    stdout(&lacuna(
+        &[&["matmul", &model.weights()], &args[..]].concat(),
+    ));
+    let file = WeightFile::open(model.weights()).unwrap();
+    let (weight, bias) = (
+        file.weight("layers.0.up").unwrap(),
+        file.bias("layers.0.up").unwrap(),
+    );
+    let x = WeightFile::open(x).unwrap().f32_tensor("x").unwrap().values;
+    let truth = lacuna::reference::linear(&weight, &x, 1, bias.as_deref()).unwrap();
+    assert!(truth.compare(&y(out).1).unwrap().passes());
+}
+
+#[test]
+fn empty_dimensions_are_legal() {
+    let model = Model::new();
+    for (tensor, x, shape) in [
+        ("layers.0.up", model.input(0, COLS), vec![0, ROWS]),
+        ("empty", model.input(2, 0), vec![2, 3]),
+    ] {
+        let out = model.path("y");
+        let args = [
+            "matmul",
+            &model.weights(),
+            "--tensor",
+            tensor,
+            "--input",
+            &x,
+            "-o",
+            &out,
+        ];
+        stdout(&lacuna(&[&args[..], &["--device", "cpu"]].concat()));
+        assert_eq!(y(out), (shape.clone(), vec![0.0; shape[0] * shape[1]]));
+    }
+}
+
+#[test]
+fn what_fails_leaves_no_file_and_does_not_touch_the_old_one() {
+    let model = Model::new();
+    let out = model.path("out");
+    std::fs::write(&out, "old").unwrap();
+    // 2.1 · 10³⁸ does not fit into f16.
+    let big = model.path("big.safetensors");
+    let values = vec![2.1e38; 8];
+    lacuna_io::save(
+        &big,
+        [("a.weight", lacuna_io::RawTensor::from_f32(&[2, 4], &values))],
+    )
+    .unwrap();
+    let before = model.names();
+    let output = lacuna(&["compress", &big, "-o", &out, "--format", "2:4@f16"]);
+    assert_eq!(code(&output), 4);
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("\"a\""),
+        "the error names the weight"
+    );
+    assert_eq!(model.names(), before);
+    assert_eq!(std::fs::read(&out).unwrap(), b"old");
+}
+
+#[test]
+fn a_file_may_replace_its_own_input() {
+    let model = Model::new();
+    let file = model.weights();
+    stdout(&lacuna(&[
+        "compress", &file, "-o", &file, "--format", "1:4",
+    ]));
+    assert_eq!(
+        WeightFile::open(&file)
+            .unwrap()
+            .module("layers.0.up")
+            .unwrap()
+            .format()
+            .to_string(),
+        "1:4@f32"
+    );
+}

@@ -1,0 +1,253 @@
+//! Formats against brute force, and every way in which they can be malformed.
+
+use lacuna::{
+    Error, compress,
+    format::{Dense, Dtype, Format, Matrix, Nm, Pattern, Values, bits},
+};
+use proptest::prelude::*;
+
+fn pattern() -> impl Strategy<Value = Pattern> {
+    (1usize..=32, 1usize..=32, prop_oneof![Just(1), 1usize..=9])
+        .prop_map(|(a, b, v)| Pattern::vector(a.min(b), a.max(b), v).unwrap())
+}
+
+/// Weights with many zeros and many ties.
+fn dense(dtype: Dtype) -> impl Strategy<Value = Dense> {
+    (0usize..20, 0usize..70).prop_flat_map(move |(rows, cols)| {
+        proptest::collection::vec(-3i8..=3, rows * cols).prop_map(move |values| {
+            let values: Vec<f32> = values.into_iter().map(|v| f32::from(v.max(-2))).collect();
+            Dense::new(rows, cols, Values::round(dtype, &values).unwrap()).unwrap()
+        })
+    })
+}
+
+fn dtype() -> impl Strategy<Value = Dtype> {
+    prop_oneof![Just(Dtype::F32), Just(Dtype::F16), Just(Dtype::Bf16)]
+}
+
+proptest! {
+    #[test]
+    fn pruning_keeps_the_heaviest_columns_of_each_window(
+        dense in dtype().prop_flat_map(dense),
+        pattern in pattern(),
+    ) {
+        let pruned: Matrix = compress::prune_by_magnitude(&dense, pattern).unwrap().into();
+        let back = pruned.to_dense();
+        for first in (0..dense.rows()).step_by(pattern.v()) {
+            let rows = first..dense.rows().min(first + pattern.v());
+            for start in (0..dense.cols()).step_by(pattern.m()) {
+                let columns = start..dense.cols().min(start + pattern.m());
+                let weight = |col: usize| rows.clone().map(|r| dense.get(r, col).powi(2)).sum::<f32>();
+                // Oracle: a column is kept where fewer than n beat it, ties to the lower column.
+                for col in columns.clone() {
+                    let beaten_by = columns
+                        .clone()
+                        .filter(|&c| weight(c) > weight(col) || (weight(c) == weight(col) && c < col))
+                        .count();
+                    for row in rows.clone() {
+                        let expected = if beaten_by < pattern.n() { dense.get(row, col) } else { 0.0 };
+                        prop_assert_eq!(back.get(row, col), expected);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_pruning_made_converts_exactly_and_survives_its_parts(
+        dense in dtype().prop_flat_map(dense),
+        pattern in pattern(),
+    ) {
+        let pruned = compress::prune_by_magnitude(&dense, pattern).unwrap();
+        let back = Matrix::from(pruned.clone()).to_dense().to_dtype(dense.values().dtype()).unwrap();
+        let again = Nm::from_dense(&back, pattern).unwrap();
+        prop_assert_eq!(Matrix::from(again).to_dense(), back.to_dtype(Dtype::F32).unwrap());
+        let parts = Nm::from_parts(
+            pattern, pruned.rows(), pruned.cols(), pruned.values().clone(), pruned.indices().to_vec(),
+        );
+        prop_assert_eq!(parts.unwrap(), pruned);
+    }
+
+    #[test]
+    fn metadata_of_any_bits_is_refused_or_stays_in_bounds(
+        pattern in pattern(),
+        rows in 0usize..6,
+        cols in 0usize..40,
+        seed in any::<u64>(),
+    ) {
+        let mut random = lacuna::verify::Random(seed);
+        let words = bits::words_for(pattern.slots(cols), pattern.index_bits());
+        let indices: Vec<u32> = (0..pattern.sets(rows) * words).map(|_| random.bits() as u32).collect();
+        let values = Values::F32(vec![1.0; rows * pattern.slots(cols)]);
+        if let Ok(weight) = Nm::from_parts(pattern, rows, cols, values, indices) {
+            let weight = Matrix::from(weight);
+            for row in 0..rows {
+                let columns: Vec<usize> = weight.entries(row).map(|(c, _)| c).collect();
+                prop_assert!(columns.windows(2).all(|w| w[0] < w[1]));
+                prop_assert!(columns.iter().all(|&c| c < cols));
+            }
+        }
+    }
+
+    #[test]
+    fn a_format_is_read_as_it_is_written(pattern in pattern(), dtype in proptest::option::of(dtype())) {
+        let format = Format::Nm { pattern, dtype };
+        prop_assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
+    }
+
+    #[test]
+    fn no_text_breaks_the_grammar(text in ".{0,20}") {
+        let _ = text.parse::<Format>();
+    }
+}
+
+#[test]
+fn a_violating_matrix_is_refused_with_the_first_window_and_the_share() {
+    // Rows 2 and 3 share an index set: columns 4, 5 and 6 are in use there.
+    let mut values = vec![0.0; 4 * 8];
+    for (row, col) in [(0, 0), (0, 1), (2, 4), (3, 5), (3, 6)] {
+        values[row * 8 + col] = 1.0;
+    }
+    let dense = Dense::from_f32(4, 8, values).unwrap();
+    let pattern = Pattern::vector(2, 4, 2).unwrap();
+    let error = Nm::from_dense(&dense, pattern).unwrap_err();
+    let expected = Error::Violation {
+        pattern,
+        row: 2,
+        col: 4,
+        nonzeros: 3,
+        violating: 1,
+        windows: 4,
+    };
+    assert_eq!(error, expected);
+    assert!(error.to_string().contains("25.00 %"), "{error}");
+}
+
+#[test]
+fn the_worked_row_of_the_format_is_packed_as_drawn() {
+    let dense = Dense::from_f32(1, 6, vec![0.0, 5.0, 0.0, 7.0, 9.0, 0.0]).unwrap();
+    let nm = Nm::from_dense(&dense, Pattern::new(2, 4).unwrap()).unwrap();
+    assert_eq!(nm.values().to_f32(), [5.0, 7.0, 9.0, 0.0]);
+    assert_eq!(nm.indices(), [0b01_00_11_01]);
+}
+
+#[test]
+fn spare_slots_of_a_narrow_last_window_point_at_no_column() {
+    let dense = Dense::from_f32(1, 5, vec![1.0; 5]).unwrap();
+    let nm = compress::prune_by_magnitude(&dense, Pattern::new(3, 4).unwrap()).unwrap();
+    let columns: Vec<usize> = (0..6).map(|slot| nm.column(0, slot)).collect();
+    assert_eq!(columns, [0, 1, 2, 4, 5, 6]);
+    assert_eq!(Matrix::from(nm).entries(0).count(), 4);
+}
+
+#[test]
+fn minus_zero_is_a_zero() {
+    let dense = Dense::from_f32(1, 4, vec![-0.0, -0.0, 3.0, 0.0]).unwrap();
+    assert!(Nm::from_dense(&dense, Pattern::new(1, 4).unwrap()).is_ok());
+}
+
+#[test]
+fn weights_that_are_not_finite_are_refused_by_place() {
+    let dense = Dense::from_f32(2, 2, vec![1.0, 2.0, f32::NAN, 4.0]).unwrap();
+    let error = compress::prune_by_magnitude(&dense, Pattern::new(1, 2).unwrap()).unwrap_err();
+    assert!(
+        matches!(error, Error::NotFinite { row: 1, col: 0, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_value_too_large_for_f16_is_refused_by_place() {
+    let dense = Dense::from_f32(1, 3, vec![1.0, 70_000.0, 2.0]).unwrap();
+    let error = dense.to_dtype(Dtype::F16).unwrap_err();
+    assert!(matches!(error, Error::Overflow { index: 1, .. }), "{error}");
+    assert!(error.to_string().contains("65504"), "{error}");
+}
+
+#[test]
+fn malformed_metadata_is_refused_with_the_rule_it_breaks() {
+    let pattern = Pattern::new(2, 4).unwrap();
+    let parts = |indices: u32| {
+        Nm::from_parts(
+            pattern,
+            1,
+            6,
+            Values::F32(vec![1.0, 1.0, 1.0, 1.0]),
+            vec![indices],
+        )
+    };
+    let reason = |indices| match parts(indices) {
+        Err(Error::Index { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(parts(0b01_00_11_01).is_ok());
+    assert_eq!(reason(0b01_00_01_01), "indices of a window must ascend");
+    assert_eq!(reason(0b01_00_01_11), "indices of a window must ascend");
+    assert_eq!(reason(0b10_00_11_01), "the window has columns left");
+    assert_eq!(
+        reason(1 << 8 | 0b01_00_11_01),
+        "bits are set after the last slot"
+    );
+    let three = Pattern::new(1, 5).unwrap();
+    let wide = Nm::from_parts(three, 1, 5, Values::F32(vec![1.0]), vec![5]);
+    assert!(matches!(
+        wide,
+        Err(Error::Index {
+            reason: "it is not below m",
+            ..
+        })
+    ));
+}
+
+#[test]
+fn sections_of_the_wrong_length_are_refused() {
+    let pattern = Pattern::new(2, 4).unwrap();
+    let short = Nm::from_parts(pattern, 1, 4, Values::F32(vec![1.0]), vec![0b0100]);
+    assert!(matches!(
+        short,
+        Err(Error::Shape {
+            what: "values",
+            got: 1,
+            expected: 2
+        })
+    ));
+    let none = Nm::from_parts(pattern, 1, 4, Values::F32(vec![1.0, 1.0]), vec![]);
+    assert!(matches!(
+        none,
+        Err(Error::Shape {
+            what: "index words",
+            ..
+        })
+    ));
+    assert!(matches!(
+        Dense::from_f32(2, 2, vec![0.0; 3]),
+        Err(Error::Shape {
+            what: "weight values",
+            got: 3,
+            expected: 4
+        })
+    ));
+    assert!(matches!(
+        Dense::from_f32(usize::MAX, 2, vec![]),
+        Err(Error::TooLarge { .. })
+    ));
+}
+
+#[test]
+fn patterns_outside_the_format_are_refused() {
+    for (n, m, v) in [
+        (0, 4, 1),
+        (5, 4, 1),
+        (1, 33, 1),
+        (1, 64, 1),
+        (2, 4, 0),
+        (2, 4, 1025),
+    ] {
+        assert_eq!(Pattern::vector(n, m, v), Err(Error::Pattern { n, m, v }));
+    }
+    for text in [
+        "", "2:", ":4", "2:4x", "2:4x0", "2:4@f8", "f8", "2:4:8", "+2:4", "2 :4", "0x2:4",
+    ] {
+        assert!(text.parse::<Format>().is_err(), "{text:?}");
+    }
+}

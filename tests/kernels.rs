@@ -1,0 +1,415 @@
+//! Kernels on the adapter at hand, against the reference.
+
+mod common;
+
+use common::gpu;
+use lacuna::{
+    Caps, Error, Gpu, PlanBuilder,
+    caps::{DeviceClass, Subgroups},
+    format::{Dense, Format, Matrix, Nm, Pattern, Values},
+    kernel, reference,
+    verify::{self, Case, Random},
+    wgpu,
+};
+
+/// Runs `weight` on the default candidate of both device classes.
+fn run(gpu: &Gpu, weight: &Matrix, x: &[f32], batch: usize, bias: Option<&[f32]>) -> Vec<Vec<f32>> {
+    let (rows, cols, format) = (weight.rows(), weight.cols(), weight.format());
+    let problem = kernel::Problem {
+        rows,
+        cols,
+        batch,
+        format,
+        bias: bias.is_some(),
+    };
+    let uploaded = gpu.upload(weight).unwrap();
+    let xs = gpu.tensor_from(batch, cols, x).unwrap();
+    let bias = bias.map(|b| gpu.tensor_from(1, rows, b).unwrap());
+    let both = [DeviceClass::Cpu, DeviceClass::Gpu].map(|class| {
+        let y = gpu
+            .tensor_from(batch, rows, &vec![f32::NAN; batch * rows])
+            .unwrap();
+        let best = kernel::candidates(
+            &problem,
+            &Caps {
+                class,
+                ..*gpu.caps()
+            },
+        )
+        .unwrap()[0];
+        let mut builder = PlanBuilder::new(gpu);
+        builder
+            .linear_with(best, &uploaded, &xs, bias.as_ref(), &y)
+            .unwrap();
+        builder.build().unwrap().run().unwrap();
+        y.read_blocking(gpu).unwrap()
+    });
+    both.into()
+}
+
+fn assert_right(gpu: &Gpu, weight: &Matrix, x: &[f32], batch: usize, bias: Option<&[f32]>) {
+    let truth = reference::linear(weight, x, batch, bias).unwrap();
+    for y in run(gpu, weight, x, batch, bias) {
+        let comparison = truth.compare(&y).unwrap();
+        assert!(comparison.passes(), "{comparison:?}");
+    }
+}
+
+#[test]
+fn every_candidate_agrees_with_the_reference() {
+    let Some(gpu) = gpu() else { return };
+    let mut failures = vec![];
+    for case in verify::cases(true) {
+        let truth = case.reference().unwrap();
+        for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
+            if legal.is_ok() {
+                match case.check(&gpu, candidate, &truth) {
+                    Ok(comparison) if comparison.passes() => {}
+                    other => failures.push(format!("{} {candidate}: {other:?}", case.problem)),
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn candidates_for_devices_that_name_no_subgroup_size_are_right_too() {
+    let Some(gpu) = gpu() else { return };
+    // A device that may choose between 4 and 128 lanes, as far as the host knows.
+    let vague = gpu.caps().subgroups.map(|_| Subgroups { min: 4, max: 128 });
+    for format in ["f16", "2:4", "1:8x4@bf16"] {
+        let case = Case::new(37, 150, 2, format.parse().unwrap(), true);
+        let truth = case.reference().unwrap();
+        for subgroups in [vague, None] {
+            let caps = Caps {
+                class: DeviceClass::Gpu,
+                subgroups,
+                ..*gpu.caps()
+            };
+            for candidate in kernel::candidates(&case.problem, &caps).unwrap() {
+                let parts = case.problem.parts(&caps).unwrap();
+                let dispatches = candidate.lower(&case.problem, &parts, &caps).unwrap();
+                let weight = gpu.upload(&case.weight).unwrap();
+                let tensors = [
+                    gpu.tensor_from(2, 150, &case.x).unwrap(),
+                    gpu.tensor(2, 37).unwrap(),
+                    gpu.tensor_from(1, 37, case.bias.as_ref().unwrap()).unwrap(),
+                ];
+                let mut builder = PlanBuilder::new(&gpu);
+                for dispatch in dispatches {
+                    builder.dispatch_on(dispatch, &weight, &tensors).unwrap();
+                }
+                builder.build().unwrap().run().unwrap();
+                let comparison = truth
+                    .compare(&tensors[1].read_blocking(&gpu).unwrap())
+                    .unwrap();
+                assert!(comparison.passes(), "{candidate}: {comparison:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nan_in_x_reaches_y_only_through_kept_positions() {
+    let Some(gpu) = gpu() else { return };
+    // Every window keeps its first column only; the last window is two columns wide.
+    for (cols, batch) in [(14, 1), (14, 11), (64, 3)] {
+        let keep: Vec<f32> = (0..6 * cols)
+            .map(|i| if i % cols % 4 == 0 { 1.5 } else { 0.0 })
+            .collect();
+        let dense = Dense::from_f32(6, cols, keep).unwrap();
+        let nm: Matrix = Nm::from_dense(&dense, Pattern::new(1, 4).unwrap())
+            .unwrap()
+            .into();
+        let x: Vec<f32> = (0..batch * cols)
+            .map(|i| if i % cols % 4 == 0 { 2.0 } else { f32::NAN })
+            .collect();
+        assert_right(&gpu, &nm, &x, batch, None);
+        // And through a kept position it does, into the rows that keep it.
+        let mut poisoned = x;
+        poisoned[4] = f32::NAN;
+        let y = &run(&gpu, &nm, &poisoned, batch, None)[0];
+        assert!(y[..6].iter().all(|v| v.is_nan()) && y[6..].iter().all(|v| !v.is_nan()));
+    }
+}
+
+#[test]
+fn x_beyond_its_last_column_is_never_read() {
+    let Some(gpu) = gpu() else { return };
+    // x of 13 columns lies in front of NaN, in the host's own buffer.
+    for format in ["f32", "f16", "2:4", "2:4@f16", "3:5", "2:4x8", "31:32"] {
+        let case = Case::new(16, 13, 1, format.parse::<Format>().unwrap(), false);
+        let mut host = case.x.clone();
+        host.resize(512, f32::NAN);
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 2048,
+            usage,
+            mapped_at_creation: false,
+        });
+        gpu.queue()
+            .write_buffer(&buffer, 0, bytemuck::cast_slice(&host));
+        let x = gpu.tensor_in(&buffer, 0, 1, 13).unwrap();
+        let y = gpu.tensor(1, 16).unwrap();
+        let weight = gpu.upload(&case.weight).unwrap();
+        for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
+            if legal.is_ok() {
+                let mut builder = PlanBuilder::new(&gpu);
+                builder
+                    .linear_with(candidate, &weight, &x, None, &y)
+                    .unwrap();
+                builder.build().unwrap().run().unwrap();
+                let comparison = case
+                    .reference()
+                    .unwrap()
+                    .compare(&y.read_blocking(&gpu).unwrap())
+                    .unwrap();
+                assert!(comparison.passes(), "{format} {candidate}: {comparison:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn infinities_and_overflow_keep_their_class() {
+    let Some(gpu) = gpu() else { return };
+    let weight: Matrix = Dense::from_f32(2, 2, vec![1.0, 1.0, 1.0, -1.0])
+        .unwrap()
+        .into();
+    assert_right(
+        &gpu,
+        &weight,
+        &[f32::INFINITY, 1.0, f32::MAX, f32::MAX, 1.0, f32::INFINITY],
+        3,
+        None,
+    );
+}
+
+#[test]
+fn a_weight_larger_than_a_binding_is_right_in_every_part() {
+    let Some(gpu) = gpu() else { return };
+    // Small bindings make many parts of a small weight; bias and y offsets cross them.
+    let limits = wgpu::Limits {
+        max_storage_buffer_binding_size: 16 << 10,
+        ..gpu.device().limits()
+    };
+    let Some(small) = reopen(limits) else { return };
+    for (format, batch) in [
+        ("f32", 1),
+        ("2:4@f16", 3),
+        ("1:8x4", 1),
+        ("2:4x16", 20),
+        ("f16", 33),
+        ("2:7", 9),
+    ] {
+        let case = Case::new(301, 67, batch, format.parse().unwrap(), true);
+        assert!(
+            small.upload(&case.weight).unwrap().parts() > 1,
+            "{format} is in one part"
+        );
+        let truth = case.reference().unwrap();
+        for (candidate, legal) in case.survey(small.caps()).unwrap() {
+            if legal.is_ok() {
+                let comparison = case.check(&small, candidate, &truth).unwrap();
+                assert!(
+                    comparison.passes(),
+                    "{} {candidate}: {comparison:?}",
+                    case.problem
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_weight_over_128_mib_is_split_on_an_adapter_limited_to_that() {
+    let Some(gpu) = gpu() else { return };
+    let limits = wgpu::Limits {
+        max_storage_buffer_binding_size: 128 << 20,
+        ..gpu.device().limits()
+    };
+    let Some(gpu) = reopen(limits) else { return };
+    let (rows, cols) = (36_007, 1024);
+    let mut random = Random(7);
+    let row = random.vector(cols);
+    // Row r is the same row scaled by a power of two: the truth is one dot product.
+    let scale = |r: usize| f32::exp2((r % 13) as f32 - 6.0);
+    let values = (0..rows)
+        .flat_map(|r| row.iter().map(move |v| v * scale(r)))
+        .collect();
+    let weight: Matrix = Dense::new(rows, cols, Values::F32(values)).unwrap().into();
+    assert_eq!(gpu.upload(&weight).unwrap().parts(), 2);
+    let x = random.vector(cols);
+    let bias = random.vector(rows);
+    let dot: f64 = row
+        .iter()
+        .zip(&x)
+        .map(|(w, x)| f64::from(*w) * f64::from(*x))
+        .sum();
+    let magnitude: f64 = row
+        .iter()
+        .zip(&x)
+        .map(|(w, x)| f64::from((w * x).abs()))
+        .sum();
+    for y in run(&gpu, &weight, &x, 1, Some(&bias)) {
+        for r in 0..rows {
+            let s = f64::from(scale(r));
+            let allowed = 48.0 * f64::exp2(-24.0) * (s * magnitude + f64::from(bias[r].abs()));
+            let error = (f64::from(y[r]) - (s * dot + f64::from(bias[r]))).abs();
+            assert!(
+                error <= allowed,
+                "row {r}: off by {error}, allowed {allowed}"
+            );
+        }
+    }
+}
+
+/// The same adapter with other limits.
+fn reopen(limits: wgpu::Limits) -> Option<Gpu> {
+    let instance =
+        wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    pollster::block_on(async {
+        let adapter = instance
+            .request_adapter(&wgpu::RequestAdapterOptions::default())
+            .await
+            .ok()?;
+        let required_features = adapter.features() & wgpu::Features::SUBGROUP;
+        let descriptor = wgpu::DeviceDescriptor {
+            required_limits: limits,
+            required_features,
+            ..Default::default()
+        };
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
+            .expect("lower limits are granted");
+        Some(Gpu::from_wgpu(device, queue))
+    })
+}
+
+#[test]
+fn the_same_input_gives_the_same_bits() {
+    let Some(gpu) = gpu() else { return };
+    for (format, batch) in [("f16", 1), ("2:4", 3), ("2:4x8", 40)] {
+        let case = Case::new(130, 520, batch, format.parse().unwrap(), true);
+        for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
+            if legal.is_ok() {
+                let bits = |y: Vec<f32>| y.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+                let first = bits(case.run(&gpu, candidate).unwrap());
+                assert_eq!(
+                    first,
+                    bits(case.run(&gpu, candidate).unwrap()),
+                    "{format} {candidate}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_host_encodes_several_plans_into_its_own_submission() {
+    let Some(gpu) = gpu() else { return };
+    // y = W₂·(W₁·x), with x rebound between the two submissions.
+    let first = Case::new(96, 64, 2, "2:4".parse().unwrap(), false);
+    let second = Case::new(32, 96, 2, "f32".parse().unwrap(), false);
+    let (w1, w2) = (
+        gpu.upload(&first.weight).unwrap(),
+        gpu.upload(&second.weight).unwrap(),
+    );
+    let x = gpu.tensor_from(2, 64, &first.x).unwrap();
+    let other = gpu.tensor_from(2, 64, &Random(3).vector(128)).unwrap();
+    let (h, y) = (gpu.tensor(2, 96).unwrap(), gpu.tensor(2, 32).unwrap());
+    let mut builder = PlanBuilder::new(&gpu);
+    builder
+        .linear(&w1, &x, None, &h)
+        .unwrap()
+        .linear(&w2, &h, None, &y)
+        .unwrap();
+    let mut plan = builder.build().unwrap();
+    for (input, data) in [(&x, first.x.clone()), (&other, Random(3).vector(128))] {
+        plan.rebind(if input == &x { &other } else { &x }, input)
+            .unwrap();
+        let mut encoder = gpu
+            .device()
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        plan.encode(&mut encoder).unwrap();
+        gpu.submit(encoder).unwrap();
+        let middle: Vec<f32> = h.read_blocking(&gpu).unwrap();
+        let truth = reference::linear(&first.weight, &data, 2, None).unwrap();
+        assert!(truth.compare(&middle).unwrap().passes());
+        let truth = reference::linear(&second.weight, &middle, 2, None).unwrap();
+        let got = pollster::block_on(y.read(&gpu)).unwrap();
+        assert!(truth.compare(&got).unwrap().passes());
+    }
+}
+
+#[test]
+fn steps_are_timed_one_by_one() {
+    let Some(gpu) = gpu() else { return };
+    if !gpu.caps().timestamps {
+        assert!(matches!(
+            gpu.timestamps(1),
+            Err(Error::MissingFeature {
+                feature: "TIMESTAMP_QUERY",
+                ..
+            })
+        ));
+        return;
+    }
+    let case = Case::new(256, 256, 64, "2:4x16".parse().unwrap(), false);
+    let weight = gpu.upload(&case.weight).unwrap();
+    let (x, y) = (
+        gpu.tensor_from(64, 256, &case.x).unwrap(),
+        gpu.tensor(64, 256).unwrap(),
+    );
+    let mut builder = PlanBuilder::new(&gpu);
+    builder.linear(&weight, &x, None, &y).unwrap();
+    let plan = builder.build().unwrap();
+    let times = gpu.timestamps(plan.steps().len()).unwrap();
+    let mut encoder = gpu
+        .device()
+        .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    plan.encode_timed(&mut encoder, &times).unwrap();
+    times.resolve(&mut encoder);
+    gpu.submit(encoder).unwrap();
+    let passes = times.read_blocking(&gpu).unwrap();
+    assert_eq!(passes.len(), plan.steps().len());
+    assert!(passes.windows(2).all(|w| w[0].1 <= w[1].0), "{passes:?}");
+    assert!(passes.iter().any(|(begin, end)| end > begin), "{passes:?}");
+}
+
+#[test]
+fn a_destroyed_device_is_lost_for_good_and_returns_nothing_stale() {
+    let Some(gpu) = gpu() else { return };
+    let case = Case::new(64, 64, 1, "2:4".parse().unwrap(), false);
+    let weight = gpu.upload(&case.weight).unwrap();
+    let (x, y) = (
+        gpu.tensor_from(1, 64, &case.x).unwrap(),
+        gpu.tensor(1, 64).unwrap(),
+    );
+    let mut builder = PlanBuilder::new(&gpu);
+    builder.linear(&weight, &x, None, &y).unwrap();
+    let plan = builder.build().unwrap();
+    plan.run().unwrap();
+    gpu.device().destroy();
+    let lost = |r: Result<(), Error>| assert!(matches!(r, Err(Error::DeviceLost(_))), "{r:?}");
+    lost(y.read_blocking(&gpu).map(|_| ()));
+    lost(plan.run());
+    lost(x.write(&gpu, &case.x));
+    lost(gpu.upload(&case.weight).map(|_| ()));
+}
+
+#[test]
+fn a_host_that_owns_the_device_learns_of_its_loss_at_the_next_read() {
+    let Some(own) = gpu() else { return };
+    let Some(gpu) = reopen(own.device().limits()) else {
+        return;
+    };
+    let y = gpu.tensor(1, 64).unwrap();
+    assert_eq!(y.read_blocking(&gpu).unwrap(), [0.0; 64]);
+    gpu.device().destroy();
+    assert!(matches!(y.read_blocking(&gpu), Err(Error::DeviceLost(_))));
+    assert!(matches!(gpu.tensor(1, 1), Err(Error::DeviceLost(_))));
+}

@@ -1,0 +1,335 @@
+//! Plans on wgpu's no-op device: everything the host decides, without a GPU.
+
+use lacuna::{
+    Error, Gpu, PlanBuilder, Tensor, Workspace,
+    format::{Dense, Dtype, Format, Matrix},
+    kernel::{Dispatch, Operand, Role},
+    verify::Case,
+    wgpu,
+};
+
+fn noop(limits: wgpu::Limits) -> Gpu {
+    let descriptor = wgpu::DeviceDescriptor {
+        required_limits: limits,
+        ..Default::default()
+    };
+    let (device, queue) = wgpu::Device::noop(&descriptor);
+    Gpu::from_wgpu(device, queue)
+}
+
+fn weight(rows: usize, cols: usize) -> Matrix {
+    Dense::from_f32(rows, cols, vec![1.0; rows * cols])
+        .unwrap()
+        .into()
+}
+
+struct Linear {
+    gpu: Gpu,
+    weight: lacuna::Weight,
+    x: Tensor,
+    y: Tensor,
+}
+
+fn linear(gpu: Gpu, rows: usize, cols: usize, batch: usize) -> Linear {
+    let weight = gpu.upload(&weight(rows, cols)).unwrap();
+    let (x, y) = (
+        gpu.tensor(batch, cols).unwrap(),
+        gpu.tensor(batch, rows).unwrap(),
+    );
+    Linear { gpu, weight, x, y }
+}
+
+#[test]
+fn operands_of_the_wrong_shape_are_refused_by_name() {
+    let Linear { gpu, weight, x, y } = linear(noop(wgpu::Limits::default()), 8, 4, 2);
+    let shape = |x: &Tensor, bias: Option<&Tensor>, y: &Tensor| match PlanBuilder::new(&gpu)
+        .linear(&weight, x, bias, y)
+        .map(|_| ())
+    {
+        Err(Error::Shape {
+            what,
+            got,
+            expected,
+        }) => (what, got, expected),
+        other => panic!("{other:?}"),
+    };
+    let other = |batch, len| gpu.tensor(batch, len).unwrap();
+    assert_eq!(shape(&other(2, 5), None, &y), ("x columns", 5, 4));
+    assert_eq!(shape(&x, None, &other(2, 7)), ("y columns", 7, 8));
+    assert_eq!(shape(&x, None, &other(3, 8)), ("y vectors", 3, 2));
+    assert_eq!(shape(&x, Some(&other(1, 3)), &y), ("bias elements", 3, 8));
+}
+
+#[test]
+fn a_buffer_that_is_read_and_written_at_once_is_refused() {
+    let gpu = noop(wgpu::Limits::default());
+    let weight = gpu.upload(&weight(64, 64)).unwrap();
+    let usage = wgpu::BufferUsages::STORAGE;
+    let arena = gpu.device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 4096,
+        usage,
+        mapped_at_creation: false,
+    });
+    let x = gpu.tensor_in(&arena, 0, 1, 64).unwrap();
+    let y = gpu.tensor_in(&arena, 1024, 1, 64).unwrap();
+    let refused = PlanBuilder::new(&gpu)
+        .linear(&weight, &x, None, &y)
+        .map(|_| ())
+        .unwrap_err();
+    assert_eq!(
+        refused,
+        Error::Aliasing {
+            first: "y",
+            second: "x"
+        }
+    );
+}
+
+#[test]
+fn ranges_of_a_host_buffer_are_checked() {
+    let gpu = noop(wgpu::Limits::default());
+    let buffer = |usage, size| {
+        gpu.device().create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
+    };
+    let storage = buffer(wgpu::BufferUsages::STORAGE, 1024);
+    let reason = |r: lacuna::Result<Tensor>| r.unwrap_err().to_string();
+    assert!(gpu.tensor_in(&storage, 256, 3, 64).is_ok());
+    assert!(reason(gpu.tensor_in(&storage, 4, 1, 4)).contains("offset 4 is no multiple of 256"));
+    assert!(reason(gpu.tensor_in(&storage, 256, 4, 64)).contains("end past its 1024 bytes"));
+    assert!(reason(gpu.tensor_in(&storage, u64::MAX - 255, 4, 64)).contains("end past"));
+    assert!(reason(gpu.tensor_in(&storage, 0, 0, 64)).contains("empty"));
+    let copy = buffer(wgpu::BufferUsages::COPY_DST, 1024);
+    assert!(reason(gpu.tensor_in(&copy, 0, 1, 64)).contains("STORAGE"));
+    assert!(matches!(
+        gpu.tensor_in(&storage, 0, usize::MAX, 2),
+        Err(Error::TooLarge { .. })
+    ));
+    assert!(matches!(
+        gpu.tensor_from(2, 2, &[0.0; 3]),
+        Err(Error::Shape {
+            got: 3,
+            expected: 4,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn weights_past_a_binding_are_split_between_index_words() {
+    let limits = wgpu::Limits {
+        max_storage_buffer_binding_size: 64 << 10,
+        ..Default::default()
+    };
+    let gpu = noop(limits);
+    assert_eq!(gpu.upload(&weight(100, 640)).unwrap().parts(), 4);
+    let format: Format = "2:4x3".parse().unwrap();
+    let case = Case::new(500, 128, 1, format, false);
+    let parts = case.problem.parts(gpu.caps()).unwrap();
+    assert!(parts.len() > 1);
+    let mut next = 0;
+    for part in &parts {
+        assert_eq!((part.row_base, part.row_base % 12), (next, 0));
+        assert!(u64::from(part.words) * 4 <= 64 << 10);
+        next += part.rows;
+    }
+    assert_eq!(next, 500);
+}
+
+#[test]
+fn what_can_never_fit_says_so_with_the_limit() {
+    let limits = wgpu::Limits {
+        max_storage_buffer_binding_size: 64 << 10,
+        ..Default::default()
+    };
+    let gpu = noop(limits);
+    let limit = 64 << 10;
+    assert!(
+        matches!(gpu.tensor(1, 16_385), Err(Error::Limit { value: 65_540, limit: l, .. }) if l == limit)
+    );
+    assert!(
+        matches!(gpu.upload(&weight(1, 16_385)), Err(Error::Limit { limit: l, .. }) if l == limit)
+    );
+}
+
+#[test]
+fn a_plan_counts_its_memory_once() {
+    let Linear { gpu, weight, x, y } = linear(noop(wgpu::Limits::default()), 64, 32, 1);
+    let mut builder = PlanBuilder::new(&gpu);
+    builder
+        .linear(&weight, &x, None, &y)
+        .unwrap()
+        .linear(&weight, &x, None, &y)
+        .unwrap();
+    let plan = builder.build().unwrap();
+    let memory = plan.memory();
+    assert_eq!(plan.steps().len(), 2);
+    assert_eq!(memory.weights, weight.bytes());
+    assert_eq!(memory.tensors, x.bytes() + y.bytes());
+    assert_eq!(memory.params, 2 * 256);
+}
+
+#[test]
+fn a_tensor_is_rebound_in_every_step_or_in_none() {
+    let Linear { gpu, weight, x, y } = linear(noop(wgpu::Limits::default()), 64, 64, 1);
+    let mut builder = PlanBuilder::new(&gpu);
+    builder.linear(&weight, &x, None, &y).unwrap();
+    let mut plan = builder.build().unwrap();
+    let other = gpu.tensor(1, 64).unwrap();
+    assert_eq!(
+        plan.rebind(&x, &y),
+        Err(Error::Aliasing {
+            first: "y",
+            second: "x"
+        })
+    );
+    assert_eq!(plan.rebind(&x, &other), Ok(1));
+    assert_eq!(plan.rebind(&x, &other), Ok(0), "x is no longer in the plan");
+    let short = gpu.tensor(1, 63).unwrap();
+    assert!(matches!(
+        plan.rebind(&other, &short),
+        Err(Error::Shape {
+            got: 63,
+            expected: 64,
+            ..
+        })
+    ));
+    plan.run().unwrap();
+}
+
+#[test]
+fn a_workspace_that_is_too_small_is_refused() {
+    let Linear { gpu, weight, x, y } = linear(noop(wgpu::Limits::default()), 64, 64, 40);
+    let case = Case::new(64, 64, 40, Format::Dense(Dtype::F32), false);
+    let survey = case.survey(gpu.caps()).unwrap();
+    let (lanes, _) = survey
+        .iter()
+        .find(|(c, _)| c.to_string().contains("words") && c.kernel.name() == "gemm_lanes")
+        .unwrap();
+    let build = |workspace: &Workspace| {
+        let mut builder = PlanBuilder::new(&gpu).workspace(workspace);
+        builder.linear_with(*lanes, &weight, &x, None, &y).unwrap();
+        builder.build()
+    };
+    let small = Workspace::new(&gpu, 64).unwrap();
+    let needed = match build(&small) {
+        Err(Error::Limit {
+            value, limit: 64, ..
+        }) => value,
+        other => panic!("{other:?}"),
+    };
+    let plan = build(&Workspace::new(&gpu, needed).unwrap()).unwrap();
+    assert_eq!(plan.memory().scratch, needed);
+}
+
+#[test]
+fn a_broken_shader_makes_no_plan() {
+    let gpu = noop(wgpu::Limits::default());
+    let y = gpu.tensor(1, 4).unwrap();
+    let dispatch = |text: &'static str| Dispatch {
+        name: "mine".into(),
+        enables: vec![],
+        consts: vec![],
+        fragments: vec![text.into()],
+        params: vec![4],
+        operands: vec![Operand {
+            name: "y",
+            binding: 1,
+            role: Role::Tensor(0),
+            write: true,
+        }],
+        invocations: 4,
+        workgroup_bytes: 0,
+        subgroups: false,
+        scratch_bytes: 0,
+        grid: [1, 1, 1],
+    };
+    let build = |d: Dispatch| {
+        let mut builder = PlanBuilder::new(&gpu);
+        builder.dispatch(d, std::slice::from_ref(&y))?;
+        builder.build()
+    };
+    let good = "@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+        @compute @workgroup_size(4) fn main(@builtin(local_invocation_index) i: u32) { y[i] = 1.0; }";
+    assert!(build(dispatch(good)).is_ok());
+    let bad = build(dispatch("this is not WGSL")).unwrap_err();
+    assert!(
+        matches!(&bad, Error::Kernel { kernel, .. } if kernel == "mine"),
+        "{bad}"
+    );
+    let missing = build(Dispatch {
+        operands: vec![Operand {
+            role: Role::Tensor(1),
+            ..dispatch(good).operands[0]
+        }],
+        ..dispatch(good)
+    });
+    assert!(matches!(
+        missing,
+        Err(Error::Shape {
+            what: "tensor of an operand",
+            got: 1,
+            ..
+        })
+    ));
+    let wide = build(Dispatch {
+        grid: [65_536, 1, 1],
+        ..dispatch(good)
+    });
+    assert!(matches!(
+        wide,
+        Err(Error::Limit {
+            value: 65_536,
+            limit: 65_535,
+            ..
+        })
+    ));
+    let subgroups = build(Dispatch {
+        subgroups: true,
+        ..dispatch(good)
+    });
+    assert!(matches!(
+        subgroups,
+        Err(Error::MissingFeature {
+            feature: "SUBGROUP",
+            ..
+        })
+    ));
+}
+
+#[test]
+fn after_loss_every_call_says_so() {
+    let Linear {
+        gpu,
+        weight: uploaded,
+        x,
+        y,
+    } = linear(noop(wgpu::Limits::default()), 64, 64, 1);
+    let mut builder = PlanBuilder::new(&gpu);
+    builder.linear(&uploaded, &x, None, &y).unwrap();
+    let plan = builder.build().unwrap();
+    gpu.mark_lost("unplugged");
+    let lost = Error::DeviceLost("unplugged".into());
+    assert_eq!(plan.run(), Err(lost.clone()));
+    assert_eq!(y.read_blocking(&gpu), Err(lost.clone()));
+    assert_eq!(x.write(&gpu, &[0.0; 64]), Err(lost.clone()));
+    assert_eq!(gpu.wait(), Err(lost.clone()));
+    assert_eq!(gpu.tensor(1, 1), Err(lost.clone()));
+    assert_eq!(gpu.upload(&weight(1, 1)).unwrap_err(), lost);
+    gpu.mark_lost("again");
+    assert_eq!(gpu.wait(), Err(lost), "the first reason is kept");
+}
+
+#[test]
+fn handles_are_send_and_sync() {
+    fn check<T: Send + Sync>() {}
+    check::<Gpu>();
+    check::<lacuna::Weight>();
+    check::<Tensor>();
+    check::<lacuna::Plan>();
+}
