@@ -2,15 +2,41 @@
 //
 // One workgroup computes TILE_ROWS x TILE_BATCH of y, each invocation TR x TB of it in
 // registers. Step by step TILE_COLS columns of x and the stored weights that meet them
-// are staged in workgroup memory, where x[column] is found for free: with V-shared
-// indices an invocation reads its x once for all of its rows.
+// are staged in workgroup memory, where x[column] is found for free: an invocation reads
+// it once for the SHARE of its rows that use the same columns. Only stored weights are
+// multiplied, so what x holds elsewhere, NaN included, does not matter.
 //
-// Consts: WORKGROUP, TILE_ROWS, TILE_BATCH, TILE_COLS, TILE_SLOTS, TR, TB.
+// Consts: WORKGROUP, TILE_ROWS, TILE_BATCH, TILE_COLS, TILE_SLOTS, TR, TB, SHARE.
 // Fragments: linear, bias, load_words (WORDS = 1), decode, tile.
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 
 const X_STRIDE: u32 = TILE_BATCH / 4u + 1u;   // one quad more: no bank conflicts
 var<workgroup> x_tile: array<vec4<f32>, TILE_COLS * X_STRIDE>;
+
+// The weights of a step: one row of the tile a slot, four rows a quad.
+const W_STRIDE: u32 = TILE_ROWS / 4u + 1u;
+var<workgroup> w_tile: array<vec4<f32>, TILE_SLOTS * W_STRIDE>;
+
+fn stage_weight(row0: u32, step: u32, lane: u32) {
+    const ACROSS = TILE_SLOTS / PER_WORD;
+    let last = params.rows - 1u;
+    for (var i = lane; i < ACROSS * TILE_ROWS / 4u; i += WORKGROUP) {
+        let word = step * ACROSS + i % ACROSS;
+        let quad = i / ACROSS;
+        var values: array<array<f32, PER_WORD>, 4>;
+        for (var k = 0u; k < 4u; k++) {
+            // Rows past the end repeat the last one; their sums are not stored.
+            let row = min(row0 + 4u * quad + k, last);
+            if word < params.value_stride {
+                values[k] = decode(load(params.values + row * params.value_stride, word)[0]);
+            }
+        }
+        for (var j = 0u; j < PER_WORD; j++) {
+            w_tile[(i % ACROSS * PER_WORD + j) * W_STRIDE + quad] =
+                vec4(values[0][j], values[1][j], values[2][j], values[3][j]);
+        }
+    }
+}
 
 fn x_or_zero(vector: u32, col: u32) -> f32 {
     if vector < params.batch && col < params.cols {
@@ -51,20 +77,26 @@ fn main(
             );
         }
         stage_weight(row0, step, lane);
+        stage_columns(row0, step, lane);
         workgroupBarrier();
 
-        let here = tile_steps(step);
+        // Slots of the tile that the row still has.
+        let here = min(TILE_SLOTS, params.slots - step * TILE_SLOTS);
         for (var s = 0u; s < here; s++) {
-            let at = tile_column(s, row0, lane_row) * X_STRIDE + lane_vector / 4u;
-            var xs: array<vec4<f32>, TB / 4u>;
-            for (var t = 0u; t < TB / 4u; t++) {
-                xs[t] = x_tile[at + t];
-            }
+            var ws: array<vec4<f32>, TR / 4u>;
             for (var q = 0u; q < TR / 4u; q++) {
-                let ws = weight_quad(s, lane_row / 4u + q);
-                for (var i = 0u; i < 4u; i++) {
+                ws[q] = w_tile[s * W_STRIDE + lane_row / 4u + q];
+            }
+            for (var block = 0u; block < TR / SHARE; block++) {
+                let col = tile_column(s, row0, lane_row + block * SHARE);
+                var xs: array<vec4<f32>, TB / 4u>;
+                for (var t = 0u; t < TB / 4u; t++) {
+                    xs[t] = x_tile[col * X_STRIDE + lane_vector / 4u + t];
+                }
+                for (var i = 0u; i < SHARE; i++) {
+                    let r = block * SHARE + i;
                     for (var t = 0u; t < TB / 4u; t++) {
-                        acc[(4u * q + i) * (TB / 4u) + t] += ws[i] * xs[t];
+                        acc[r * (TB / 4u) + t] += ws[r / 4u][r % 4u] * xs[t];
                     }
                 }
             }

@@ -122,6 +122,17 @@ pub enum Error {
         limit: u64,
     },
 
+    /// A candidate that cannot serve a problem, whatever the device.
+    #[error("{what} is {value}, this candidate needs {needed}")]
+    Unfit {
+        /// The quantity.
+        what: &'static str,
+        /// Its value.
+        value: usize,
+        /// What it must be, for example `"at most 8"`.
+        needed: &'static str,
+    },
+
     /// A feature the device was not created with.
     #[error("{needed_by} needs the feature {feature}, which this device does not have")]
     MissingFeature {

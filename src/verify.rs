@@ -200,7 +200,7 @@ impl Case {
     }
 }
 
-/// Reproducible numbers (SplitMix64), the same on every platform.
+/// Reproducible numbers (the `SplitMix64` generator), the same on every platform.
 #[derive(Debug, Clone)]
 pub struct Random(pub u64);
 

@@ -1,5 +1,8 @@
 //! Formats against brute force, and every way in which they can be malformed.
 
+// A format promises the very bits.
+#![allow(clippy::float_cmp)]
+
 use lacuna::{
     Error, compress,
     format::{Dense, Dtype, Format, Matrix, Nm, Pattern, Values, bits},

@@ -199,9 +199,9 @@ fn a_weight_larger_than_a_binding_is_right_in_every_part() {
     for (format, batch) in [
         ("f32", 1),
         ("2:4@f16", 3),
-        ("1:8x4", 1),
-        ("2:4x16", 20),
-        ("f16", 33),
+        ("4:8x4", 1),
+        ("2:4x16", 12),
+        ("f16", 13),
         ("2:7", 9),
     ] {
         let case = Case::new(301, 67, batch, format.parse().unwrap(), true);

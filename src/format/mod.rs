@@ -89,6 +89,9 @@ impl Matrix {
     }
 
     /// The weight as dense f32, zeros where nothing is stored.
+    ///
+    /// # Panics
+    /// Never: `rows · cols` was checked when the weight was made.
     pub fn to_dense(&self) -> Dense {
         let (rows, cols) = (self.rows(), self.cols());
         let mut values = vec![0.0; rows * cols];

@@ -210,10 +210,7 @@ impl Gpu {
         }
         match refused.into_iter().flatten().flatten().next() {
             None => Ok(made),
-            Some(e) => Err(Error::Gpu {
-                what,
-                message: e.to_string(),
-            }),
+            Some(e) => Err(self.lost_or(what, &e.to_string())),
         }
     }
 

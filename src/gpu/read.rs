@@ -19,7 +19,7 @@ impl Tensor {
             return Ok(vec![]);
         };
         let mapped = Polled { gpu, mapped }.await;
-        finish_read(gpu, &staging, mapped, self.bytes())
+        finish_read(gpu, &staging, &mapped, self.bytes())
     }
 
     /// [`Tensor::read`], waiting for the device.
@@ -33,7 +33,7 @@ impl Tensor {
             return Ok(vec![]);
         };
         gpu.wait()?;
-        finish_read(gpu, &staging, pollster::block_on(mapped), self.bytes())
+        finish_read(gpu, &staging, &pollster::block_on(mapped), self.bytes())
     }
 
     fn start_read(&self, gpu: &Gpu) -> Result<Option<(wgpu::Buffer, Mapped)>> {
@@ -52,6 +52,7 @@ impl Tensor {
 }
 
 type Mapped = oneshot::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>;
+type MapResult = <Mapped as Future>::Output;
 
 /// Copies a range into a staging buffer and asks for its mapping.
 pub(super) fn start(
@@ -68,12 +69,15 @@ pub(super) fn start(
     encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
     gpu.submit(encoder)?;
     let (done, mapped) = oneshot::channel();
-    gpu.scoped("read-back", bytes, || {
+    let asked = gpu.scoped("read-back", bytes, || {
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             // The receiver is gone only where the read was abandoned.
             let _ = done.send(result);
         });
-    })?;
+    });
+    if asked.is_err() {
+        return Err(unmappable(gpu));
+    }
     Ok((staging, mapped))
 }
 
@@ -81,14 +85,12 @@ pub(super) fn start(
 pub(super) fn finish_read<T: bytemuck::Pod>(
     gpu: &Gpu,
     staging: &wgpu::Buffer,
-    mapped: std::result::Result<std::result::Result<(), wgpu::BufferAsyncError>, oneshot::Canceled>,
+    mapped: &MapResult,
     bytes: u64,
 ) -> Result<Vec<T>> {
     gpu.alive()?;
-    if !matches!(mapped, Ok(Ok(()))) {
-        // Mapping a fresh buffer of ours fails on a dead device only.
-        gpu.mark_lost("a read-back was cancelled");
-        gpu.alive()?;
+    if *mapped != Ok(Ok(())) {
+        return Err(unmappable(gpu));
     }
     let view = staging.get_mapped_range(..bytes);
     let view = view.map_err(|e| gpu.lost_or("read-back", &e.to_string()))?;
@@ -98,6 +100,14 @@ pub(super) fn finish_read<T: bytemuck::Pod>(
     Ok(data)
 }
 
+/// Mapping a fresh buffer of ours fails on a dead device only: a host's device, whose
+/// callback is not ours, is known to be lost by this.
+fn unmappable(gpu: &Gpu) -> Error {
+    let error = gpu.lost_or("read-back", "the buffer could not be mapped");
+    gpu.mark_lost("a read-back could not be mapped");
+    gpu.alive().err().unwrap_or(error)
+}
+
 /// Polls the device whenever it is itself polled.
 struct Polled<'a> {
     gpu: &'a Gpu,
@@ -105,8 +115,7 @@ struct Polled<'a> {
 }
 
 impl Future for Polled<'_> {
-    type Output =
-        std::result::Result<std::result::Result<(), wgpu::BufferAsyncError>, oneshot::Canceled>;
+    type Output = MapResult;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> task::Poll<Self::Output> {
         if let ready @ task::Poll::Ready(_) = Pin::new(&mut self.mapped).poll(context) {

@@ -80,7 +80,7 @@ impl Timestamps {
         let bytes = u64::from(self.passes) * 16;
         let (staging, mapped) = read::start(gpu, &self.resolved, 0, bytes)?;
         gpu.wait()?;
-        let ticks: Vec<u64> = read::finish_read(gpu, &staging, pollster::block_on(mapped), bytes)?;
+        let ticks: Vec<u64> = read::finish_read(gpu, &staging, &pollster::block_on(mapped), bytes)?;
         let period = f64::from(gpu.queue().get_timestamp_period());
         let at = |tick: u64| {
             tick.checked_sub(ticks[0])

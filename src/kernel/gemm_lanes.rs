@@ -3,8 +3,10 @@
 //! [`Config`]: `rows` x `batch` of y are held by one workgroup, `workgroup` lanes wide.
 
 use super::{
-    Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, fragment, gemv, layout,
-    problem, shader,
+    Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, fragment, layout,
+    packet::{self, Packets},
+    problem::{self, unfit},
+    shader,
 };
 use crate::{caps::Caps, error::Result, format::Format};
 
@@ -26,7 +28,7 @@ impl Kernel for GemmLanes {
             batch: lanes * strips.min((problem.batch as u32).div_ceil(lanes)).max(1),
             words,
         };
-        let v = layout::sharing(problem.format) as u32;
+        let v = layout::sharing(problem.format);
         match problem.format {
             // Rows with columns of their own share no x: hold one, wide.
             Format::Nm { .. } if v == 1 => vec![
@@ -40,7 +42,7 @@ impl Kernel for GemmLanes {
                     if dense {
                         most
                     } else {
-                        gemv::largest_divisor(v, most)
+                        packet::largest_divisor(v, most)
                     }
                 };
                 vec![
@@ -60,7 +62,6 @@ impl Kernel for GemmLanes {
         parts: &[PartLayout],
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
-        let share = gemv::shared_rows(problem, config.rows as usize)?;
         if problem.batch == 0 {
             return Ok(vec![]);
         }
@@ -93,37 +94,30 @@ impl Kernel for GemmLanes {
         };
 
         let quads = config.variant == "quads";
-        let span = config.words as usize * problem.per_word();
-        let guard = match problem.format {
-            Format::Dense(_) => problem.cols % span != 0,
-            Format::Nm { pattern, .. } => {
-                gemv::check_words(problem, config.rows as usize / share, span)?;
-                problem.slots() % span != 0 || problem.cols % pattern.m() != 0
-            }
-        };
+        // All lanes take the same packet.
+        let packets = Packets::new(problem, config.rows as usize, config.words as usize, 1)?;
         let mut consts = problem.consts();
         consts.extend([
             ("LANES", Const::U32(config.workgroup)),
             ("ROWS", Const::U32(config.rows)),
             ("STRIPS", Const::U32(config.batch / config.workgroup)),
-            ("SHARE", Const::U32(share as u32)),
+            ("SHARE", Const::U32(packets.share as u32)),
             ("WORDS", Const::U32(config.words)),
-            ("GUARD", Const::Bool(guard)),
+            ("GUARD", Const::Bool(packets.guard)),
         ]);
         let mut fragments = problem.fragments();
         if config.variant == "spread" {
             if caps.fixed_subgroup() != Some(config.workgroup) {
-                let size = caps.fixed_subgroup().unwrap_or(0) as usize;
-                return Err(problem::unfit(
-                    "lanes of the only subgroup",
+                return Err(unfit(
+                    "workgroup",
                     config.workgroup as usize,
-                    size,
+                    "to be one subgroup of fixed size",
                 ));
             }
-            fragments.extend([fragment!("hold_spread"), gemv::packet_fragment(problem)]);
+            fragments.extend([fragment!("hold_spread"), packet::fields_fragment(problem)]);
         } else {
             fragments.push(fragment!("hold_packet"));
-            fragments.extend(gemv::load_fragments(problem, quads));
+            fragments.extend(packet::load_fragments(problem, quads));
         }
         fragments.push(shader!("gemm_lanes"));
         let xt = Operand {

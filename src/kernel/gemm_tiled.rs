@@ -1,8 +1,7 @@
 //! `gemm_tiled`: any batch on GPUs, tiles in workgroup memory and registers.
 //!
-//! [`Config`]: a workgroup computes `rows` x `batch` of y. Variants: `dense`, `vector`
-//! (V-shared indices, arithmetic only where weights are) and `expand` (any N:M, scattered
-//! to a dense tile first).
+//! [`Config`]: a workgroup computes `rows` x `batch` of y. Arithmetic is done only where
+//! weights are stored; the more rows share an index set, the fewer x are read for it.
 
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout, problem, shader,
@@ -20,17 +19,6 @@ impl Kernel for GemmTiled {
     }
 
     fn configs(&self, problem: &Problem, _caps: &Caps) -> Vec<Config> {
-        let config = |variant, workgroup, rows, batch| Config {
-            variant,
-            workgroup,
-            rows,
-            batch,
-            words: 1,
-        };
-        let variants: &[&'static str] = match problem.format {
-            Format::Dense(_) => &["dense"],
-            Format::Nm { .. } => &["vector", "expand"],
-        };
         // 8 x 8 a lane where the tile is full, 4 x 4 for small products and small limits.
         let sizes: &[_] = if problem.batch > 64 {
             &[(256, 128, 128), (64, 64, 64), (256, 64, 64), (64, 32, 32)]
@@ -39,11 +27,14 @@ impl Kernel for GemmTiled {
         } else {
             &[(64, 32, 32), (64, 64, 64)]
         };
-        let all = variants
-            .iter()
-            .flat_map(|v| sizes.iter().map(move |s| (*v, s)));
-        all.map(|(v, &(workgroup, rows, batch))| config(v, workgroup, rows, batch))
-            .collect()
+        let config = |&(workgroup, rows, batch): &(u32, u32, u32)| Config {
+            variant: "tiles",
+            workgroup,
+            rows,
+            batch,
+            words: 1,
+        };
+        sizes.iter().map(config).collect()
     }
 
     fn lower(
@@ -79,27 +70,17 @@ impl Kernel for GemmTiled {
             (rows - 1) / v + 2
         };
         let mut fragments = problem.fragments();
-        let padded = tile_slots * (rows + 4) * 4;
-        let weight_bytes = match config.variant {
-            "dense" => {
-                fragments.extend([fragment!("tile_slots"), fragment!("tile_dense")]);
-                padded
-            }
-            "vector" if v % side != 0 => {
-                return Err(problem::unfit(
-                    "rows of a lane cut by an index set",
-                    v % side,
-                    0,
-                ));
-            }
-            "vector" => {
-                fragments.extend([fragment!("tile_slots"), fragment!("tile_vector")]);
-                padded + tile_slots * sets * 4
-            }
-            _ => {
-                fragments.push(fragment!("tile_expand"));
-                tile_cols * (rows + 4) * 4
-            }
+        let (tile, column_bytes) = match problem.format {
+            Format::Dense(_) => (fragment!("tile_dense"), 0),
+            Format::Nm { .. } => (fragment!("tile_nm"), tile_slots * sets * 4),
+        };
+        fragments.push(tile);
+        // Rows of a lane that use the same columns, wherever the lane's rows begin.
+        let share = match problem.format {
+            Format::Dense(_) => side,
+            Format::Nm { .. } if v % side == 0 => side,
+            Format::Nm { .. } if side % v == 0 => v,
+            Format::Nm { .. } => 1,
         };
         fragments.extend([fragment!("load_words"), shader!("gemm_tiled")]);
         let mut consts = problem.consts();
@@ -112,6 +93,7 @@ impl Kernel for GemmTiled {
             ("TILE_SETS", sets),
             ("TR", side),
             ("TB", side),
+            ("SHARE", share),
             ("WORDS", 1),
         ];
         consts.extend(numbers.map(|(name, value)| (name, Const::U32(value as u32))));
@@ -124,7 +106,8 @@ impl Kernel for GemmTiled {
             params: problem.params(part, 0),
             operands: problem.operands(problem::X, i, false),
             invocations: config.workgroup,
-            workgroup_bytes: (tile_cols * (batch + 4) * 4 + weight_bytes) as u32,
+            workgroup_bytes: ((tile_cols * (batch + 4) + tile_slots * (rows + 4)) * 4
+                + column_bytes) as u32,
             subgroups: false,
             scratch_bytes: 0,
             grid: super::fold(

@@ -4,7 +4,10 @@
 //! 4 and more as 16-byte loads on GPUs. Variants name the reduction, then how x is reached.
 
 use super::{
-    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout, problem, shader,
+    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout,
+    packet::{self, Packets},
+    problem::{self, unfit},
+    shader,
 };
 use crate::{
     caps::{Caps, DeviceClass},
@@ -47,6 +50,26 @@ enum X {
     Staged,
     /// Windows of four columns are loaded once and picked from by selection.
     Window,
+}
+
+impl Variant {
+    /// How the x that meets a packet of `span` values is picked.
+    fn pick(&self, problem: &Problem, span: usize) -> Result<Cow<'static, str>> {
+        match problem.format {
+            Format::Dense(_) if self.x == X::Window => {
+                Err(unfit("index sets of a dense weight", 0, "one to select by"))
+            }
+            Format::Dense(_) => Ok(fragment!("pick_all")),
+            Format::Nm { .. } if self.x != X::Window => Ok(fragment!("pick_gather")),
+            Format::Nm { pattern, .. } if pattern.m() != 4 => {
+                Err(unfit("m", pattern.m(), "windows of 4 columns"))
+            }
+            Format::Nm { pattern, .. } if span % pattern.n() != 0 => {
+                Err(unfit("n", pattern.n(), "a divisor of its packet"))
+            }
+            Format::Nm { .. } => Ok(fragment!("pick_window")),
+        }
+    }
 }
 
 const VARIANTS: &[Variant] = &[
@@ -143,7 +166,7 @@ impl Kernel for Gemv {
             matches!(problem.format, Format::Nm { .. }),
             layout::sharing(problem.format),
         );
-        let vector_rows = |most: u32| largest_divisor(v as u32, most);
+        let vector_rows = |most: u32| packet::largest_divisor(v, most);
         match (caps.class, problem.format) {
             (DeviceClass::Cpu, Format::Dense(_)) => vec![
                 config("one-quads-x4", lanes, 4, 4),
@@ -221,45 +244,17 @@ impl Kernel for Gemv {
                 reasons: config.to_string(),
             })?;
         if problem.batch > MAX_BATCH {
-            return Err(problem::unfit("batch of a GEMV", problem.batch, MAX_BATCH));
+            return Err(unfit("batch", problem.batch, "at most 8"));
         }
         if problem.batch == 0 {
             return Ok(vec![]);
         }
         let (rows, words, batch) = (config.rows as usize, config.words as usize, problem.batch);
-        let span = words * problem.per_word();
-        let share = shared_rows(problem, rows)?;
-        // Slots taken by one round of the whole workgroup.
-        let round = span * config.workgroup as usize;
-        let (pick, guard) = match problem.format {
-            Format::Dense(_) if variant.x == X::Window => {
-                return Err(problem::unfit("columns of a dense window", problem.cols, 0));
-            }
-            Format::Dense(_) => (fragment!("pick_all"), problem.cols % round != 0),
-            Format::Nm { pattern, .. } => {
-                check_words(problem, rows / share, span)?;
-                let guard = problem.slots() % round != 0 || problem.cols % pattern.m() != 0;
-                if variant.x == X::Window {
-                    if pattern.m() != 4 {
-                        return Err(problem::unfit(
-                            "window width to select from",
-                            pattern.m(),
-                            4,
-                        ));
-                    }
-                    if span % pattern.n() != 0 {
-                        return Err(problem::unfit(
-                            "slots left of a packet",
-                            span % pattern.n(),
-                            0,
-                        ));
-                    }
-                    (fragment!("pick_window"), guard)
-                } else {
-                    (fragment!("pick_gather"), guard)
-                }
-            }
-        };
+        let packets = Packets::new(problem, rows, words, config.workgroup as usize)?;
+        let mut fragments = problem.fragments();
+        fragments.push(variant.pick(problem, packets.span)?);
+        fragments.extend(packet::load_fragments(problem, variant.quads));
+
         let acc = rows * batch;
         let subgroups = caps
             .subgroups
@@ -275,20 +270,13 @@ impl Kernel for Gemv {
             ("ROWS", Const::U32(config.rows)),
             ("BATCH", Const::U32(batch as u32)),
             ("WORDS", Const::U32(config.words)),
-            ("SHARE", Const::U32(share as u32)),
-            ("GUARD", Const::Bool(guard)),
+            ("SHARE", Const::U32(packets.share as u32)),
+            ("GUARD", Const::Bool(packets.guard)),
         ]);
-        let mut fragments = problem.fragments();
-        fragments.push(pick);
-        fragments.extend(load_fragments(problem, variant.quads));
         fragments.push(match variant.x {
             X::Direct | X::Window => fragment!("x_scalars"),
             X::Quads if problem.cols % 4 != 0 => {
-                return Err(problem::unfit(
-                    "columns past the last quad of x",
-                    problem.cols % 4,
-                    0,
-                ));
+                return Err(unfit("columns", problem.cols, "a multiple of 4"));
             }
             X::Quads => fragment!("x_quads"),
             X::Staged => {
@@ -308,12 +296,12 @@ impl Kernel for Gemv {
                 fragment!("reduce_subgroup")
             }
             Reduce::One => {
-                let size = caps.fixed_subgroup().unwrap_or(0);
-                if size != config.workgroup {
-                    return Err(problem::unfit(
-                        "lanes of the only subgroup",
-                        config.workgroup as usize,
-                        size as usize,
+                if caps.fixed_subgroup() != Some(config.workgroup) {
+                    let workgroup = config.workgroup as usize;
+                    return Err(unfit(
+                        "workgroup",
+                        workgroup,
+                        "to be one subgroup of fixed size",
                     ));
                 }
                 fragment!("reduce_one")
@@ -339,66 +327,4 @@ impl Kernel for Gemv {
         });
         Ok(dispatches.collect())
     }
-}
-
-/// Rows of a tile that use the same columns: all of them for a dense weight.
-///
-/// # Errors
-/// Where tiles of `rows` and index sets of v rows cut each other.
-pub(super) fn shared_rows(problem: &Problem, rows: usize) -> Result<usize> {
-    let Format::Nm { pattern, .. } = problem.format else {
-        return Ok(rows);
-    };
-    let v = pattern.v();
-    if v % rows == 0 {
-        Ok(rows)
-    } else if rows % v == 0 {
-        Ok(v)
-    } else {
-        Err(problem::unfit(
-            "rows of a tile cut by an index set",
-            rows % v,
-            0,
-        ))
-    }
-}
-
-/// Checks that packets of `span` slots and the `sets` index sets of a workgroup fill index
-/// words, or lie in one.
-pub(super) fn check_words(problem: &Problem, sets: usize, span: usize) -> Result<()> {
-    let interleave = layout::interleave(problem.format);
-    if span % 4 != 0 {
-        return Err(problem::unfit("slots left of an index word", span % 4, 0));
-    }
-    if sets % interleave != 0 && interleave % sets != 0 {
-        return Err(problem::unfit(
-            "index sets left of a word",
-            sets % interleave,
-            0,
-        ));
-    }
-    Ok(())
-}
-
-/// How packets of values and of index fields are loaded.
-pub(super) fn load_fragments(problem: &Problem, quads: bool) -> Vec<Cow<'static, str>> {
-    let packet = packet_fragment(problem);
-    match problem.format {
-        _ if !quads => vec![fragment!("load_words"), packet],
-        Format::Dense(_) => vec![fragment!("load_quads"), packet],
-        Format::Nm { .. } => vec![fragment!("load_quads"), packet, fragment!("index_words")],
-    }
-}
-
-/// How the index fields of a packet are read.
-pub(super) fn packet_fragment(problem: &Problem) -> Cow<'static, str> {
-    match problem.format {
-        Format::Dense(_) => fragment!("packet_all"),
-        Format::Nm { .. } => fragment!("packet_nm"),
-    }
-}
-
-/// The largest divisor of `n` that is at most `most`.
-pub(super) fn largest_divisor(n: u32, most: u32) -> u32 {
-    (1..=most.min(n)).rev().find(|d| n % d == 0).unwrap_or(1)
 }

@@ -25,7 +25,7 @@ use crate::{
 const SECTION_WORDS: usize = 64;
 const QUAD_WORDS: usize = 4;
 /// Slots of one index set in a word of indices.
-const SLOTS_PER_WORD: usize = 4;
+pub(super) const SLOTS_PER_WORD: usize = 4;
 
 /// Where the sections of one part lie. Offsets and strides are in words of four bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,9 +123,9 @@ pub fn split(format: Format, rows: usize, cols: usize, max_bytes: u64) -> Result
         while high - low > 1 {
             let middle = usize::midpoint(low, high);
             if fits(middle) {
-                low = middle
+                low = middle;
             } else {
-                high = middle
+                high = middle;
             }
         }
         let whole = 64usize.div_ceil(group);

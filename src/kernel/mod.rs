@@ -10,6 +10,7 @@ mod gemm_tiled;
 mod gemv;
 mod grid;
 pub mod layout;
+mod packet;
 mod problem;
 
 pub use dispatch::{Const, Dispatch, Operand, Role};

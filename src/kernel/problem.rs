@@ -175,11 +175,11 @@ pub(super) const X: Operand = Operand {
     write: false,
 };
 
-/// [`Error::NoKernel`]-style refusal of one configuration, whatever the device.
-pub(super) fn unfit(what: &'static str, value: usize, limit: usize) -> Error {
-    Error::Limit {
+/// The refusal of one configuration, whatever the device.
+pub(super) fn unfit(what: &'static str, value: usize, needed: &'static str) -> Error {
+    Error::Unfit {
         what,
-        value: value as u64,
-        limit: limit as u64,
+        value,
+        needed,
     }
 }

@@ -122,7 +122,11 @@ impl Reference {
             let ratio = if y.is_nan() {
                 if got.is_nan() { 0.0 } else { f64::INFINITY }
             } else if y.is_infinite() {
-                if got == y { 0.0 } else { f64::INFINITY }
+                if got.is_infinite() && got.signum() == y.signum() {
+                    0.0
+                } else {
+                    f64::INFINITY
+                }
             } else {
                 let error = (got - y).abs();
                 difference += error * error;

@@ -1,0 +1,85 @@
+//! Packets: the stored values that one lane takes at a time, and their index fields.
+//!
+//! What `gemv` and `gemm_lanes` share on the host's side of `lib/load_*`, `lib/packet_*`
+//! and `lib/columns_*`.
+
+use super::{Problem, fragment, layout, problem::unfit};
+use crate::{error::Result, format::Format};
+use std::borrow::Cow;
+
+/// How a tile of rows takes its packets.
+pub(super) struct Packets {
+    /// Values of a packet.
+    pub span: usize,
+    /// Rows of the tile that use the same columns.
+    pub share: usize,
+    /// Whether some packet of a round reaches past the last column.
+    pub guard: bool,
+}
+
+impl Packets {
+    /// Packets of `words` words for tiles of `rows` rows, `lanes` packets of a row at a time.
+    ///
+    /// # Errors
+    /// Where tiles and index sets cut each other, or packets do not fill index words.
+    pub fn new(problem: &Problem, rows: usize, words: usize, lanes: usize) -> Result<Self> {
+        let span = words * problem.per_word();
+        let round = span * lanes;
+        let Format::Nm { pattern, .. } = problem.format else {
+            let guard = problem.cols % round != 0;
+            return Ok(Self {
+                span,
+                share: rows,
+                guard,
+            });
+        };
+        let v = pattern.v();
+        let share = match (v % rows, rows % v) {
+            (0, _) => rows,
+            (_, 0) => v,
+            _ => {
+                return Err(unfit(
+                    "V",
+                    v,
+                    "rows of a tile to be a divisor or a multiple of it",
+                ));
+            }
+        };
+        let (sets, interleave) = (rows / share, layout::interleave(problem.format));
+        if span % layout::SLOTS_PER_WORD != 0 {
+            return Err(unfit("a packet's slots", span, "a multiple of 4"));
+        }
+        if sets % interleave != 0 && interleave % sets != 0 {
+            return Err(unfit(
+                "a tile's index sets",
+                sets,
+                "to fill index words or lie in one",
+            ));
+        }
+        let guard = problem.slots() % round != 0 || problem.cols % pattern.m() != 0;
+        Ok(Self { span, share, guard })
+    }
+}
+
+/// How packets of values and of index fields are loaded.
+pub(super) fn load_fragments(problem: &Problem, quads: bool) -> Vec<Cow<'static, str>> {
+    let fields = fields_fragment(problem);
+    match problem.format {
+        _ if !quads => vec![fragment!("load_words"), fields],
+        Format::Dense(_) => vec![fragment!("load_quads"), fields],
+        Format::Nm { .. } => vec![fragment!("load_quads"), fragment!("index_words"), fields],
+    }
+}
+
+/// How the index fields of a packet are read.
+pub(super) fn fields_fragment(problem: &Problem) -> Cow<'static, str> {
+    match problem.format {
+        Format::Dense(_) => fragment!("packet_all"),
+        Format::Nm { .. } => fragment!("packet_nm"),
+    }
+}
+
+/// The largest divisor of `n` that is at most `most`.
+pub(super) fn largest_divisor(n: usize, most: u32) -> u32 {
+    (1..=most).rev().find(|&d| n % d as usize == 0).unwrap_or(1)
+}
