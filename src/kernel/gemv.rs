@@ -80,6 +80,12 @@ const VARIANTS: &[Variant] = &[
         x: X::Direct,
     },
     Variant {
+        name: "one-window",
+        reduce: Reduce::One,
+        quads: false,
+        x: X::Window,
+    },
+    Variant {
         name: "one-quads",
         reduce: Reduce::One,
         quads: true,

@@ -112,9 +112,8 @@ impl Subject for Burn {
 
     fn read(&mut self) -> Result<Vec<f32>, Box<dyn Error>> {
         let y = self.y.take().ok_or("nothing has run")?;
-        let data = y.try_into_data_as::<f32>();
-        let data = data.map_err(|e| format!("Burn: {e:?}"))?;
-        Ok(data.to_vec::<f32>().map_err(|e| format!("Burn: {e:?}"))?)
+        let y = y.try_into_vec_as::<f32>();
+        Ok(y.map_err(|e| format!("Burn: {e:?}"))?)
     }
 }
 
