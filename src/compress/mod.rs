@@ -9,7 +9,7 @@ use crate::{
 /// share it, ties to the lower column. The values keep their storage type.
 ///
 /// # Errors
-/// [`Error::NotFinite`](crate::Error::NotFinite) for a NaN or infinite weight.
+/// [`Error::NotFinite`] for a NaN or infinite weight.
 pub fn prune_by_magnitude(dense: &Dense, pattern: Pattern) -> Result<Nm> {
     Nm::select(dense, pattern, |rows, columns, scores| {
         for row in rows {
@@ -24,8 +24,8 @@ pub fn prune_by_magnitude(dense: &Dense, pattern: Pattern) -> Result<Nm> {
 /// Values are rounded to the format's type before the choice is made.
 ///
 /// # Errors
-/// [`Error::NotFinite`](crate::Error::NotFinite), and
-/// [`Error::Overflow`](crate::Error::Overflow) where a value does not fit the type.
+/// [`Error::NotFinite`], and
+/// [`Error::Overflow`] where a value does not fit the type.
 pub fn compress(dense: &Dense, format: Format) -> Result<Matrix> {
     let dtype = format.dtype().unwrap_or_else(|| dense.values().dtype());
     let converted;
@@ -44,7 +44,7 @@ pub fn compress(dense: &Dense, format: Format) -> Result<Matrix> {
 /// `‖W − W'‖ / ‖W‖` in the Frobenius norm; 0 for a zero `dense`.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) where the shapes differ.
+/// [`Error::Shape`] where the shapes differ.
 pub fn relative_error(dense: &Dense, compressed: &Matrix) -> Result<f64> {
     for (what, got, expected) in [
         ("compressed rows", compressed.rows(), dense.rows()),

@@ -175,8 +175,9 @@ impl Nm {
         let (n, m, v) = (pattern.n(), pattern.m(), pattern.v());
         let (slots, width) = (pattern.slots(cols), pattern.index_bits());
         let words = bits::words_for(slots, width);
-        // Which element of `dense` each slot holds; a spare slot holds none.
-        let mut kept = vec![None; checked_len("values", rows, slots)?];
+        let mut values = Values::with_capacity(dense.values(), checked_len("values", rows, slots)?);
+        // Which element of `dense` each slot of the set's rows holds; a spare slot holds none.
+        let mut kept = vec![None; v.min(rows) * slots];
         let mut indices = vec![0; checked_len("index words", pattern.sets(rows), words)?];
         let mut scores = [0.0; Pattern::MAX_M];
         let mut order = [0; Pattern::MAX_M];
@@ -201,15 +202,15 @@ impl Nm {
                     let index = chosen.get(k).copied().unwrap_or(k);
                     bits::set(set_words, width, window * n + k, index as u32);
                     if index < width_here {
-                        for row in sharing.clone() {
-                            kept[row * slots + window * n + k] =
+                        for (i, row) in sharing.clone().enumerate() {
+                            kept[i * slots + window * n + k] =
                                 Some(row * cols + columns.start + index);
                         }
                     }
                 }
             }
+            values.extend_from(dense.values(), &kept[..sharing.len() * slots]);
         }
-        let values = dense.values().gather(&kept);
         Ok(Self {
             pattern,
             rows,

@@ -189,18 +189,30 @@ impl Values {
         (0..self.len()).map(|i| self.get(i)).collect()
     }
 
-    /// The values at `positions`, zero where a position is `None`.
-    pub(crate) fn gather(&self, positions: &[Option<usize>]) -> Self {
-        fn pick<T: Copy + Default>(values: &[T], positions: &[Option<usize>]) -> Vec<T> {
-            positions
-                .iter()
-                .map(|p| p.map_or_else(T::default, |i| values[i]))
-                .collect()
+    /// No values yet, in the type of `like`, with room for `count`.
+    pub(crate) fn with_capacity(like: &Self, count: usize) -> Self {
+        match like {
+            Self::F32(_) => Self::F32(Vec::with_capacity(count)),
+            Self::F16(_) => Self::F16(Vec::with_capacity(count)),
+            Self::Bf16(_) => Self::Bf16(Vec::with_capacity(count)),
         }
-        match self {
-            Self::F32(v) => Self::F32(pick(v, positions)),
-            Self::F16(v) => Self::F16(pick(v, positions)),
-            Self::Bf16(v) => Self::Bf16(pick(v, positions)),
+    }
+
+    /// Appends the values of `from`, which has the same type, at `positions`; zero where a
+    /// position is `None`.
+    pub(crate) fn extend_from(&mut self, from: &Self, positions: &[Option<usize>]) {
+        fn pick<T: Copy + Default>(to: &mut Vec<T>, from: &[T], positions: &[Option<usize>]) {
+            to.extend(
+                positions
+                    .iter()
+                    .map(|p| p.map_or_else(T::default, |i| from[i])),
+            );
+        }
+        match (self, from) {
+            (Self::F32(to), Self::F32(from)) => pick(to, from, positions),
+            (Self::F16(to), Self::F16(from)) => pick(to, from, positions),
+            (Self::Bf16(to), Self::Bf16(from)) => pick(to, from, positions),
+            _ => unreachable!("both sides are made from one weight"),
         }
     }
 

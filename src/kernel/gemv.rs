@@ -53,6 +53,15 @@ enum X {
 }
 
 impl Variant {
+    const fn new(name: &'static str, reduce: Reduce, quads: bool, x: X) -> Self {
+        Self {
+            name,
+            reduce,
+            quads,
+            x,
+        }
+    }
+
     /// How the x that meets a packet of `span` values is picked.
     fn pick(&self, problem: &Problem, span: usize) -> Result<Cow<'static, str>> {
         match problem.format {
@@ -73,84 +82,19 @@ impl Variant {
 }
 
 const VARIANTS: &[Variant] = &[
-    Variant {
-        name: "one",
-        reduce: Reduce::One,
-        quads: false,
-        x: X::Direct,
-    },
-    Variant {
-        name: "one-window",
-        reduce: Reduce::One,
-        quads: false,
-        x: X::Window,
-    },
-    Variant {
-        name: "one-quads",
-        reduce: Reduce::One,
-        quads: true,
-        x: X::Direct,
-    },
-    Variant {
-        name: "one-quads-x4",
-        reduce: Reduce::One,
-        quads: true,
-        x: X::Quads,
-    },
-    Variant {
-        name: "one-quads-window",
-        reduce: Reduce::One,
-        quads: true,
-        x: X::Window,
-    },
-    Variant {
-        name: "subgroup",
-        reduce: Reduce::Subgroup,
-        quads: false,
-        x: X::Direct,
-    },
-    Variant {
-        name: "subgroup-quads",
-        reduce: Reduce::Subgroup,
-        quads: true,
-        x: X::Direct,
-    },
-    Variant {
-        name: "subgroup-quads-x4",
-        reduce: Reduce::Subgroup,
-        quads: true,
-        x: X::Quads,
-    },
-    Variant {
-        name: "subgroup-quads-window",
-        reduce: Reduce::Subgroup,
-        quads: true,
-        x: X::Window,
-    },
-    Variant {
-        name: "subgroup-quads-staged",
-        reduce: Reduce::Subgroup,
-        quads: true,
-        x: X::Staged,
-    },
-    Variant {
-        name: "portable",
-        reduce: Reduce::Shared,
-        quads: false,
-        x: X::Direct,
-    },
-    Variant {
-        name: "portable-window",
-        reduce: Reduce::Shared,
-        quads: false,
-        x: X::Window,
-    },
-    Variant {
-        name: "portable-quads",
-        reduce: Reduce::Shared,
-        quads: true,
-        x: X::Direct,
-    },
+    Variant::new("one", Reduce::One, false, X::Direct),
+    Variant::new("one-window", Reduce::One, false, X::Window),
+    Variant::new("one-quads", Reduce::One, true, X::Direct),
+    Variant::new("one-quads-x4", Reduce::One, true, X::Quads),
+    Variant::new("one-quads-window", Reduce::One, true, X::Window),
+    Variant::new("subgroup", Reduce::Subgroup, false, X::Direct),
+    Variant::new("subgroup-quads", Reduce::Subgroup, true, X::Direct),
+    Variant::new("subgroup-quads-x4", Reduce::Subgroup, true, X::Quads),
+    Variant::new("subgroup-quads-window", Reduce::Subgroup, true, X::Window),
+    Variant::new("subgroup-quads-staged", Reduce::Subgroup, true, X::Staged),
+    Variant::new("portable", Reduce::Shared, false, X::Direct),
+    Variant::new("portable-window", Reduce::Shared, false, X::Window),
+    Variant::new("portable-quads", Reduce::Shared, true, X::Direct),
 ];
 
 impl Kernel for Gemv {
