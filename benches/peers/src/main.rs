@@ -179,6 +179,10 @@ impl Line {
         1e3 * median(&self.wall)
     }
 
+    fn cpu_ms(&self) -> f64 {
+        1e3 * median(&self.cpu)
+    }
+
     fn json(&self) -> Value {
         json!({
             "library": match self.library {
@@ -190,7 +194,7 @@ impl Line {
             "how": self.how,
             "first_s": self.first,
             "wall_ms": self.ms(),
-            "cpu_ms": 1e3 * median(&self.cpu),
+            "cpu_ms": self.cpu_ms(),
             "wall_ms_samples": self.wall.iter().map(|s| 1e3 * s).collect::<Vec<_>>(),
             "error_over_bound": self.error_over_bound,
             "nmse": self.nmse,
@@ -367,15 +371,15 @@ fn print_tables(results: &[(&Case, Vec<Line>)]) {
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
     println!(
         "| op | rows | cols | batch | type | Burn ms | Lacuna ms | Burn/Lacuna \
-         | Burn error/bound | Lacuna error/bound | CPU ms |"
+         | by CPU time | Burn error/bound | Lacuna error/bound | gemm crate ms |"
     );
-    println!("|---|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|");
+    println!("|---|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|");
     for (case, lines) in results {
         let burn = best(lines, Library::Burn);
         let cpu = best(lines, Library::Cpu);
         for ours in lines.iter().filter(|l| l.library == Library::Lacuna) {
             println!(
-                "| {} | {} | {} | {} | {} | {} | {:.2} | {} | {} | {:.3} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {:.2} | {} | {} | {} | {:.3} | {} |",
                 case.op,
                 case.rows,
                 case.cols,
@@ -384,6 +388,7 @@ fn print_tables(results: &[(&Case, Vec<Line>)]) {
                 or_dash(burn.map(|l| format!("{:.2}", l.ms()))),
                 ours.ms(),
                 or_dash(burn.map(|l| format!("{:.2}", l.ms() / ours.ms()))),
+                or_dash(burn.map(|l| format!("{:.2}", l.cpu_ms() / ours.cpu_ms()))),
                 or_dash(burn.map(|l| format!("{:.3}", l.error_over_bound))),
                 ours.error_over_bound,
                 or_dash(cpu.map(|l| format!("{:.2}", l.ms()))),
@@ -411,7 +416,7 @@ fn print_tables(results: &[(&Case, Vec<Line>)]) {
                 line.ms(),
                 1e3 * line.wall.iter().copied().fold(f64::INFINITY, f64::min),
                 1e3 * line.wall.iter().copied().fold(0.0, f64::max),
-                1e3 * median(&line.cpu),
+                line.cpu_ms(),
                 line.first,
                 line.error_over_bound,
                 line.nmse,
