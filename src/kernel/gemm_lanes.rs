@@ -11,6 +11,8 @@ use super::{
 use crate::{caps::Caps, error::Result, format::Format};
 
 const TRANSPOSE_TILE: u32 = 16;
+/// Elements of a cache line of 64 bytes.
+const CACHE_LINE: usize = 16;
 
 pub struct GemmLanes;
 
@@ -66,7 +68,8 @@ impl Kernel for GemmLanes {
             return Ok(vec![]);
         }
         let across = problem.batch.div_ceil(config.batch as usize);
-        let x_stride = across * config.batch as usize;
+        // One cache line more: columns a power of two apart would all fall into the same sets.
+        let x_stride = across * config.batch as usize + CACHE_LINE;
         let scratch_bytes = (x_stride as u64)
             .saturating_mul(problem.cols.max(1) as u64)
             .saturating_mul(4);

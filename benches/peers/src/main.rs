@@ -14,6 +14,7 @@ use lacuna::{
     compress::compress,
     format::{Dense, Dtype, Matrix, Values},
     gpu::{Options, Selector},
+    reference::Comparison,
     verify::Random,
     wgpu,
 };
@@ -138,6 +139,30 @@ struct Line {
 }
 
 impl Line {
+    fn new(
+        library: Library,
+        format: String,
+        truth: usize,
+        how: String,
+        subject: Box<dyn Subject>,
+    ) -> Self {
+        Self {
+            library,
+            format,
+            how,
+            subject,
+            truth,
+            most_nmse: Comparison::MAX_NMSE,
+            samples: 0,
+            products: 0,
+            first: 0.0,
+            wall: vec![],
+            cpu: vec![],
+            error_over_bound: 0.0,
+            nmse: 0.0,
+        }
+    }
+
     /// Runs one sample, checks its result outside the clock, returns seconds of a product.
     fn sample(&mut self, products: usize, truths: &[[Truth; INPUTS]]) -> Result<(f64, f64)> {
         let input = self.samples % INPUTS;
@@ -172,7 +197,7 @@ impl Line {
     fn passes(&self) -> bool {
         let within = self.error_over_bound <= 1.0;
         // A result stored in f16 is judged as a whole: its last bit is beyond the bound.
-        self.nmse <= self.most_nmse && (within || self.most_nmse > 1e-9)
+        self.nmse <= self.most_nmse && (within || self.most_nmse > Comparison::MAX_NMSE)
     }
 
     fn ms(&self) -> f64 {
@@ -280,20 +305,9 @@ impl Case {
             batch,
             copies: args.copies,
         };
-        let line = |library, truth: usize, how: String, subject| Line {
-            library,
-            format: matrices[truth].format().to_string(),
-            how,
-            subject,
-            truth,
-            most_nmse: 1e-9,
-            samples: 0,
-            products: 0,
-            first: 0.0,
-            wall: vec![],
-            cpu: vec![],
-            error_over_bound: 0.0,
-            nmse: 0.0,
+        let line = |library, truth: usize, how: String, subject: Box<dyn Subject>| {
+            let format = matrices[truth].format().to_string();
+            Line::new(library, format, truth, how, subject)
         };
         let dtype = match self.dtype {
             Dtype::F32 => DType::F32,
