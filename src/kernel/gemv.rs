@@ -128,18 +128,24 @@ impl Kernel for Gemv {
                 config("portable", 8, 4, 1),
                 config("portable", 64, 1, 1),
             ],
-            (DeviceClass::Cpu, Format::Nm { .. }) if v == 1 => vec![
-                config("one-quads-window", lanes, 8, 4),
-                config("one-quads-window", lanes, 4, 4),
-                config("one-quads", lanes, 2, 4),
-                config("one-quads", lanes, 1, 4),
-                config("one-quads", lanes, 1, 8),
-                config("one-quads", lanes, 4, 4),
-                config("one-window", lanes, 4, 4),
-                config("portable-window", 8, 4, 4),
-                config("portable-quads", 8, 2, 4),
-                config("portable", 64, 1, 4),
-            ],
+            (DeviceClass::Cpu, Format::Nm { .. }) if v == 1 => {
+                // x held for a packet: beyond a few registers selection loses to gathering,
+                // and many rows to one (measured at batch 1 to 8).
+                let held = batch * problem.per_word() as u32;
+                let mut configs = vec![
+                    config("one-quads-window", lanes, if held == 1 { 8 } else { 4 }, 4),
+                    config("one-quads", lanes, if held < 3 { 2 } else { 1 }, 4),
+                    config("one-quads", lanes, if held < 3 { 1 } else { 2 }, 4),
+                    config("one-window", lanes, 4, 4),
+                    config("portable-window", 8, 4, 4),
+                    config("portable-quads", 8, 2, 4),
+                    config("portable", 64, 1, 4),
+                ];
+                if held > 3 {
+                    configs.rotate_left(1);
+                }
+                configs
+            }
             (DeviceClass::Cpu, Format::Nm { .. }) => vec![
                 config("one-quads", lanes, vector_rows(8), 4),
                 config("one-quads", lanes, vector_rows(4), 4),

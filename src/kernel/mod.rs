@@ -19,8 +19,9 @@ pub use layout::PartLayout;
 pub use problem::Problem;
 
 use crate::{
-    caps::Caps,
+    caps::{Caps, DeviceClass},
     error::{Error, Result},
+    format::Format,
 };
 use std::fmt;
 
@@ -124,12 +125,18 @@ impl Candidate {
 pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<()>)>> {
     let parts = problem.parts(caps)?;
     let mut kernels: Vec<&'static dyn Kernel> = KERNELS.to_vec();
-    // Few vectors: memory decides, so GEMV first. More: arithmetic does.
-    if problem.batch > gemv::MAX_BATCH {
+    // Few vectors: memory decides, so GEMV first. More: arithmetic does. On CPU adapters
+    // rows that share their columns gain from the lane kernel earlier (measured).
+    let shared = layout::sharing(problem.format) > 1 || matches!(problem.format, Format::Dense(_));
+    let few = match caps.class {
+        DeviceClass::Cpu if shared => 5,
+        _ => gemv::MAX_BATCH,
+    };
+    if problem.batch > few {
         kernels.rotate_left(1);
     }
     // A subgroup of a CPU adapter is a SIMD register, which only the lane kernel fills.
-    if caps.class == crate::caps::DeviceClass::Gpu {
+    if caps.class == DeviceClass::Gpu {
         kernels.sort_by_key(|k| k.name() == "gemm_lanes");
     }
     let all = kernels.into_iter().flat_map(|kernel| {
