@@ -266,6 +266,30 @@ fn a_weight_over_128_mib_is_split_on_an_adapter_limited_to_that() {
     }
 }
 
+#[test]
+fn grids_past_65_535_workgroups_are_folded() {
+    let Some(gpu) = gpu() else { return };
+    for (rows, batch, format) in [(70_001, 1, "2:4"), (66_000, 2, "f16")] {
+        let case = Case::new(rows, 3, batch, format.parse().unwrap(), true);
+        let truth = case.reference().unwrap();
+        let mut folded = 0;
+        for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
+            if legal.is_ok() {
+                let parts = case.problem.parts(gpu.caps()).unwrap();
+                let launches = candidate.lower(&case.problem, &parts, gpu.caps()).unwrap();
+                folded += launches.iter().filter(|d| d.grid[1] > 1).count();
+                let comparison = case.check(&gpu, candidate, &truth).unwrap();
+                assert!(
+                    comparison.passes(),
+                    "{} {candidate}: {comparison:?}",
+                    case.problem
+                );
+            }
+        }
+        assert!(folded > 0, "no grid of {} is folded", case.problem);
+    }
+}
+
 /// The same adapter with other limits.
 fn reopen(limits: wgpu::Limits) -> Option<Gpu> {
     let instance =
