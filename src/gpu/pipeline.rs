@@ -63,7 +63,7 @@ impl Gpu {
             device.create_shader_module(source)
         } else {
             let checks = wgpu::ShaderRuntimeChecks {
-                bounds_checks: std::env::var_os("NOBOUNDS").is_none(),
+                bounds_checks: true,
                 force_loop_bounding: false,
                 int_div_checks: false,
                 ..wgpu::ShaderRuntimeChecks::checked()
