@@ -116,6 +116,32 @@ pub enum Error {
         tensor: String,
     },
 
+    /// A metadata value is not of the type that its use needs.
+    #[error(
+        "{}: metadata {}: the value is {got}, expected {expected}",
+        shown(file),
+        quoted(key)
+    )]
+    Metadata {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        key: String,
+        /// Its type and, where it is short, its value.
+        got: String,
+        /// The type it must have.
+        expected: String,
+    },
+
+    /// A metadata key that must be there is not.
+    #[error("{}: there is no metadata {}", shown(file), quoted(key))]
+    NoMetadata {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        key: String,
+    },
+
     /// A module was asked for that is no weight of the file.
     #[error("{}: there is no weight {}{hint}", shown(file), quoted(module))]
     NoWeight {

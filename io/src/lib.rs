@@ -2,7 +2,8 @@
 //!
 //! A file is safetensors, alone or in shards behind an index. Dense weights are
 //! plain tensors `P.weight`; sparse ones are sections beside an entry in the
-//! header, as `docs/container.md` describes byte by byte. Nothing here needs a GPU.
+//! header, as `docs/container.md` describes byte by byte. GGUF files are read as well,
+//! through [`GgufFile`]. Nothing here needs a GPU.
 //!
 //! Compressing one weight and copying the rest:
 //!
@@ -44,6 +45,7 @@
 mod container;
 mod error;
 mod file;
+mod gguf;
 mod globs;
 mod header;
 mod index;
@@ -56,6 +58,7 @@ mod tensor;
 pub use container::{CONTAINER_VERSION, stored_bytes};
 pub use error::{Error, Kind, Result, printable};
 pub use file::{Module, WeightFile};
+pub use gguf::{FromGguf, GgmlType, GgufFile, GgufMetadata, GgufTensor, GgufValue};
 pub use globs::TensorGlobs;
 pub use output::{Output, Writer, save};
 pub use sparsity::{Compliance, Sparsity, usual_patterns};

@@ -1,4 +1,4 @@
-//! One safetensors file, open for reading.
+//! One file of tensors, open for reading.
 
 use crate::{
     error::{Error, Result},
@@ -25,6 +25,7 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
+    /// Opens a safetensors file.
     pub fn open(path: &Path) -> Result<(Self, Header)> {
         let malformed = |reason: String| Error::Malformed {
             file: path.into(),
@@ -54,14 +55,16 @@ impl Shard {
         file.read_exact(&mut json).map_err(read)?;
         let data_start = 8 + header_len;
         let header = Header::parse(&json, len - data_start).map_err(malformed)?;
-        Ok((
-            Self {
-                path: path.into(),
-                file: Mutex::new(file),
-                data_start,
-            },
-            header,
-        ))
+        Ok((Self::new(path, file, data_start), header))
+    }
+
+    /// A file whose header was read: its tensors begin at byte `data_start`.
+    pub fn new(path: &Path, file: File, data_start: u64) -> Self {
+        Self {
+            path: path.into(),
+            file: Mutex::new(file),
+            data_start,
+        }
     }
 
     /// The bytes of `tensor`, at `range` of the data.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Folder, read_all, sparse, write_weight};
+use common::{Folder, gguf, message_of, read_all, sparse, write_weight};
 use lacuna::format::{Dense, Dtype, Matrix, Pattern, Values};
 use lacuna_io::{Kind, WeightFile, stored_bytes};
 use proptest::{collection::vec, prelude::*, sample::Index};
@@ -48,6 +48,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
             prop::sample::select(b"0123456789-.,:\"{}[]FU ".to_vec())
         )
             .prop_map(|(i, b)| Mutation::Set(i, b)),
+        (any::<Index>(), any::<u8>()).prop_map(|(i, b)| Mutation::Set(i, b)),
         (any::<Index>(), 0..8u8).prop_map(|(i, bit)| Mutation::Flip(i, bit)),
         any::<Index>().prop_map(Mutation::Cut),
         (any::<Index>(), vec(any::<u8>(), 1..9)).prop_map(|(i, b)| Mutation::Insert(i, b)),
@@ -133,6 +134,30 @@ proptest! {
             mutate(&mut bytes, mutation);
         }
         check(&bytes);
+    }
+
+    #[test]
+    fn mutated_gguf_files_are_read_or_refused(
+        version in 2..=3u32, mutations in vec(mutation(), 1..6), header_only: bool,
+    ) {
+        let mut bytes = gguf::sample(version).bytes();
+        // Tensors are most of the file, but mutations of the header find more.
+        let data = if header_only { bytes.split_off(gguf::sample(version).data_start()) } else { Vec::new() };
+        for mutation in mutations {
+            mutate(&mut bytes, mutation);
+        }
+        bytes.extend(data);
+        if let Err(error) = gguf::read_all(&bytes) {
+            message_of(&error);
+        }
+    }
+
+    #[test]
+    fn random_gguf_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..200), version in 2..=3u32) {
+        let bytes = [&b"GGUF"[..], &version.to_le_bytes(), &bytes].concat();
+        if let Err(error) = gguf::read_all(&bytes) {
+            message_of(&error);
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Files made byte by byte, for what a writer would never produce.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+pub mod gguf;
+
 use lacuna::format::{Dense, Dtype, Matrix, Nm, Pattern, Values};
 use lacuna_io::{Error, Kind, Output, WeightFile};
 use std::{fs, path::PathBuf};
@@ -67,7 +69,11 @@ pub fn read_all(bytes: &[u8]) -> Result<(), Error> {
 
 /// The message with which `bytes` are refused as bad input.
 pub fn refusal(bytes: &[u8]) -> String {
-    let error = read_all(bytes).expect_err("the file is invalid");
+    message_of(&read_all(bytes).expect_err("the file is invalid"))
+}
+
+/// The message of an error about an input: short, and safe to print.
+pub fn message_of(error: &Error) -> String {
     assert_eq!(error.kind(), Kind::Input, "{error}");
     let message = error.to_string();
     assert!(!message.chars().any(char::is_control), "{message:?}");
