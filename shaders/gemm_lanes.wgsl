@@ -8,8 +8,6 @@
 // Consts: LANES, ROWS, STRIPS; WORDS = words of a packet; SHARE = rows of the tile that
 // use the same columns; GUARD = some packet reaches past `cols`.
 // Fragments: linear, bias, hold (and load), decode, packet (and columns for N:M).
-@group(0) @binding(1) var<storage, read> xt: array<f32>;
-
 const SPAN: u32 = WORDS * PER_WORD;
 
 @compute @workgroup_size(LANES)
@@ -21,7 +19,8 @@ fn main(
     let tile_batch = LANES * STRIPS;
     let across = (params.batch + tile_batch - 1u) / tile_batch;
     let id = group.x + group.y * groups.x;
-    let vector0 = id % across * tile_batch + lane;
+    // A lane's vectors lie side by side: one load may take several.
+    let vector0 = id % across * tile_batch + lane * STRIPS;
     let row0 = id / across * ROWS;
     if row0 >= params.rows {
         return;
@@ -35,7 +34,6 @@ fn main(
     }
     let block0 = row0 / V;
     let cols = params.cols;
-    let stride = params.x_stride;
     let packets = (params.slots + SPAN - 1u) / SPAN;
     for (var packet = 0u; packet < packets; packet++) {
         let fields = fetch_fields(block0, packet);
@@ -52,10 +50,7 @@ fn main(
                 for (var block = 0u; block < ROWS / SHARE; block++) {
                     let col = packet_column(fields, block0, block, packet, word * PER_WORD + j);
                     if !GUARD || col < cols {
-                        var xs: array<f32, STRIPS>;
-                        for (var t = 0u; t < STRIPS; t++) {
-                            xs[t] = xt[col * stride + vector0 + t * LANES];
-                        }
+                        let xs = xt_at(col, vector0);
                         for (var k = 0u; k < SHARE; k++) {
                             let r = block * SHARE + k;
                             for (var t = 0u; t < STRIPS; t++) {
@@ -70,7 +65,7 @@ fn main(
 
     for (var r = 0u; r < ROWS; r++) {
         for (var t = 0u; t < STRIPS; t++) {
-            let vector = vector0 + t * LANES;
+            let vector = vector0 + t;
             if row0 + r < params.rows && vector < params.batch {
                 store(row0 + r, vector, acc[r * STRIPS + t]);
             }

@@ -25,6 +25,8 @@ pub struct Caps {
     pub class: DeviceClass,
     /// Subgroup sizes, `None` without the feature.
     pub subgroups: Option<Subgroups>,
+    /// Whether shaders have 64-bit integers: CPU adapters then load 8 bytes for the price of 4.
+    pub int64: bool,
     /// Whether passes can be timed on the device.
     pub timestamps: bool,
     /// Storage buffers a shader may bind.
@@ -48,6 +50,7 @@ impl Caps {
     pub const PORTABLE: Self = Self {
         class: DeviceClass::Gpu,
         subgroups: None,
+        int64: false,
         timestamps: false,
         max_storage_buffers: 8,
         max_binding_bytes: 128 << 20,

@@ -246,6 +246,7 @@ fn a_broken_shader_makes_no_plan() {
         invocations: 4,
         workgroup_bytes: 0,
         subgroups: false,
+        int64: false,
         scratch_bytes: 0,
         grid: [1, 1, 1],
     };
@@ -291,6 +292,7 @@ fn a_broken_shader_makes_no_plan() {
     ));
     let subgroups = build(Dispatch {
         subgroups: true,
+        int64: false,
         ..dispatch(good)
     });
     assert!(matches!(

@@ -17,7 +17,8 @@ use naga::{
 };
 use std::collections::BTreeMap;
 
-/// Devices that see different text: no subgroups, each size, and a size that varies.
+/// Devices that see different text: no subgroups, each size, and a size that varies; some
+/// with 64-bit integers.
 fn devices() -> Vec<Caps> {
     let sizes = [
         None,
@@ -34,6 +35,7 @@ fn devices() -> Vec<Caps> {
             devices.push(Caps {
                 class,
                 subgroups,
+                int64: matches!(size, Some((4 | 8, 4 | 8))),
                 max_workgroup_bytes,
                 max_invocations,
                 ..Caps::PORTABLE
@@ -63,7 +65,9 @@ fn validate(text: &str, dispatch: &Dispatch) -> (naga::Module, ModuleInfo) {
     let module = wgsl::parse_str(text)
         .unwrap_or_else(|e| panic!("{}: {}", dispatch.name, e.emit_to_string(text)));
     // The second is what `unpack2x16float` asks for: core WGSL, absent from some old GL drivers.
-    let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let capabilities = Capabilities::SUBGROUP
+        | Capabilities::SHADER_INT64
+        | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     validator
         .subgroup_stages(ShaderStages::COMPUTE)
@@ -184,6 +188,7 @@ fn the_host_believes_of_a_shader_what_it_says() {
             dispatch.subgroups,
             "{name}: use of subgroups"
         );
+        assert_eq!(text.contains("u64"), dispatch.int64, "{name}: use of u64");
     }
 }
 

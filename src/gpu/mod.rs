@@ -59,8 +59,10 @@ impl Gpu {
     /// [`Error::NoAdapter`] or [`Error::NoDevice`].
     pub async fn new(options: &Options) -> Result<Self> {
         let adapter = adapter::select(options).await?;
-        let features =
-            adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
+        let wanted = wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_INT64
+            | wgpu::Features::TIMESTAMP_QUERY;
+        let features = adapter.features() & wanted;
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("lacuna"),
@@ -284,6 +286,7 @@ fn caps_of(device: &wgpu::Device) -> Caps {
                 min: info.subgroup_min_size,
                 max: info.subgroup_max_size,
             }),
+        int64: features.contains(wgpu::Features::SHADER_INT64),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
         max_binding_bytes: limits.max_storage_buffer_binding_size,

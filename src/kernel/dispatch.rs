@@ -73,6 +73,8 @@ pub struct Dispatch {
     pub workgroup_bytes: u32,
     /// Whether subgroup functions are used.
     pub subgroups: bool,
+    /// Whether 64-bit integers are used.
+    pub int64: bool,
     /// Scratch bytes needed.
     pub scratch_bytes: u64,
     /// Workgroups.
@@ -105,11 +107,16 @@ impl Dispatch {
     /// # Errors
     /// [`Error::MissingFeature`] or [`Error::Limit`] with the first that fails.
     pub fn fits(&self, caps: &Caps) -> Result<()> {
-        if self.subgroups && caps.subgroups.is_none() {
-            return Err(Error::MissingFeature {
-                feature: "SUBGROUP",
-                needed_by: self.name.clone(),
-            });
+        for (used, present, feature) in [
+            (self.subgroups, caps.subgroups.is_some(), "SUBGROUP"),
+            (self.int64, caps.int64, "SHADER_INT64"),
+        ] {
+            if used && !present {
+                return Err(Error::MissingFeature {
+                    feature,
+                    needed_by: self.name.clone(),
+                });
+            }
         }
         let largest_side = self.grid.into_iter().max().unwrap_or(0);
         for (what, value, limit) in [

@@ -109,6 +109,7 @@ impl Kernel for GemmTiled {
             workgroup_bytes: ((tile_cols * (batch + 4) + tile_slots * (rows + 4)) * 4
                 + column_bytes) as u32,
             subgroups: false,
+            int64: false,
             scratch_bytes: 0,
             grid: super::fold(
                 u64::from(part.rows.div_ceil(config.rows)) * across,

@@ -1,11 +1,13 @@
 //! `gemv`: a few vectors, bound by the bytes of the weight.
 //!
 //! [`Config`]: `rows` are summed by one workgroup, `words` are taken by a lane at a time,
-//! 4 and more as 16-byte loads on GPUs. Variants name the reduction, then how x is reached.
+//! in loads as wide as the device has. Variants name the reduction, the loads, then how x is
+//! reached. `pairs` and `octs` are for CPU adapters, where a load costs the same whatever its
+//! width: 64-bit integers then bring twice the bytes.
 
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout,
-    packet::{self, Packets},
+    packet::{self, Load, Packets},
     problem::{self, unfit},
     shader,
 };
@@ -25,8 +27,7 @@ pub struct Gemv;
 struct Variant {
     name: &'static str,
     reduce: Reduce,
-    /// The weight's values are read as `vec4<u32>`.
-    quads: bool,
+    load: Load,
     x: X,
 }
 
@@ -46,18 +47,28 @@ enum X {
     Direct,
     /// x is bound as `vec4<f32>`.
     Quads,
+    /// x is bound as `vec2<u64>`.
+    Pairs,
     /// x is copied to workgroup memory first.
     Staged,
     /// Windows of four columns are loaded once and picked from by selection.
     Window,
+    /// The same with x bound as `vec2<u64>`.
+    WindowPairs,
+}
+
+impl X {
+    fn window(self) -> bool {
+        matches!(self, Self::Window | Self::WindowPairs)
+    }
 }
 
 impl Variant {
-    const fn new(name: &'static str, reduce: Reduce, quads: bool, x: X) -> Self {
+    const fn new(name: &'static str, reduce: Reduce, load: Load, x: X) -> Self {
         Self {
             name,
             reduce,
-            quads,
+            load,
             x,
         }
     }
@@ -65,11 +76,11 @@ impl Variant {
     /// How the x that meets a packet of `span` values is picked.
     fn pick(&self, problem: &Problem, span: usize) -> Result<Cow<'static, str>> {
         match problem.format {
-            Format::Dense(_) if self.x == X::Window => {
+            Format::Dense(_) if self.x.window() => {
                 Err(unfit("index sets of a dense weight", 0, "one to select by"))
             }
             Format::Dense(_) => Ok(fragment!("pick_all")),
-            Format::Nm { .. } if self.x != X::Window => Ok(fragment!("pick_gather")),
+            Format::Nm { .. } if !self.x.window() => Ok(fragment!("pick_gather")),
             Format::Nm { pattern, .. } if pattern.m() != 4 => {
                 Err(unfit("m", pattern.m(), "windows of 4 columns"))
             }
@@ -82,19 +93,39 @@ impl Variant {
 }
 
 const VARIANTS: &[Variant] = &[
-    Variant::new("one", Reduce::One, false, X::Direct),
-    Variant::new("one-window", Reduce::One, false, X::Window),
-    Variant::new("one-quads", Reduce::One, true, X::Direct),
-    Variant::new("one-quads-x4", Reduce::One, true, X::Quads),
-    Variant::new("one-quads-window", Reduce::One, true, X::Window),
-    Variant::new("subgroup", Reduce::Subgroup, false, X::Direct),
-    Variant::new("subgroup-quads", Reduce::Subgroup, true, X::Direct),
-    Variant::new("subgroup-quads-x4", Reduce::Subgroup, true, X::Quads),
-    Variant::new("subgroup-quads-window", Reduce::Subgroup, true, X::Window),
-    Variant::new("subgroup-quads-staged", Reduce::Subgroup, true, X::Staged),
-    Variant::new("portable", Reduce::Shared, false, X::Direct),
-    Variant::new("portable-window", Reduce::Shared, false, X::Window),
-    Variant::new("portable-quads", Reduce::Shared, true, X::Direct),
+    Variant::new("one", Reduce::One, Load::Words, X::Direct),
+    Variant::new("one-window", Reduce::One, Load::Words, X::Window),
+    Variant::new("one-quads", Reduce::One, Load::Quads, X::Direct),
+    Variant::new("one-quads-x4", Reduce::One, Load::Quads, X::Quads),
+    Variant::new("one-quads-window", Reduce::One, Load::Quads, X::Window),
+    Variant::new("one-pairs", Reduce::One, Load::Pairs, X::Direct),
+    Variant::new("one-pairs-x4", Reduce::One, Load::Pairs, X::Pairs),
+    Variant::new(
+        "one-pairs-window-x4",
+        Reduce::One,
+        Load::Pairs,
+        X::WindowPairs,
+    ),
+    Variant::new("one-octs", Reduce::One, Load::Octs, X::Direct),
+    Variant::new("one-octs-x4", Reduce::One, Load::Octs, X::Pairs),
+    Variant::new("subgroup", Reduce::Subgroup, Load::Words, X::Direct),
+    Variant::new("subgroup-quads", Reduce::Subgroup, Load::Quads, X::Direct),
+    Variant::new("subgroup-quads-x4", Reduce::Subgroup, Load::Quads, X::Quads),
+    Variant::new(
+        "subgroup-quads-window",
+        Reduce::Subgroup,
+        Load::Quads,
+        X::Window,
+    ),
+    Variant::new(
+        "subgroup-quads-staged",
+        Reduce::Subgroup,
+        Load::Quads,
+        X::Staged,
+    ),
+    Variant::new("portable", Reduce::Shared, Load::Words, X::Direct),
+    Variant::new("portable-window", Reduce::Shared, Load::Words, X::Window),
+    Variant::new("portable-quads", Reduce::Shared, Load::Quads, X::Direct),
 ];
 
 impl Kernel for Gemv {
@@ -103,85 +134,9 @@ impl Kernel for Gemv {
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
-        let batch = problem.batch as u32;
-        let config = |variant, workgroup, rows, words| Config {
-            variant,
-            workgroup,
-            rows,
-            batch,
-            words,
-        };
-        let lanes = caps.subgroups.map_or(8, |s| s.min);
-        let (sparse, v) = (
-            matches!(problem.format, Format::Nm { .. }),
-            layout::sharing(problem.format),
-        );
-        let vector_rows = |most: u32| packet::largest_divisor(v, most);
-        match (caps.class, problem.format) {
-            (DeviceClass::Cpu, Format::Dense(_)) => vec![
-                config("one-quads-x4", lanes, 4, 4),
-                config("one-quads-x4", lanes, 8, 4),
-                config("one-quads", lanes, 4, 4),
-                config("one", lanes, 4, 1),
-                config("one", lanes, 8, 1),
-                config("portable-quads", 8, 4, 4),
-                config("portable", 8, 4, 1),
-                config("portable", 64, 1, 1),
-            ],
-            (DeviceClass::Cpu, Format::Nm { .. }) if v == 1 => {
-                // x held for a packet: beyond a few registers selection loses to gathering,
-                // and many rows to one (measured at batch 1 to 8).
-                let held = batch * problem.per_word() as u32;
-                let mut configs = vec![
-                    config("one-quads-window", lanes, if held == 1 { 8 } else { 4 }, 4),
-                    config("one-quads", lanes, if held < 3 { 2 } else { 1 }, 4),
-                    config("one-quads", lanes, if held < 3 { 1 } else { 2 }, 4),
-                    config("one-window", lanes, 4, 4),
-                    config("portable-window", 8, 4, 4),
-                    config("portable-quads", 8, 2, 4),
-                    config("portable", 64, 1, 4),
-                ];
-                if held > 3 {
-                    configs.rotate_left(1);
-                }
-                configs
-            }
-            (DeviceClass::Cpu, Format::Nm { .. }) => vec![
-                config("one-quads", lanes, vector_rows(8), 4),
-                config("one-quads", lanes, vector_rows(4), 4),
-                config("one", lanes, vector_rows(8), 4),
-                config("portable-quads", 8, vector_rows(8), 4),
-                config("portable", 64, 1, 4),
-            ],
-            (DeviceClass::Gpu, _) => {
-                // Sums of rows x batch stay in registers: fewer rows where there are more vectors.
-                let most = (8 / batch.max(1)).clamp(1, 4);
-                let rows = if sparse && v > 1 {
-                    vector_rows(2 * most)
-                } else {
-                    most
-                };
-                let words = if sparse { 4 } else { 1 };
-                vec![
-                    config(
-                        if sparse {
-                            "subgroup-quads"
-                        } else {
-                            "subgroup-quads-x4"
-                        },
-                        64,
-                        rows,
-                        4,
-                    ),
-                    config("subgroup-quads-window", 64, most, 4),
-                    config("subgroup-quads", 128, rows, 4),
-                    config("subgroup-quads", 32, 1, 4),
-                    config("subgroup-quads-staged", 256, 4 * rows, 4),
-                    config("subgroup", 64, rows, words),
-                    config("portable-quads", 64, rows, 4),
-                    config("portable", 64, 1, words),
-                ]
-            }
+        match caps.class {
+            DeviceClass::Cpu => cpu_configs(problem, caps),
+            DeviceClass::Gpu => gpu_configs(problem),
         }
     }
 
@@ -209,7 +164,7 @@ impl Kernel for Gemv {
         let packets = Packets::new(problem, rows, words, config.workgroup as usize)?;
         let mut fragments = problem.fragments();
         fragments.push(variant.pick(problem, packets.span)?);
-        fragments.extend(packet::load_fragments(problem, variant.quads));
+        fragments.extend(variant.load.fragments(problem));
 
         let acc = rows * batch;
         let subgroups = caps
@@ -231,10 +186,11 @@ impl Kernel for Gemv {
         ]);
         fragments.push(match variant.x {
             X::Direct | X::Window => fragment!("x_scalars"),
-            X::Quads if problem.cols % 4 != 0 => {
+            X::Quads | X::Pairs | X::WindowPairs if problem.cols % 4 != 0 => {
                 return Err(unfit("columns", problem.cols, "a multiple of 4"));
             }
             X::Quads => fragment!("x_quads"),
+            X::Pairs | X::WindowPairs => fragment!("x_pairs"),
             X::Staged => {
                 let staged = (batch * problem.cols).max(1);
                 workgroup_bytes += staged * 4;
@@ -271,10 +227,11 @@ impl Kernel for Gemv {
             consts: consts.clone(),
             fragments: fragments.clone(),
             params: problem.params(part, 0),
-            operands: problem.operands(problem::X, i, variant.quads),
+            operands: problem.operands(problem::X, i, !variant.load.words()),
             invocations: config.workgroup,
             workgroup_bytes: u32::try_from(workgroup_bytes).unwrap_or(u32::MAX),
             subgroups: variant.reduce != Reduce::Shared,
+            int64: variant.load.int64(),
             scratch_bytes: 0,
             grid: super::fold(
                 u64::from(part.rows.div_ceil(config.rows)),
@@ -282,5 +239,127 @@ impl Kernel for Gemv {
             ),
         });
         Ok(dispatches.collect())
+    }
+}
+
+/// Configurations for adapters that run on the processor, the best guess first.
+fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
+    let config = config(problem);
+    let lanes = caps.subgroups.map_or(8, |s| s.min);
+    let v = layout::sharing(problem.format);
+    let vector_rows = |most| packet::largest_divisor(v, most);
+    // Values of x that meet one word of the weight: what a packet holds must stay in registers.
+    let held = problem.batch * problem.per_word();
+    match problem.format {
+        Format::Dense(_) => {
+            let mut configs = vec![
+                config("one-octs-x4", lanes, 8, 8),
+                config("one-pairs-x4", lanes, 8, 4),
+                config("one-pairs-x4", lanes, 4, 4),
+                config("one-quads-x4", lanes, 4, 4),
+                config("one-quads-x4", lanes, 8, 4),
+                config("one-quads", lanes, 4, 4),
+                config("one", lanes, 4, 1),
+                config("one", lanes, 8, 1),
+                config("portable-quads", 8, 4, 4),
+                config("portable", 8, 4, 1),
+                config("portable", 64, 1, 1),
+            ];
+            configs.rotate_left(match held {
+                1 => 0,
+                2 => 1,
+                _ => 2,
+            });
+            configs
+        }
+        Format::Nm { .. } if v == 1 => {
+            // x held for a packet: beyond a few registers selection loses to gathering,
+            // and many rows to one (measured at batch 1 to 8).
+            let tall = if held == 1 { 8 } else { 4 };
+            let (few, fewer) = if held < 3 { (2, 1) } else { (1, 2) };
+            let mut configs = vec![
+                config("one-pairs-window-x4", lanes, tall, 4),
+                config("one-quads-window", lanes, tall, 4),
+                config("one-octs", lanes, fewer, 8),
+                config("one-pairs", lanes, few, 4),
+                config("one-quads", lanes, few, 4),
+                config("one-quads", lanes, fewer, 4),
+                config("one-window", lanes, 4, 4),
+                config("portable-window", 8, 4, 4),
+                config("portable-quads", 8, 2, 4),
+                config("portable", 64, 1, 4),
+            ];
+            if held > 3 {
+                configs.rotate_left(3);
+            } else if held > 1 {
+                configs.swap(2, 3);
+            }
+            configs
+        }
+        Format::Nm { .. } => {
+            let mut configs = vec![
+                config("one-octs", lanes, vector_rows(8), 8),
+                config("one-pairs", lanes, vector_rows(8), 4),
+                config("one-quads", lanes, vector_rows(8), 4),
+                config("one-quads", lanes, vector_rows(4), 4),
+                config("one", lanes, vector_rows(8), 4),
+                config("portable-quads", 8, vector_rows(8), 4),
+                config("portable", 64, 1, 4),
+            ];
+            if held > 1 {
+                configs.rotate_left(1);
+            }
+            if v < 8 && problem.batch == 1 {
+                // Few rows share what they gather; eight share the windows they pick from.
+                configs.insert(0, config("one-pairs-window-x4", lanes, 8, 4));
+            }
+            configs
+        }
+    }
+}
+
+/// Configurations for GPUs, the best guess first.
+fn gpu_configs(problem: &Problem) -> Vec<Config> {
+    let config = config(problem);
+    let sparse = matches!(problem.format, Format::Nm { .. });
+    let v = layout::sharing(problem.format);
+    let vector_rows = |most| packet::largest_divisor(v, most);
+    // Sums of rows x batch stay in registers: fewer rows where there are more vectors.
+    let most = (8 / (problem.batch as u32).max(1)).clamp(1, 4);
+    let rows = if sparse && v > 1 {
+        vector_rows(2 * most)
+    } else {
+        most
+    };
+    let words = if sparse { 4 } else { 1 };
+    vec![
+        config(
+            if sparse {
+                "subgroup-quads"
+            } else {
+                "subgroup-quads-x4"
+            },
+            64,
+            rows,
+            4,
+        ),
+        config("subgroup-quads-window", 64, most, 4),
+        config("subgroup-quads", 128, rows, 4),
+        config("subgroup-quads", 32, 1, 4),
+        config("subgroup-quads-staged", 256, 4 * rows, 4),
+        config("subgroup", 64, rows, words),
+        config("portable-quads", 64, rows, 4),
+        config("portable", 64, 1, words),
+    ]
+}
+
+fn config(problem: &Problem) -> impl Fn(&'static str, u32, u32, u32) -> Config {
+    let batch = problem.batch as u32;
+    move |variant, workgroup, rows, words| Config {
+        variant,
+        workgroup,
+        rows,
+        batch,
+        words,
     }
 }

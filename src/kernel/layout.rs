@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! part  | values [rows][value_stride] | indices [sets / interleave][index_stride] |
-//!         words, rows padded to 16 B    words
+//!         words, rows padded to 32 B    words
 //! ```
-//! Rows are row-major and start on 16 bytes, so that they can be read as
-//! `vec4<u32>`; padding is zero.
+//! Rows are row-major and start on 32 bytes, so that they can be read as `vec4<u32>` or
+//! `vec4<u64>`; padding is zero.
 //!
 //! Index fields are widened to a power of two bits, so that none straddles a word.
 //! A word holds four slots of 8 / bits consecutive index sets, which is what a tile of
@@ -23,6 +23,7 @@ use crate::{
 };
 
 const SECTION_WORDS: usize = 64;
+const ROW_WORDS: usize = 8;
 const QUAD_WORDS: usize = 4;
 /// Slots of one index set in a word of indices.
 pub(super) const SLOTS_PER_WORD: usize = 4;
@@ -91,7 +92,7 @@ pub fn split(format: Format, rows: usize, cols: usize, max_bytes: u64) -> Result
     let slots = slots(format, cols);
     let value_stride = slots
         .div_ceil(values_per_word(format))
-        .next_multiple_of(QUAD_WORDS);
+        .next_multiple_of(ROW_WORDS);
     let index_stride = slots.div_ceil(SLOTS_PER_WORD);
     // Parts are cut where neither an index set nor a word of indices is.
     let group = sharing(format) * interleave(format);

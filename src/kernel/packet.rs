@@ -61,13 +61,42 @@ impl Packets {
     }
 }
 
-/// How packets of values and of index fields are loaded.
-pub(super) fn load_fragments(problem: &Problem, quads: bool) -> Vec<Cow<'static, str>> {
-    let fields = fields_fragment(problem);
-    match problem.format {
-        _ if !quads => vec![fragment!("load_words"), fields],
-        Format::Dense(_) => vec![fragment!("load_quads"), fields],
-        Format::Nm { .. } => vec![fragment!("load_quads"), fragment!("index_words"), fields],
+/// How a lane loads the values of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Load {
+    /// 4 bytes at a time.
+    Words,
+    /// 16 bytes at a time, as `vec4<u32>`.
+    Quads,
+    /// 16 bytes at a time, as `vec2<u64>`.
+    Pairs,
+    /// 32 bytes at a time, as `vec4<u64>`.
+    Octs,
+}
+
+impl Load {
+    /// Whether the weight is bound as words alone.
+    pub fn words(self) -> bool {
+        self == Self::Words
+    }
+
+    pub fn int64(self) -> bool {
+        matches!(self, Self::Pairs | Self::Octs)
+    }
+
+    /// The fragments that load values and index fields.
+    pub fn fragments(self, problem: &Problem) -> Vec<Cow<'static, str>> {
+        let mut fragments = vec![match self {
+            Self::Words => fragment!("load_words"),
+            Self::Quads => fragment!("load_quads"),
+            Self::Pairs => fragment!("load_pairs"),
+            Self::Octs => fragment!("load_octs"),
+        }];
+        if !self.words() && matches!(problem.format, Format::Nm { .. }) {
+            fragments.push(fragment!("index_words"));
+        }
+        fragments.push(fields_fragment(problem));
+        fragments
     }
 }
 

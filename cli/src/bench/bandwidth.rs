@@ -80,6 +80,7 @@ impl Copier {
             invocations: workgroup,
             workgroup_bytes: 0,
             subgroups: false,
+            int64: false,
             scratch_bytes: 0,
             grid: fold(
                 count.div_ceil(u64::from(workgroup * words)),
