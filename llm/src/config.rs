@@ -1,0 +1,211 @@
+//! What a decoder-only transformer is, as plain data, whatever file said so.
+
+/// The shape and the options of a model.
+///
+/// One layer computes, for vectors `x` of [`hidden`](Self::hidden) elements,
+///
+/// ```text
+/// x += post(o · attention(norm(x)))      q, k, v = rows of W · norm(x); RoPE on q and k
+/// x += post(down · (act(gate · h) ⊙ (up · h)))      h = norm(x)
+/// ```
+///
+/// where `post` is a norm in models with [`post_norms`](Self::post_norms), else nothing.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// `model_type` of the checkpoint, for reports.
+    pub architecture: String,
+    /// Tokens of the vocabulary.
+    pub vocab: usize,
+    /// Elements of the residual stream.
+    pub hidden: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides [`heads`](Self::heads).
+    pub kv_heads: usize,
+    /// Elements of one head, even.
+    pub head_dim: usize,
+    /// Elements between `up` and `down`.
+    pub ffn: usize,
+    /// One entry a layer.
+    pub layers: Vec<Layer>,
+    /// The rotary embeddings that [`Layer::rope`] chooses from.
+    pub ropes: Vec<Rope>,
+    /// Longest context the model was made for.
+    pub max_positions: usize,
+    /// ε of every norm.
+    pub norm_eps: f32,
+    /// Norms store w and multiply by 1 + w (Gemma's safetensors).
+    pub norm_plus_one: bool,
+    /// Two more norms a layer, after attention and after the feed-forward (Gemma 3).
+    pub post_norms: bool,
+    /// Each head of q and k passes a norm before RoPE (Qwen 3, Gemma 3).
+    pub qk_norms: bool,
+    /// What lies between gate and product.
+    pub activation: Activation,
+    /// Scores are `query_scale · q · k`.
+    pub query_scale: f32,
+    /// Embeddings are multiplied by it (Gemma: √hidden).
+    pub embedding_scale: f32,
+    /// The head is the embedding.
+    pub tied_head: bool,
+    /// Token put before a text, where the tokenizer asks for one.
+    pub bos: Option<u32>,
+    /// Tokens that end a generation.
+    pub eos: Vec<u32>,
+}
+
+/// What differs between layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layer {
+    /// Index into [`Config::ropes`].
+    pub rope: usize,
+    /// A query at position p sees keys p − window + 1 … p; `None` is all up to p.
+    pub window: Option<usize>,
+}
+
+/// A rotary embedding: element pair `(i, i + head_dim / 2)` of position p turns by
+/// `p · frequency(i)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rope {
+    /// Base of the frequencies `theta^(−2i / head_dim)`.
+    pub theta: f64,
+    /// What lengthens the context.
+    pub scaling: RopeScaling,
+}
+
+/// How frequencies are changed to lengthen the context.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RopeScaling {
+    /// Not at all.
+    None,
+    /// All divided by the factor.
+    Linear(f64),
+    /// Llama 3: long wavelengths divided by `factor`, short ones kept, a ramp between.
+    Llama3 {
+        /// Divisor of long wavelengths.
+        factor: f64,
+        /// Wavelengths over `original / low` are divided.
+        low: f64,
+        /// Wavelengths under `original / high` are kept.
+        high: f64,
+        /// Context the model was first trained for.
+        original: f64,
+    },
+}
+
+/// The function between gate and product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x / (1 + e^−x)`.
+    Silu,
+    /// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`.
+    GeluTanh,
+}
+
+/// The linear products of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Linear {
+    /// Queries, `[heads · head_dim, hidden]`.
+    Q,
+    /// Keys, `[kv_heads · head_dim, hidden]`.
+    K,
+    /// Values, `[kv_heads · head_dim, hidden]`.
+    V,
+    /// Attention's output, `[hidden, heads · head_dim]`.
+    O,
+    /// `[ffn, hidden]`.
+    Gate,
+    /// `[ffn, hidden]`.
+    Up,
+    /// `[hidden, ffn]`.
+    Down,
+}
+
+impl Linear {
+    /// All of them, in the order in which a layer runs them.
+    pub const ALL: [Self; 7] = [
+        Self::Q,
+        Self::K,
+        Self::V,
+        Self::O,
+        Self::Gate,
+        Self::Up,
+        Self::Down,
+    ];
+
+    /// The module's name in Hugging Face's files, below `model.layers.N.`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Q => "self_attn.q_proj",
+            Self::K => "self_attn.k_proj",
+            Self::V => "self_attn.v_proj",
+            Self::O => "self_attn.o_proj",
+            Self::Gate => "mlp.gate_proj",
+            Self::Up => "mlp.up_proj",
+            Self::Down => "mlp.down_proj",
+        }
+    }
+
+    /// `model.layers.{layer}.{name}`.
+    pub fn module(self, layer: usize) -> String {
+        format!("model.layers.{layer}.{}", self.name())
+    }
+}
+
+/// The module of the embedding.
+pub const EMBEDDING: &str = "model.embed_tokens";
+/// The module of an untied head.
+pub const HEAD: &str = "lm_head";
+
+impl Config {
+    /// `[rows, cols]` of a layer's product.
+    pub const fn shape(&self, linear: Linear) -> [usize; 2] {
+        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        match linear {
+            Linear::Q => [q, self.hidden],
+            Linear::K | Linear::V => [kv, self.hidden],
+            Linear::O => [self.hidden, q],
+            Linear::Gate | Linear::Up => [self.ffn, self.hidden],
+            Linear::Down => [self.hidden, self.ffn],
+        }
+    }
+}
+
+impl Rope {
+    /// Radians a position, for the pairs `0 … head_dim / 2`.
+    pub fn frequencies(&self, head_dim: usize) -> Vec<f64> {
+        let frequency = |i: usize| {
+            let f = self.theta.powf(-2.0 * i as f64 / head_dim as f64);
+            match self.scaling {
+                RopeScaling::None => f,
+                RopeScaling::Linear(factor) => f / factor,
+                RopeScaling::Llama3 {
+                    factor,
+                    low,
+                    high,
+                    original,
+                } => {
+                    // Turns made over the original context.
+                    let turns = original * f / std::f64::consts::TAU;
+                    let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                    f * (kept + (1.0 - kept) / factor)
+                }
+            }
+        };
+        (0..head_dim / 2).map(frequency).collect()
+    }
+
+    /// Cosines and sines of positions `0 … positions`: `[positions, head_dim / 2, 2]`, from
+    /// f64 angles. WGSL's own functions are good to 2⁻¹¹ only.
+    pub fn table(&self, head_dim: usize, positions: usize) -> Vec<f32> {
+        let frequencies = self.frequencies(head_dim);
+        let turn = |p: usize, f: f64| {
+            let (sin, cos) = (p as f64 * f).sin_cos();
+            [cos as f32, sin as f32]
+        };
+        (0..positions)
+            .flat_map(|p| frequencies.iter().flat_map(move |&f| turn(p, f)))
+            .collect()
+    }
+}
