@@ -10,7 +10,8 @@ mod weight;
 
 pub use adapter::{AdapterReport, Options, Selector, adapters};
 pub(crate) use pipeline::Pipeline;
-pub use tensor::Tensor;
+pub use read::ReadBack;
+pub use tensor::{Element, Tensor};
 pub use timing::Timestamps;
 pub use weight::{Part, Weight};
 
