@@ -60,6 +60,34 @@ pub enum Error {
         most: usize,
     },
 
+    /// A model or an option that this build cannot run.
+    #[error("{what} is {value}, supported: {supported}")]
+    Choice {
+        /// The quantity.
+        what: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        supported: String,
+    },
+
+    /// A prompt of no tokens, or a next token asked for before any prompt.
+    #[error("there is no token to go on from: give a prompt of at least one")]
+    Empty,
+
+    /// The host ended it.
+    #[error("cancelled")]
+    Cancelled,
+
+    /// A module was asked for that a model of this configuration does not have.
+    #[error("the model has no {what} {name:?}")]
+    UnknownModule {
+        /// `"weight"`, `"norm"` or `"bias"`.
+        what: &'static str,
+        /// The name asked for.
+        name: String,
+    },
+
     /// The engine refused a weight or a call.
     #[error(transparent)]
     Engine(#[from] lacuna::Error),

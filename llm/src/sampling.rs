@@ -64,6 +64,17 @@ impl Sampling {
         Ok(())
     }
 
+    /// What `sample.wgsl` reads.
+    pub(crate) fn words(&self) -> [u32; 5] {
+        [
+            self.temperature.to_bits(),
+            u32::try_from(self.top_k).unwrap_or(u32::MAX),
+            self.share().unwrap_or(0),
+            self.seed as u32,
+            (self.seed >> 32) as u32,
+        ]
+    }
+
     /// `top_p` as a fraction of 2³², rounded down; `None` where everything stays.
     pub fn share(&self) -> Option<u32> {
         (self.top_p < 1.0).then(|| (f64::from(self.top_p) * f64::exp2(32.0)) as u32)
@@ -146,13 +157,17 @@ pub fn arg_max(logits: &[f32]) -> Result<u32> {
         }
     }
     if best.0 == 0 {
-        return Err(Error::Sampling {
-            what: "count of logits that are numbers",
-            value: 0.0,
-            allowed: "1 or more",
-        });
+        return Err(no_number());
     }
     Ok(best.1)
+}
+
+pub(crate) fn no_number() -> Error {
+    Error::Sampling {
+        what: "count of logits that are numbers",
+        value: 0.0,
+        allowed: "1 or more",
+    }
 }
 
 /// A token that may be drawn.

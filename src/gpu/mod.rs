@@ -154,6 +154,12 @@ impl Gpu {
         }
     }
 
+    /// A new encoder, for [`Plan::encode`](crate::Plan::encode) and [`Gpu::submit`].
+    pub fn encoder(&self) -> wgpu::CommandEncoder {
+        let described = wgpu::CommandEncoderDescriptor::default();
+        self.inner.device.create_command_encoder(&described)
+    }
+
     /// Submits `encoder`'s commands.
     ///
     /// # Errors

@@ -131,9 +131,7 @@ pub(super) fn start(
     bytes: u64,
 ) -> Result<(wgpu::Buffer, Mapped)> {
     let staging = staging(gpu, bytes)?;
-    let mut encoder = gpu
-        .device()
-        .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut encoder = gpu.encoder();
     encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
     gpu.submit(encoder)?;
     let mapped = map(gpu, &staging)?;
