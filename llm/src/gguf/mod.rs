@@ -111,7 +111,9 @@ fn shape(keys: &Keys<'_>) -> Result<Config> {
     let gemma = keys.architecture == "gemma3";
     let hidden = keys.required("embedding_length", MAX_WIDTH)?;
     let heads = keys.required("attention.head_count", MAX_HEADS)?;
-    let kv_heads = keys.size("attention.head_count_kv", MAX_HEADS)?.unwrap_or(heads);
+    let kv_heads = keys
+        .size("attention.head_count_kv", MAX_HEADS)?
+        .unwrap_or(heads);
     let head_dim = head_dim(keys, hidden, heads)?;
     let max_positions = keys.required("context_length", MAX_POSITIONS)?;
     let count = keys.required("block_count", MAX_LAYERS)?;
@@ -196,7 +198,12 @@ fn layers(keys: &Keys<'_>, count: usize, max_positions: usize) -> Result<Vec<Lay
     let key = "attention.sliding_window";
     let window = match keys.find::<usize>(key)? {
         None | Some(0) => None,
-        Some(window) => Some(limits::size(keys.path(), &keys.key(key), window, MAX_POSITIONS)?),
+        Some(window) => Some(limits::size(
+            keys.path(),
+            &keys.key(key),
+            window,
+            MAX_POSITIONS,
+        )?),
     };
     match keys.architecture {
         "gemma3" => {
@@ -215,7 +222,13 @@ fn layers(keys: &Keys<'_>, count: usize, max_positions: usize) -> Result<Vec<Lay
         // Mistral, whose files call themselves llama.
         "llama" => Ok(vec![Layer { rope: 0, window }; count]),
         _ => match window.filter(|&window| window < max_positions) {
-            None => Ok(vec![Layer { rope: 0, window: None }; count]),
+            None => Ok(vec![
+                Layer {
+                    rope: 0,
+                    window: None
+                };
+                count
+            ]),
             Some(window) => {
                 let supported = "no window, or one of the whole context";
                 Err(keys.unsupported(key, window, supported))
@@ -232,7 +245,12 @@ fn eos(keys: &Keys<'_>) -> Result<Vec<u32>> {
     }
     let tokens: Vec<&str> = metadata.find("tokenizer.ggml.tokens")?.unwrap_or_default();
     let turn = |token: &&str| END_OF_TURN.contains(token);
-    eos.extend((0..).zip(&tokens).filter(|(_, t)| turn(t)).map(|(id, _)| id));
+    eos.extend(
+        (0..)
+            .zip(&tokens)
+            .filter(|(_, t)| turn(t))
+            .map(|(id, _)| id),
+    );
     let mut seen = Vec::new();
     eos.retain(|id| {
         let new = !seen.contains(id);

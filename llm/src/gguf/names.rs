@@ -51,9 +51,15 @@ mod tests {
     fn both_norms_of_gemma_have_names_of_their_own() {
         let name = |part: &str, post| gguf_name(&format!("model.layers.7.{part}"), post).unwrap();
         assert_eq!(name("post_attention_layernorm", false), "blk.7.ffn_norm");
-        assert_eq!(name("post_attention_layernorm", true), "blk.7.post_attention_norm");
+        assert_eq!(
+            name("post_attention_layernorm", true),
+            "blk.7.post_attention_norm"
+        );
         assert_eq!(name("pre_feedforward_layernorm", true), "blk.7.ffn_norm");
-        assert_eq!(name("post_feedforward_layernorm", true), "blk.7.post_ffw_norm");
+        assert_eq!(
+            name("post_feedforward_layernorm", true),
+            "blk.7.post_ffw_norm"
+        );
         assert_eq!(gguf_name("model.layers.7", true), None);
         assert_eq!(gguf_name("else", true), None);
     }

@@ -134,12 +134,6 @@ impl<'a> Fields<'a> {
             .transpose()
     }
 
-    /// A token id.
-    pub fn token(&self, key: &str) -> Result<Option<u32>> {
-        let convert = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
-        self.typed(key, "a token id", convert)
-    }
-
     /// Token ids: a number or a list of them.
     pub fn tokens(&self, key: &str) -> Result<Option<Vec<u32>>> {
         let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());

@@ -60,7 +60,9 @@ pub(super) fn layers(
         _ => (None, 0),
     };
     let sliding = |i: usize| i >= first && every.is_none_or(|every| (i + 1) % every != 0);
-    Ok((0..count).map(|i| layer(window.is_some() && sliding(i))).collect())
+    Ok((0..count)
+        .map(|i| layer(window.is_some() && sliding(i)))
+        .collect())
 }
 
 /// `max_window_layers`, from which layers are windowed; 0 is one of its values.

@@ -195,7 +195,12 @@ fn shape(
                 ("hidden_size", hidden),
                 ("num_attention_heads", heads),
             )?;
-            limits::size(text.file, "hidden_size / num_attention_heads", derived, MAX_HEAD_DIM)?
+            limits::size(
+                text.file,
+                "hidden_size / num_attention_heads",
+                derived,
+                MAX_HEAD_DIM,
+            )?
         }
     };
     let max_positions = size(
@@ -205,7 +210,13 @@ fn shape(
     )?;
     let count = size("num_hidden_layers", MAX_LAYERS, None)?;
     let ropes = rope::ropes(text, defaults.theta, defaults.local_theta)?;
-    let layers = layers::layers(text, model_type, count, defaults.window, ropes.sliding.is_some())?;
+    let layers = layers::layers(
+        text,
+        model_type,
+        count,
+        defaults.window,
+        ropes.sliding.is_some(),
+    )?;
     let query = if gemma {
         let key = "query_pre_attn_scalar";
         text.positive(key)?.unwrap_or(256.0)
@@ -225,7 +236,10 @@ fn shape(
         head_dim,
         ffn: size("intermediate_size", MAX_WIDTH, None)?,
         layers,
-        ropes: [Some(ropes.full), ropes.sliding].into_iter().flatten().collect(),
+        ropes: [Some(ropes.full), ropes.sliding]
+            .into_iter()
+            .flatten()
+            .collect(),
         max_positions,
         norm_eps: text.positive("rms_norm_eps")?.unwrap_or(1e-6) as f32,
         norm_plus_one: gemma,
@@ -235,8 +249,12 @@ fn shape(
         query_scale: query.sqrt().recip() as f32,
         embedding_scale: if gemma { (hidden as f32).sqrt() } else { 1.0 },
         tied_head: tied,
-        bos: token(top, text, "bos_token_id")?.unwrap_or_else(|| defaults.bos.into_iter().collect()).first().copied(),
-        eos: token(top, text, "eos_token_id")?.unwrap_or_else(|| defaults.eos.into_iter().collect()),
+        bos: token(top, text, "bos_token_id")?
+            .unwrap_or_else(|| defaults.bos.into_iter().collect())
+            .first()
+            .copied(),
+        eos: token(top, text, "eos_token_id")?
+            .unwrap_or_else(|| defaults.eos.into_iter().collect()),
     })
 }
 
