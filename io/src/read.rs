@@ -7,6 +7,7 @@ use crate::{
     tensor::{F32Tensor, RawTensor, weight_dtype},
 };
 use lacuna::format::{Dense, Format, Matrix, Nm, Values};
+use std::ops::Range;
 
 impl WeightFile {
     /// Reads a tensor as it is.
@@ -92,7 +93,45 @@ impl WeightFile {
         }
     }
 
+    /// Reads some rows of a dense weight, and nothing of the others.
+    ///
+    /// # Errors
+    /// [`Error::NoWeight`], [`Error::Tensor`] where the weight is not dense or `rows` is no
+    /// range of its rows, and what reading may give.
+    pub fn weight_rows(&self, name: &str, rows: Range<usize>) -> Result<Dense> {
+        let module = self.module(name)?;
+        let Declared { format, cols, .. } = module.declared;
+        let wrong = |what, got: String, expected: String| Error::Tensor {
+            file: self.path().to_owned(),
+            tensor: name.into(),
+            what,
+            got,
+            expected,
+        };
+        let Format::Dense(dtype) = format else {
+            return Err(wrong("format", format.to_string(), "dense".into()));
+        };
+        if rows.start > rows.end || rows.end > module.rows() {
+            let expected = format!("a range within 0..{}", module.rows());
+            return Err(wrong("range of rows", format!("{rows:?}"), expected));
+        }
+        let tensor = format!("{name}{DENSE_SUFFIX}");
+        let stored = self.stored(&tensor)?;
+        // Inside the tensor, whose size was checked against the file's.
+        let byte = |row: usize| stored.range.start + (row * cols * dtype.size()) as u64;
+        let values = self.values_at(&tensor, stored, &(byte(rows.start)..byte(rows.end)))?;
+        Dense::new(rows.len(), cols, values).map_err(|reason| Error::Weight {
+            file: self.path().to_owned(),
+            module: name.into(),
+            reason,
+        })
+    }
+
     fn values(&self, name: &str, stored: &Stored) -> Result<Values> {
+        self.values_at(name, stored, &stored.range)
+    }
+
+    fn values_at(&self, name: &str, stored: &Stored, range: &Range<u64>) -> Result<Values> {
         let file = || self.file_of(stored);
         let dtype = weight_dtype(stored.dtype).ok_or_else(|| Error::Tensor {
             file: file(),
@@ -101,7 +140,7 @@ impl WeightFile {
             got: stored.dtype.to_string(),
             expected: "F32, F16 or BF16".into(),
         })?;
-        let bytes = self.shards[stored.shard].read(name, &stored.range)?;
+        let bytes = self.shards[stored.shard].read(name, range)?;
         Values::from_le_bytes(dtype, &bytes).map_err(|reason| Error::Weight {
             file: file(),
             module: name.into(),

@@ -1,12 +1,204 @@
-//! The error type of this crate.
+//! The error type of language models.
+
+use lacuna_io::printable;
+use std::path::{Path, PathBuf};
 
 /// Result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, always with the quantity, its value and the limit.
+/// What went wrong, always with the file, the name, its value and what would do.
+///
+/// Messages are complete in themselves and safe to print: whatever comes from a
+/// file is escaped and shortened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// An error of the engine.
+    #[error(transparent)]
+    Engine(#[from] lacuna::Error),
+
+    /// An error of the weight files.
+    #[error(transparent)]
+    File(#[from] lacuna_io::Error),
+
+    /// A file beside the weights could not be read.
+    #[error("{}: {reason}", shown(file))]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// The words of the operating system.
+        reason: std::io::Error,
+    },
+
+    /// A file is not what its name claims.
+    #[error("{}: {}", shown(file), printable(reason))]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// An architecture or an option of one that is not implemented.
+    #[error(
+        "{}: {key} is {}, which is not supported; supported: {supported}",
+        shown(file),
+        printable(value)
+    )]
+    Unsupported {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// The values that are supported.
+        supported: String,
+    },
+
+    /// A value that makes no sense, or contradicts another one.
+    #[error("{}: {key} is {}, expected {expected}", shown(file), printable(value))]
+    Value {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        expected: String,
+    },
+
+    /// A key without which the model is not defined.
+    #[error("{}: {key} is missing", shown(file))]
+    MissingKey {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        key: String,
+    },
+
+    /// A tensor that the configuration demands is not there.
+    #[error("{}: there is no tensor \"{}\"", shown(file), printable(tensor))]
+    MissingTensor {
+        /// The file.
+        file: PathBuf,
+        /// The tensor, by the name the file would use.
+        tensor: String,
+    },
+
+    /// A tensor is not of the shape that the configuration demands.
+    #[error(
+        "{}: tensor \"{}\" is {got:?}, the configuration makes it {expected:?}",
+        shown(file),
+        printable(tensor)
+    )]
+    TensorShape {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        got: Vec<usize>,
+        /// The shape it must have.
+        expected: Vec<usize>,
+    },
+
+    /// A module was asked for that a model of this configuration does not have.
+    #[error("the model has no {what} \"{}\"", printable(name))]
+    UnknownModule {
+        /// `"weight"`, `"norm"` or `"bias"`.
+        what: &'static str,
+        /// The name asked for.
+        name: String,
+    },
+
+    /// Rows that a weight does not have, or that cannot be read alone.
+    #[error("rows {start}..{end} of \"{}\": {reason}", printable(module))]
+    Rows {
+        /// The module.
+        module: String,
+        /// First row asked for.
+        start: usize,
+        /// The row after the last one.
+        end: usize,
+        /// Why not.
+        reason: String,
+    },
+
+    /// A weight could not be brought into the format asked for.
+    #[error("weight \"{}\": {reason}", printable(module))]
+    Module {
+        /// The module.
+        module: String,
+        /// The words of the engine.
+        reason: lacuna::Error,
+    },
+
+    /// A finite weight is too large for f16.
+    #[error(
+        "weight \"{}\": the value {value} at row {row}, column {col} overflows f16; \
+         use bf16 or f32",
+        printable(module)
+    )]
+    F16Overflow {
+        /// The module.
+        module: String,
+        /// Row of the first such value.
+        row: usize,
+        /// Its column.
+        col: usize,
+        /// The value.
+        value: f32,
+    },
+
+    /// A tokenizer that cannot be built, or text that it cannot encode.
+    #[error("{}: tokenizer: {}", shown(file), printable(reason))]
+    Tokenizer {
+        /// The file it comes from.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// A chat template that does not parse, or refuses a conversation.
+    #[error("{}: chat template: {}", shown(file), printable(reason))]
+    Template {
+        /// The file it comes from.
+        file: PathBuf,
+        /// The words of the template engine, or of the template.
+        reason: String,
+    },
+
+    /// A line of a recipe that does not parse.
+    #[error("recipe, line {line}: \"{}\": {reason}", printable(text))]
+    RecipeSyntax {
+        /// Its number, from 1.
+        line: usize,
+        /// The line.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// More tokens than the context holds.
+    #[error("{tokens} tokens do not fit the context of {limit}")]
+    Context {
+        /// Tokens asked for.
+        tokens: usize,
+        /// Tokens that fit.
+        limit: usize,
+    },
+
+    /// A token id that the model does not know.
+    #[error("token id {id} is outside the vocabulary of {vocab}")]
+    Vocabulary {
+        /// The id.
+        id: u32,
+        /// The number of tokens of the model.
+        vocab: usize,
+    },
+
     /// A length or dimension disagrees with the model's configuration.
     #[error("{what} is {got}, expected {expected}")]
     Shape {
@@ -16,24 +208,6 @@ pub enum Error {
         got: usize,
         /// The value it must have.
         expected: usize,
-    },
-
-    /// A token id that the model does not have.
-    #[error("token id {id} is outside the vocabulary of {vocab}")]
-    Vocabulary {
-        /// The id.
-        id: u32,
-        /// Tokens of the vocabulary.
-        vocab: usize,
-    },
-
-    /// More tokens than the context holds.
-    #[error("{tokens} tokens of context, the limit is {limit}")]
-    Context {
-        /// Tokens asked for.
-        tokens: usize,
-        /// The limit.
-        limit: usize,
     },
 
     /// An option of sampling is outside its range, or no logit is a number.
@@ -78,17 +252,38 @@ pub enum Error {
     /// The host ended it.
     #[error("cancelled")]
     Cancelled,
+}
 
-    /// A module was asked for that a model of this configuration does not have.
-    #[error("the model has no {what} {name:?}")]
-    UnknownModule {
-        /// `"weight"`, `"norm"` or `"bias"`.
-        what: &'static str,
-        /// The name asked for.
-        name: String,
-    },
+impl Error {
+    pub(crate) fn value(
+        file: &Path,
+        key: impl Into<String>,
+        value: impl ToString,
+        expected: impl Into<String>,
+    ) -> Self {
+        Self::Value {
+            file: file.into(),
+            key: key.into(),
+            value: value.to_string(),
+            expected: expected.into(),
+        }
+    }
 
-    /// The engine refused a weight or a call.
-    #[error(transparent)]
-    Engine(#[from] lacuna::Error),
+    pub(crate) fn unsupported(
+        file: &Path,
+        key: impl Into<String>,
+        value: impl ToString,
+        supported: impl Into<String>,
+    ) -> Self {
+        Self::Unsupported {
+            file: file.into(),
+            key: key.into(),
+            value: value.to_string(),
+            supported: supported.into(),
+        }
+    }
+}
+
+fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy())
 }

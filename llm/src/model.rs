@@ -3,7 +3,7 @@
 use crate::{
     config::{Config, EMBEDDING, HEAD, Linear},
     error::{Error, Result},
-    recipe::{Recipe, apply},
+    recipe::Recipe,
     source::Source,
 };
 use lacuna::{
@@ -219,8 +219,7 @@ impl Loader<'_> {
     }
 
     fn upload(&self, module: &str, matrix: Matrix) -> Result<Weight> {
-        let matrix = apply(module, matrix, self.recipe.format_for(module))?;
-        Ok(self.gpu.upload(&matrix)?)
+        Ok(self.gpu.upload(&self.recipe.compress(module, matrix)?)?)
     }
 
     fn slices(&mut self, module: &str) -> Result<Vec<Slice>> {

@@ -1,8 +1,10 @@
 //! Where weights come from.
 
 use crate::{
+    checkpoint::Checkpoint,
     config::{Config, EMBEDDING, HEAD, Linear},
     error::{Error, Result},
+    recipe::Recipe,
     weights::{LayerWeights, Weights},
 };
 use lacuna::format::{Format, Matrix};
@@ -47,7 +49,69 @@ pub trait Source {
     fn norm(&self, module: &str) -> Result<Vec<f32>>;
 }
 
+impl Source for Checkpoint {
+    fn config(&self) -> &Config {
+        self.config()
+    }
+
+    fn matrix(&self, module: &str) -> Result<Matrix> {
+        self.matrix(module)
+    }
+
+    fn format(&self, module: &str) -> Result<Format> {
+        self.format(module)
+    }
+
+    fn rows(&self, module: &str, rows: Range<usize>) -> Result<Matrix> {
+        self.matrix_rows(module, rows)
+    }
+
+    fn bias(&self, module: &str) -> Result<Option<Vec<f32>>> {
+        self.vector(&format!("{module}.bias"))
+    }
+
+    fn norm(&self, module: &str) -> Result<Vec<f32>> {
+        self.norm(module)
+    }
+}
+
 impl Weights {
+    /// Everything that `source` has, on the host, each product in the format that `recipe`
+    /// gives it.
+    ///
+    /// # Errors
+    /// Those of the source and of [`Recipe::compress`].
+    pub fn load(source: &dyn Source, recipe: &Recipe) -> Result<Self> {
+        let config = source.config().clone();
+        let product = |module: &str| recipe.compress(module, source.matrix(module)?);
+        let layer = |i: usize| {
+            let norm = |name: &str| source.norm(&format!("model.layers.{i}.{name}"));
+            let optional = |name, there: bool| there.then(|| norm(name)).transpose();
+            let before_ffn = if config.post_norms {
+                "pre_feedforward_layernorm"
+            } else {
+                "post_attention_layernorm"
+            };
+            Ok(LayerWeights {
+                linears: each(|linear| product(&linear.module(i)))?,
+                biases: each(|linear| source.bias(&linear.module(i)))?,
+                attention_norm: norm("input_layernorm")?,
+                ffn_norm: norm(before_ffn)?,
+                post_attention: optional("post_attention_layernorm", config.post_norms)?,
+                post_ffn: optional("post_feedforward_layernorm", config.post_norms)?,
+                q_norm: optional("self_attn.q_norm", config.qk_norms)?,
+                k_norm: optional("self_attn.k_norm", config.qk_norms)?,
+            })
+        };
+        Ok(Self {
+            embedding: product(EMBEDDING)?,
+            head: (!config.tied_head).then(|| product(HEAD)).transpose()?,
+            final_norm: source.norm("model.norm")?,
+            layers: (0..config.layers.len()).map(layer).collect::<Result<_>>()?,
+            config,
+        })
+    }
+
     fn layer<'a>(&self, module: &'a str) -> Option<(&LayerWeights, &'a str)> {
         let (layer, rest) = module.strip_prefix("model.layers.")?.split_once('.')?;
         Some((self.layers.get(layer.parse::<usize>().ok()?)?, rest))
@@ -64,6 +128,12 @@ impl Weights {
         };
         found.ok_or_else(|| unknown("weight", module))
     }
+}
+
+/// One value for each of [`Linear::ALL`].
+fn each<T>(of: impl Fn(Linear) -> Result<T>) -> Result<[T; 7]> {
+    let [q, k, v, o, gate, up, down] = Linear::ALL.map(of);
+    Ok([q?, k?, v?, o?, gate?, up?, down?])
 }
 
 fn unknown(what: &'static str, module: &str) -> Error {

@@ -1,0 +1,220 @@
+//! Tensors of a GGUF file.
+
+use super::demands::linear;
+use crate::{
+    config::{Config, Linear},
+    error::{Error, Result},
+    gguf::{
+        self,
+        names::{gguf_name, interleaved_row},
+    },
+};
+use half::{f16, slice::HalfFloatSliceExt};
+use lacuna::format::{Dense, Dtype, Format, Matrix, Values};
+use lacuna_io::{GgufFile, GgufTensor};
+use std::{ops::Range, path::Path};
+
+/// f32 values that are decoded at once, on the way to f16.
+const SLICE: usize = 1 << 22;
+
+#[derive(Debug)]
+pub(super) struct GgufTensors {
+    file: GgufFile,
+    post_norms: bool,
+    /// Rows of query and key projections are interleaved.
+    interleaved: bool,
+}
+
+impl GgufTensors {
+    pub fn open(path: &Path) -> Result<(Config, Self)> {
+        let file = GgufFile::open(path)?;
+        let config = gguf::read(&file)?;
+        let tensors = Self {
+            file,
+            post_norms: config.post_norms,
+            interleaved: config.architecture == "llama",
+        };
+        Ok((config, tensors))
+    }
+
+    pub const fn file(&self) -> &GgufFile {
+        &self.file
+    }
+
+    /// The file's name of a tensor `P.weight` or `P.bias`.
+    fn name(&self, tensor: &str) -> Result<String> {
+        let name = tensor.rsplit_once('.').and_then(|(module, kind)| {
+            gguf_name(module, self.post_norms).map(|name| format!("{name}.{kind}"))
+        });
+        name.ok_or_else(|| Error::UnknownModule {
+            what: "tensor",
+            name: tensor.into(),
+        })
+    }
+
+    fn find(&self, name: &str) -> Result<GgufTensor<'_>> {
+        self.file.tensor(name).ok_or_else(|| Error::MissingTensor {
+            file: self.file.path().into(),
+            tensor: name.into(),
+        })
+    }
+
+    fn weight(&self, module: &str) -> Result<(String, GgufTensor<'_>)> {
+        let name = self.name(&format!("{module}.weight"))?;
+        let tensor = self.find(&name)?;
+        Ok((name, tensor))
+    }
+
+    fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
+        let name = self.name(name)?;
+        let tensor = self.find(&name)?;
+        if tensor.shape == shape {
+            return Ok(());
+        }
+        Err(Error::TensorShape {
+            file: self.file.path().into(),
+            got: tensor.shape.to_vec(),
+            tensor: name,
+            expected: shape.to_vec(),
+        })
+    }
+
+    pub fn check_weight(&self, module: &str, shape: [usize; 2]) -> Result<()> {
+        self.check(&format!("{module}.weight"), &shape)?;
+        let (name, tensor) = self.weight(module)?;
+        if tensor.ggml_type.is_readable() {
+            return Ok(());
+        }
+        // Reading names the types that can be.
+        self.file.read_rows_f32(&name, 0..0)?;
+        Ok(())
+    }
+
+    pub fn check_vector(&self, name: &str, len: usize) -> Result<()> {
+        self.check(name, &[len])
+    }
+
+    pub fn format(&self, module: &str) -> Result<Format> {
+        let (_, tensor) = self.weight(module)?;
+        Ok(Format::Dense(
+            tensor.ggml_type.dtype().unwrap_or(Dtype::F16),
+        ))
+    }
+
+    pub fn stored_format(&self, module: &str) -> Result<String> {
+        let (_, tensor) = self.weight(module)?;
+        let name = tensor.ggml_type.name();
+        let dtype = tensor.ggml_type.dtype();
+        Ok(dtype.map_or_else(|| name.to_owned(), |dtype| dtype.to_string()))
+    }
+
+    pub fn vector(&self, config: &Config, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
+        let stored = self.name(name)?;
+        if self.file.tensor(&stored).is_none() {
+            return Ok(None);
+        }
+        self.check_vector(name, len)?;
+        let values = self.file.read_f32(&stored)?;
+        let module = name.strip_suffix(".bias").unwrap_or_default();
+        if !self.is_interleaved(config, module) {
+            return Ok(Some(values));
+        }
+        let from = |row| values[interleaved_row(row, config.head_dim)];
+        Ok(Some((0..len).map(from).collect()))
+    }
+
+    fn is_interleaved(&self, config: &Config, module: &str) -> bool {
+        self.interleaved && matches!(linear(config, module), Some(Linear::Q | Linear::K))
+    }
+
+    /// Rows of a weight, in their own type where that is dense, else as f16.
+    pub fn rows(&self, config: &Config, module: &str, rows: Range<usize>) -> Result<Matrix> {
+        let (name, tensor) = self.weight(module)?;
+        let (cols, dtype) = (tensor.cols(), tensor.ggml_type.dtype());
+        if self.is_interleaved(config, module) {
+            // Whole heads are read, of which some rows may be left out again.
+            let d = config.head_dim;
+            let heads = rows.start / d * d..rows.end.next_multiple_of(d).min(tensor.rows());
+            let values = self.values(module, &name, heads.clone(), cols, dtype)?;
+            let order = rows.clone().map(|r| interleaved_row(r, d) - heads.start);
+            return dense(module, rows.len(), cols, gathered(&values, order, cols));
+        }
+        let values = self.values(module, &name, rows.clone(), cols, dtype)?;
+        dense(module, rows.len(), cols, values)
+    }
+
+    fn values(
+        &self,
+        module: &str,
+        name: &str,
+        rows: Range<usize>,
+        cols: usize,
+        dtype: Option<Dtype>,
+    ) -> Result<Values> {
+        let all = self.find(name)?.rows();
+        match dtype {
+            Some(_) if rows == (0..all) => Ok(self.file.read_values(name)?),
+            Some(dtype) => {
+                let values = self.file.read_rows_f32(name, rows)?;
+                // Of this type already, so that nothing is lost.
+                Values::round(dtype, &values).map_err(|reason| module_error(module, reason))
+            }
+            None => self.halves(module, name, rows, cols).map(Values::F16),
+        }
+    }
+
+    fn halves(
+        &self,
+        module: &str,
+        name: &str,
+        rows: Range<usize>,
+        cols: usize,
+    ) -> Result<Vec<f16>> {
+        let mut halves = vec![f16::ZERO; rows.len() * cols];
+        let step = (SLICE / cols.max(1)).max(1);
+        for (i, part) in halves.chunks_mut(step * cols.max(1)).enumerate() {
+            let start = rows.start + i * step;
+            let end = (start + step).min(rows.end);
+            let values = self.file.read_rows_f32(name, start..end)?;
+            part.convert_from_f32_slice(&values);
+            let overflow = |(half, value): (&f16, &f32)| !half.is_finite() && value.is_finite();
+            if let Some(at) = part.iter().zip(&values).position(overflow) {
+                return Err(Error::F16Overflow {
+                    module: module.into(),
+                    row: start + at / cols,
+                    col: at % cols,
+                    value: values[at],
+                });
+            }
+        }
+        Ok(halves)
+    }
+}
+
+fn module_error(module: &str, reason: lacuna::Error) -> Error {
+    Error::Module {
+        module: module.into(),
+        reason,
+    }
+}
+
+fn dense(module: &str, rows: usize, cols: usize, values: Values) -> Result<Matrix> {
+    Dense::new(rows, cols, values)
+        .map(Matrix::from)
+        .map_err(|reason| module_error(module, reason))
+}
+
+/// Rows of `values` in another order.
+fn gathered(values: &Values, order: impl Iterator<Item = usize>, cols: usize) -> Values {
+    fn pick<T: Copy>(from: &[T], order: impl Iterator<Item = usize>, cols: usize) -> Vec<T> {
+        order
+            .flat_map(|row| &from[row * cols..(row + 1) * cols])
+            .copied()
+            .collect()
+    }
+    match values {
+        Values::F32(v) => Values::F32(pick(v, order, cols)),
+        Values::F16(v) => Values::F16(pick(v, order, cols)),
+        Values::Bf16(v) => Values::Bf16(pick(v, order, cols)),
+    }
+}

@@ -1,0 +1,239 @@
+//! A model on disk: its configuration and its tensors by Hugging Face's names.
+
+mod demands;
+mod gguf;
+mod hf;
+
+use crate::{
+    config::{Config, EMBEDDING, HEAD},
+    error::{Error, Result},
+    recipe::Recipe,
+    template::ChatTemplate,
+    tokenizer::Tokenizer,
+};
+use demands::{bias_len, norm_len, weight_shape};
+use gguf::GgufTensors;
+use hf::HfTensors;
+use lacuna::format::{Format, Matrix};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+/// A checkpoint, open for reading: a folder of Hugging Face's, or a GGUF file.
+///
+/// Opening reads and checks headers: every tensor that the configuration demands is there
+/// and has its shape. Values are read when asked for, one tensor at a time.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    config: Config,
+    tensors: Tensors,
+}
+
+#[derive(Debug)]
+enum Tensors {
+    Hf(HfTensors),
+    Gguf(GgufTensors),
+}
+
+impl Checkpoint {
+    /// Opens a folder with `config.json` and safetensors, one of its `.safetensors` files or
+    /// shard indices, or a `.gguf` file.
+    ///
+    /// # Errors
+    /// Whatever is missing, malformed or not supported, with its name.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let is_gguf = path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+        let (config, tensors) = if is_gguf {
+            let (config, tensors) = GgufTensors::open(path)?;
+            (config, Tensors::Gguf(tensors))
+        } else {
+            let (config, tensors) = HfTensors::open(path)?;
+            (config, Tensors::Hf(tensors))
+        };
+        let checkpoint = Self {
+            path: path.into(),
+            config,
+            tensors,
+        };
+        checkpoint.check()?;
+        Ok(checkpoint)
+    }
+
+    /// The path it was opened from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the model is.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// All weights: the layers' products, the embedding, and the head where it is not tied.
+    pub fn modules(&self) -> Vec<String> {
+        demands::modules(&self.config)
+    }
+
+    fn check(&self) -> Result<()> {
+        for module in self.modules() {
+            let shape = weight_shape(&self.config, &module)?;
+            match &self.tensors {
+                Tensors::Hf(t) => t.check_weight(&module, shape)?,
+                Tensors::Gguf(t) => t.check_weight(&module, shape)?,
+            }
+        }
+        for norm in demands::norms(&self.config) {
+            let len = norm_len(&self.config, &norm)?;
+            match &self.tensors {
+                Tensors::Hf(t) => t.check_vector(&format!("{norm}.weight"), len)?,
+                Tensors::Gguf(t) => t.check_vector(&format!("{norm}.weight"), len)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The module that holds `module`: the embedding for a tied head.
+    fn resolved<'a>(&self, module: &'a str) -> &'a str {
+        if module == HEAD && self.config.tied_head {
+            EMBEDDING
+        } else {
+            module
+        }
+    }
+
+    /// A weight in the format that [`format`](Self::format) names.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModule`], [`Error::F16Overflow`], and what reading may give.
+    pub fn matrix(&self, module: &str) -> Result<Matrix> {
+        let module = self.resolved(module);
+        let [rows, _] = weight_shape(&self.config, module)?;
+        match &self.tensors {
+            Tensors::Hf(t) => t.matrix(module),
+            Tensors::Gguf(t) => t.rows(&self.config, module, 0..rows),
+        }
+    }
+
+    /// Some rows of a dense weight, without reading the others: for embeddings that are
+    /// better moved in slices.
+    ///
+    /// # Errors
+    /// [`Error::Rows`] where they are no rows of the weight, and those of
+    /// [`matrix`](Self::matrix). Compressed weights are read whole only.
+    pub fn matrix_rows(&self, module: &str, rows: Range<usize>) -> Result<Matrix> {
+        let module = self.resolved(module);
+        let [all, _] = weight_shape(&self.config, module)?;
+        let refused = |reason: String| Error::Rows {
+            module: module.into(),
+            start: rows.start,
+            end: rows.end,
+            reason,
+        };
+        if rows.start > rows.end || rows.end > all {
+            return Err(refused(format!("the weight has rows 0..{all}")));
+        }
+        match &self.tensors {
+            Tensors::Hf(t) => match t.format(module)? {
+                Format::Dense(_) => t.rows(module, rows),
+                format => Err(refused(format!("a weight in {format} is read whole only"))),
+            },
+            Tensors::Gguf(t) => t.rows(&self.config, module, rows),
+        }
+    }
+
+    /// The format in which [`matrix`](Self::matrix) gives a weight: the file's own, or f16
+    /// where that is one of ggml's quantised types.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModule`].
+    pub fn format(&self, module: &str) -> Result<Format> {
+        let module = self.resolved(module);
+        weight_shape(&self.config, module)?;
+        match &self.tensors {
+            Tensors::Hf(t) => t.format(module),
+            Tensors::Gguf(t) => t.format(module),
+        }
+    }
+
+    /// How the file stores a weight, for reports: `bf16`, `2:4@f16`, `Q4_K`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModule`].
+    pub fn stored_format(&self, module: &str) -> Result<String> {
+        let module = self.resolved(module);
+        weight_shape(&self.config, module)?;
+        match &self.tensors {
+            Tensors::Hf(t) => Ok(t.format(module)?.to_string()),
+            Tensors::Gguf(t) => t.stored_format(module),
+        }
+    }
+
+    /// A bias by its tensor's name, `P.bias`; `None` where the model has none.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModule`], [`Error::TensorShape`], and what reading may give.
+    pub fn vector(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        let len = bias_len(&self.config, name)?;
+        match &self.tensors {
+            Tensors::Hf(t) => t.vector(name, len),
+            Tensors::Gguf(t) => t.vector(&self.config, name, len),
+        }
+    }
+
+    /// What a norm multiplies by, from its module's name: w, or 1 + w where the file means that.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModule`], and what reading may give.
+    pub fn norm(&self, name: &str) -> Result<Vec<f32>> {
+        let name = name.strip_suffix(".weight").unwrap_or(name);
+        let len = norm_len(&self.config, name)?;
+        let tensor = format!("{name}.weight");
+        let values = match &self.tensors {
+            Tensors::Hf(t) => t.vector(&tensor, len)?,
+            Tensors::Gguf(t) => t.vector(&self.config, &tensor, len)?,
+        };
+        let mut values = values.ok_or_else(|| Error::MissingTensor {
+            file: self.path.clone(),
+            tensor,
+        })?;
+        if self.config.norm_plus_one {
+            values.iter_mut().for_each(|w| *w += 1.0);
+        }
+        Ok(values)
+    }
+
+    /// A weight compressed as `recipe` says.
+    ///
+    /// # Errors
+    /// Those of [`matrix`](Self::matrix) and [`Recipe::compress`].
+    pub fn compressed(&self, module: &str, recipe: &Recipe) -> Result<Matrix> {
+        recipe.compress(module, self.matrix(module)?)
+    }
+
+    /// The checkpoint's tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`], [`Error::Unsupported`] and what reading may give.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        match &self.tensors {
+            Tensors::Hf(t) => Tokenizer::from_folder(t.folder()),
+            Tensors::Gguf(t) => Tokenizer::from_gguf(t.file()),
+        }
+    }
+
+    /// The checkpoint's chat template, where it has one.
+    ///
+    /// # Errors
+    /// [`Error::Template`] and what reading may give.
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
+        match &self.tensors {
+            Tensors::Hf(t) => ChatTemplate::from_folder(t.folder()),
+            Tensors::Gguf(t) => ChatTemplate::from_gguf(t.file()),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Rotary embeddings as GGUF metadata describe them.
+
+use super::Keys;
+use crate::{
+    config::{Rope, RopeScaling},
+    error::{Error, Result},
+};
+
+/// Divisors of the frequencies, which Llama 3's files hold in place of their rule.
+const FACTORS: &str = "rope_freqs.weight";
+
+/// The constants of every Llama 3 that scales: low and high factor and first context.
+const LLAMA3: (f64, f64, f64) = (1.0, 4.0, 8192.0);
+
+/// The embedding of full attention and, for Gemma 3, that of windowed layers.
+pub(super) fn ropes(keys: &Keys<'_>, head_dim: usize) -> Result<Vec<Rope>> {
+    let gemma = keys.architecture == "gemma3";
+    let default = if gemma { 1_000_000.0 } else { 10_000.0 };
+    let theta = keys.positive("rope.freq_base")?.unwrap_or(default);
+    let plain = Rope {
+        theta,
+        scaling: RopeScaling::None,
+    };
+    let full = Rope {
+        theta,
+        scaling: match factors(keys, plain, head_dim)? {
+            Some(scaling) => scaling,
+            None => scaling(keys)?,
+        },
+    };
+    let mut ropes = vec![full];
+    if gemma {
+        ropes.push(Rope {
+            theta: keys.positive("rope.freq_base_swa")?.unwrap_or(10_000.0),
+            scaling: RopeScaling::None,
+        });
+    }
+    Ok(ropes)
+}
+
+fn scaling(keys: &Keys<'_>) -> Result<RopeScaling> {
+    let factor = match keys.positive("rope.scaling.factor")? {
+        // The key of older files.
+        None => keys.positive("rope.scale_linear")?,
+        factor => factor,
+    };
+    match (keys.find("rope.scaling.type")?, factor) {
+        (Some("none"), _) | (None, None) => Ok(RopeScaling::None),
+        (Some("linear"), None) => Err(keys.missing("rope.scaling.factor")),
+        (Some("linear") | None, Some(1.0)) => Ok(RopeScaling::None),
+        (Some("linear") | None, Some(factor)) => Ok(RopeScaling::Linear(factor)),
+        (Some(other), _) => {
+            let supported = "none, linear, and Llama 3's factors";
+            Err(keys.unsupported("rope.scaling.type", other, supported))
+        }
+    }
+}
+
+/// Llama 3's rule, found again in the divisors it gave.
+fn factors(keys: &Keys<'_>, plain: Rope, head_dim: usize) -> Result<Option<RopeScaling>> {
+    let Some(tensor) = keys.file.tensor(FACTORS) else {
+        return Ok(None);
+    };
+    if tensor.shape != [head_dim / 2] {
+        return Err(Error::TensorShape {
+            file: keys.path().into(),
+            tensor: FACTORS.into(),
+            got: tensor.shape.to_vec(),
+            expected: vec![head_dim / 2],
+        });
+    }
+    let factors = keys.file.read_f32(FACTORS)?;
+    if factors.iter().all(|&f| f == 1.0) {
+        return Ok(None);
+    }
+    let largest = factors.iter().fold(1.0f32, |a, &b| a.max(b));
+    let (low, high, original) = LLAMA3;
+    let scaling = RopeScaling::Llama3 {
+        factor: f64::from(largest),
+        low,
+        high,
+        original,
+    };
+    let scaled = Rope { scaling, ..plain };
+    let (plain, scaled) = (plain.frequencies(head_dim), scaled.frequencies(head_dim));
+    let agrees = plain
+        .iter()
+        .zip(scaled)
+        .zip(&factors)
+        .all(|((plain, scaled), &f)| ((plain / scaled) / f64::from(f) - 1.0).abs() < 1e-3);
+    if agrees {
+        return Ok(Some(scaling));
+    }
+    Err(Error::unsupported(
+        keys.path(),
+        FACTORS,
+        "a list of divisors by another rule",
+        "the divisors of Llama 3 (1, 4, 8192)",
+    ))
+}

@@ -1,0 +1,283 @@
+//! `config.json` of Hugging Face's checkpoints → [`Config`].
+
+pub(crate) mod fields;
+mod layers;
+mod rope;
+
+use crate::{
+    config::{Activation, Config},
+    error::{Error, Result},
+    limits::{self, MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH},
+};
+use fields::{Fields, read_json};
+use serde_json::Value;
+use std::path::Path;
+
+/// The values of `model_type` that are understood, for messages.
+const MODEL_TYPES: &str = "llama, mistral, qwen2, qwen3, gemma3 and gemma3_text";
+
+/// What an architecture's own code assumes where `config.json` is silent.
+struct Defaults {
+    heads: Option<usize>,
+    kv_heads: Option<usize>,
+    head_dim: Option<usize>,
+    vocab: Option<usize>,
+    positions: usize,
+    theta: f64,
+    /// Base of windowed layers, where they have one of their own.
+    local_theta: Option<f64>,
+    window: Option<usize>,
+    activation: &'static str,
+    tied: bool,
+    bos: Option<u32>,
+    eos: Option<u32>,
+}
+
+const LLAMA: Defaults = Defaults {
+    heads: None,
+    kv_heads: None,
+    head_dim: None,
+    vocab: None,
+    positions: 2048,
+    theta: 10_000.0,
+    local_theta: None,
+    window: None,
+    activation: "silu",
+    tied: false,
+    bos: Some(1),
+    eos: Some(2),
+};
+
+const MISTRAL: Defaults = Defaults {
+    kv_heads: Some(8),
+    positions: 131_072,
+    window: Some(4096),
+    ..LLAMA
+};
+
+const QWEN: Defaults = Defaults {
+    kv_heads: Some(32),
+    positions: 32_768,
+    window: Some(4096),
+    bos: None,
+    eos: None,
+    ..LLAMA
+};
+
+const QWEN3: Defaults = Defaults {
+    head_dim: Some(128),
+    ..QWEN
+};
+
+const GEMMA3: Defaults = Defaults {
+    heads: Some(8),
+    kv_heads: Some(4),
+    head_dim: Some(256),
+    vocab: Some(262_208),
+    positions: 131_072,
+    theta: 1_000_000.0,
+    local_theta: Some(10_000.0),
+    window: Some(4096),
+    activation: "gelu_pytorch_tanh",
+    tied: true,
+    bos: Some(2),
+    eos: Some(1),
+};
+
+/// Reads `config.json` of `folder`, and the end tokens of `generation_config.json`.
+pub(crate) fn read(folder: &Path) -> Result<Config> {
+    let file = folder.join("config.json");
+    let json = read_json(&file)?.ok_or_else(|| Error::Read {
+        file: file.clone(),
+        reason: std::io::ErrorKind::NotFound.into(),
+    })?;
+    let mut config = parse(&file, &json)?;
+    let file = folder.join("generation_config.json");
+    if let Some(json) = read_json(&file)? {
+        for id in Fields::of(&file, &json)?
+            .tokens("eos_token_id")?
+            .unwrap_or_default()
+        {
+            if !config.eos.contains(&id) {
+                config.eos.push(id);
+            }
+        }
+    }
+    Ok(config)
+}
+
+/// Reads the configuration in `json`; `file` is for messages.
+pub(crate) fn parse(file: &Path, json: &Value) -> Result<Config> {
+    let top = Fields::of(file, json)?;
+    let model_type = top
+        .text("model_type")?
+        .ok_or_else(|| top.missing("model_type"))?;
+    let (text, defaults) = match model_type {
+        "llama" => (top.clone(), LLAMA),
+        "mistral" => (top.clone(), MISTRAL),
+        "qwen2" => (top.clone(), QWEN),
+        "qwen3" => (top.clone(), QWEN3),
+        "gemma3_text" => (top.clone(), GEMMA3),
+        "gemma3" => (
+            top.object("text_config")?
+                .ok_or_else(|| top.missing("text_config"))?,
+            GEMMA3,
+        ),
+        other => return Err(top.unsupported("model_type", &other.into(), MODEL_TYPES)),
+    };
+    refuse_options(&top)?;
+    refuse_options(&text)?;
+    let config = shape(&top, &text, model_type, &defaults)?;
+    let keys = limits::Keys {
+        heads: "num_attention_heads",
+        kv_heads: "num_key_value_heads",
+        head_dim: "head_dim",
+    };
+    limits::check(file, &config, &keys)?;
+    Ok(config)
+}
+
+/// Options that change what is computed and that are not implemented.
+fn refuse_options(config: &Fields<'_>) -> Result<()> {
+    if let Some(quantization) = config.get("quantization_config") {
+        let method = quantization.get("quant_method").unwrap_or(quantization);
+        return Err(config.unsupported(
+            "quantization_config.quant_method",
+            method,
+            "weights in F32, F16 or BF16, Lacuna's own sparse containers, and GGUF",
+        ));
+    }
+    for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
+        if let Some(cap) = config.get(key) {
+            return Err(config.unsupported(key, cap, "null"));
+        }
+    }
+    for key in ["num_local_experts", "num_experts", "n_routed_experts"] {
+        if let Some(experts) = config.get(key).filter(|e| e.as_u64().is_none_or(|e| e > 1)) {
+            return Err(config.unsupported(key, experts, "models without experts"));
+        }
+    }
+    if let Some(value) = config
+        .get("use_bidirectional_attention")
+        .filter(|v| **v != Value::Bool(false))
+    {
+        return Err(config.unsupported("use_bidirectional_attention", value, "false"));
+    }
+    if let Some(part) = config
+        .get("partial_rotary_factor")
+        .filter(|v| v.as_f64() != Some(1.0))
+    {
+        return Err(config.unsupported("partial_rotary_factor", part, "1"));
+    }
+    Ok(())
+}
+
+fn shape(
+    top: &Fields<'_>,
+    text: &Fields<'_>,
+    model_type: &str,
+    defaults: &Defaults,
+) -> Result<Config> {
+    let gemma = model_type.starts_with("gemma3");
+    let size = |key: &str, max, default| text.or(key, text.size(key, max)?, default);
+    let hidden = size("hidden_size", MAX_WIDTH, None)?;
+    let heads = size("num_attention_heads", MAX_HEADS, defaults.heads)?;
+    let kv_heads = size(
+        "num_key_value_heads",
+        MAX_HEADS,
+        defaults.kv_heads.or(Some(heads)),
+    )?;
+    let head_dim = match text.size("head_dim", MAX_HEAD_DIM)?.or(defaults.head_dim) {
+        Some(head_dim) => head_dim,
+        None => {
+            let derived = limits::derived_head_dim(
+                text.file,
+                ("hidden_size", hidden),
+                ("num_attention_heads", heads),
+            )?;
+            limits::size(
+                text.file,
+                "hidden_size / num_attention_heads",
+                derived,
+                MAX_HEAD_DIM,
+            )?
+        }
+    };
+    let max_positions = size(
+        "max_position_embeddings",
+        MAX_POSITIONS,
+        Some(defaults.positions),
+    )?;
+    let count = size("num_hidden_layers", MAX_LAYERS, None)?;
+    let ropes = rope::ropes(text, defaults.theta, defaults.local_theta)?;
+    let layers = layers::layers(
+        text,
+        model_type,
+        count,
+        defaults.window,
+        ropes.sliding.is_some(),
+    )?;
+    let query = if gemma {
+        let key = "query_pre_attn_scalar";
+        text.positive(key)?.unwrap_or(256.0)
+    } else {
+        head_dim as f64
+    };
+    let tied = match text.bool("tie_word_embeddings")? {
+        Some(tied) => tied,
+        None => top.bool("tie_word_embeddings")?.unwrap_or(defaults.tied),
+    };
+    Ok(Config {
+        architecture: model_type.to_owned(),
+        vocab: size("vocab_size", MAX_VOCAB, defaults.vocab)?,
+        hidden,
+        heads,
+        kv_heads,
+        head_dim,
+        ffn: size("intermediate_size", MAX_WIDTH, None)?,
+        layers,
+        ropes: [Some(ropes.full), ropes.sliding]
+            .into_iter()
+            .flatten()
+            .collect(),
+        max_positions,
+        norm_eps: text.positive("rms_norm_eps")?.unwrap_or(1e-6) as f32,
+        norm_plus_one: gemma,
+        post_norms: gemma,
+        qk_norms: gemma || model_type == "qwen3",
+        activation: activation(text, gemma, defaults.activation)?,
+        query_scale: query.sqrt().recip() as f32,
+        embedding_scale: if gemma { (hidden as f32).sqrt() } else { 1.0 },
+        tied_head: tied,
+        bos: token(top, text, "bos_token_id")?
+            .unwrap_or_else(|| defaults.bos.into_iter().collect())
+            .first()
+            .copied(),
+        eos: token(top, text, "eos_token_id")?
+            .unwrap_or_else(|| defaults.eos.into_iter().collect()),
+    })
+}
+
+/// Token ids under `key`, of the outer object first; `None` where neither has the key.
+fn token(top: &Fields<'_>, text: &Fields<'_>, key: &str) -> Result<Option<Vec<u32>>> {
+    for fields in [top, text] {
+        if fields.has(key) {
+            return Ok(Some(fields.tokens(key)?.unwrap_or_default()));
+        }
+    }
+    Ok(None)
+}
+
+fn activation(text: &Fields<'_>, gemma: bool, default: &str) -> Result<Activation> {
+    // Gemma's code reads this key alone; a hidden_act beside it means nothing.
+    let key = if gemma {
+        "hidden_activation"
+    } else {
+        "hidden_act"
+    };
+    match text.text(key)?.unwrap_or(default) {
+        "silu" | "swish" => Ok(Activation::Silu),
+        "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
+        other => Err(text.unsupported(key, &other.into(), "silu and gelu_pytorch_tanh")),
+    }
+}

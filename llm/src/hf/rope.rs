@@ -1,0 +1,99 @@
+//! Rotary embeddings as `config.json` describes them, in the old style and the new one.
+
+use super::fields::Fields;
+use crate::{
+    config::{Rope, RopeScaling},
+    error::Result,
+};
+
+const SCALINGS: &str = "default, linear and llama3";
+
+/// The embedding of full attention, and that of windowed layers where it differs.
+pub(super) struct Ropes {
+    pub full: Rope,
+    pub sliding: Option<Rope>,
+}
+
+/// Reads `rope_parameters` (newer files), else `rope_theta` and `rope_scaling`.
+///
+/// `local` is the base of windowed layers where the architecture has one of its own.
+pub(super) fn ropes(config: &Fields<'_>, theta: f64, local: Option<f64>) -> Result<Ropes> {
+    let theta = config.positive("rope_theta")?.unwrap_or(theta);
+    let local = match local {
+        Some(base) => Some(config.positive("rope_local_base_freq")?.unwrap_or(base)),
+        None => None,
+    };
+    let plain = |theta| Rope {
+        theta,
+        scaling: RopeScaling::None,
+    };
+    let Some(parameters) = config.object("rope_parameters")? else {
+        let full = match config.object("rope_scaling")? {
+            None => plain(theta),
+            Some(scaling) => rope(&scaling, theta, config)?,
+        };
+        return Ok(Ropes {
+            full,
+            sliding: local.map(plain),
+        });
+    };
+    // By kind of layer, or one for all.
+    let (full, sliding) = (
+        parameters.object("full_attention")?,
+        parameters.object("sliding_attention")?,
+    );
+    if full.is_none() && sliding.is_none() {
+        return Ok(Ropes {
+            full: rope(&parameters, theta, config)?,
+            sliding: local.map(plain),
+        });
+    }
+    let full = match full {
+        Some(full) => rope(&full, theta, config)?,
+        None => plain(theta),
+    };
+    let sliding = match sliding {
+        Some(sliding) => Some(rope(&sliding, local.unwrap_or(theta), config)?),
+        None => local.map(plain),
+    };
+    Ok(Ropes { full, sliding })
+}
+
+fn rope(scaling: &Fields<'_>, theta: f64, config: &Fields<'_>) -> Result<Rope> {
+    let theta = scaling.positive("rope_theta")?.unwrap_or(theta);
+    if let Some(part) = scaling.positive("partial_rotary_factor")?
+        && part != 1.0
+    {
+        return Err(scaling.unsupported("partial_rotary_factor", &part.into(), "1"));
+    }
+    let key = if scaling.get("rope_type").is_some() {
+        "rope_type"
+    } else {
+        "type"
+    };
+    let required = |key: &str| scaling.or(key, scaling.positive(key)?, None);
+    let scaling = match scaling.text(key)? {
+        None | Some("default" | "none") => RopeScaling::None,
+        Some("linear") => RopeScaling::Linear(required("factor")?),
+        Some("llama3") => {
+            let original = "original_max_position_embeddings";
+            let (low, high) = (required("low_freq_factor")?, required("high_freq_factor")?);
+            if low >= high {
+                let expected = format!("more than {low}, which is low_freq_factor");
+                return Err(scaling.wrong("high_freq_factor", &high.into(), expected));
+            }
+            let original = match scaling.positive(original)? {
+                Some(original) => original,
+                None => scaling.or(original, config.positive(original)?, None)?,
+            };
+            RopeScaling::Llama3 {
+                factor: required("factor")?,
+                low,
+                high,
+                original,
+            }
+        }
+        Some(other) => return Err(scaling.unsupported(key, &other.into(), SCALINGS)),
+    };
+    Ok(Rope { theta, scaling })
+}

@@ -1,0 +1,204 @@
+//! Chat templates: a conversation to the text that a model was trained on.
+
+use crate::{
+    error::{Error, Result},
+    hf::fields::{Fields, read_json},
+};
+use lacuna_io::GgufFile;
+use minijinja::{Environment, ErrorKind, Value, context};
+use minijinja_contrib::pycompat::unknown_method_callback;
+use serde::Serialize;
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+const NAME: &str = "chat_template";
+/// Longest template that is read.
+const MAX_TEMPLATE: u64 = 1 << 20;
+/// Steps after which a template is taken to run for ever.
+const FUEL: u64 = 10_000_000;
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Message {
+    /// `system`, `user` or `assistant`, or what else the template knows.
+    pub role: String,
+    /// Its text.
+    pub content: String,
+}
+
+impl Message {
+    /// A message of `role`.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self {
+            role: role.into(),
+            content: content.into(),
+        }
+    }
+}
+
+/// A checkpoint's chat template.
+pub struct ChatTemplate {
+    file: PathBuf,
+    environment: Environment<'static>,
+    bos: String,
+    eos: String,
+}
+
+impl fmt::Debug for ChatTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatTemplate")
+            .field("file", &self.file)
+            .field("bos", &self.bos)
+            .field("eos", &self.eos)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ChatTemplate {
+    /// Compiles a template; `file` is where messages say it comes from.
+    ///
+    /// # Errors
+    /// [`Error::Template`].
+    pub fn new(file: impl AsRef<Path>, source: &str, bos: &str, eos: &str) -> Result<Self> {
+        let file = file.as_ref().to_owned();
+        let mut environment = Environment::new();
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        environment.set_fuel(Some(FUEL));
+        environment.set_unknown_method_callback(unknown_method_callback);
+        environment.add_function("raise_exception", |message: String| {
+            Err::<Value, _>(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        environment
+            .add_template_owned(NAME, source.to_owned())
+            .map_err(|e| template_error(&file, &e))?;
+        Ok(Self {
+            file,
+            environment,
+            bos: bos.to_owned(),
+            eos: eos.to_owned(),
+        })
+    }
+
+    /// The template of a folder: `chat_template.jinja`, else that of `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Template`], [`Error::Malformed`] and [`Error::Read`].
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Option<Self>> {
+        let folder = folder.as_ref();
+        let config_file = folder.join("tokenizer_config.json");
+        let config = read_json(&config_file)?;
+        let fields = match &config {
+            None => None,
+            Some(json) => Some(Fields::of(&config_file, json)?),
+        };
+        let token = |key| match &fields {
+            None => Ok(String::new()),
+            Some(fields) => special_token(fields, key),
+        };
+        let (bos, eos) = (token("bos_token")?, token("eos_token")?);
+
+        let file = folder.join("chat_template.jinja");
+        if let Some(source) = read_template(&file)? {
+            return Self::new(file, &source, &bos, &eos).map(Some);
+        }
+        let Some(fields) = fields else {
+            return Ok(None);
+        };
+        let source = match fields.get(NAME) {
+            None => return Ok(None),
+            Some(serde_json::Value::String(source)) => source,
+            // Several, by name.
+            Some(named) => {
+                let of_name = |t: &&serde_json::Value| t["name"] == "default";
+                let default = named.as_array().and_then(|all| all.iter().find(of_name));
+                default
+                    .and_then(|t| t["template"].as_str())
+                    .ok_or_else(|| {
+                        let expected = "text, or a list of templates with one named default";
+                        fields.wrong(NAME, named, expected)
+                    })?
+            }
+        };
+        Self::new(&config_file, source, &bos, &eos).map(Some)
+    }
+
+    /// The template among a GGUF file's metadata.
+    ///
+    /// # Errors
+    /// [`Error::Template`], and metadata of other types.
+    pub fn from_gguf(file: &GgufFile) -> Result<Option<Self>> {
+        let metadata = file.metadata();
+        let Some(source) = metadata.find::<&str>("tokenizer.chat_template")? else {
+            return Ok(None);
+        };
+        let tokens: Vec<&str> = metadata.find("tokenizer.ggml.tokens")?.unwrap_or_default();
+        let token = |key| -> Result<&str> {
+            let id = metadata.find::<usize>(key)?;
+            let token = id.and_then(|id| tokens.get(id).copied());
+            Ok(token.unwrap_or_default())
+        };
+        let bos = token("tokenizer.ggml.bos_token_id")?;
+        let eos = token("tokenizer.ggml.eos_token_id")?;
+        Self::new(file.path(), source, bos, eos).map(Some)
+    }
+
+    /// The text of a conversation; with `generate`, up to where the model is to go on.
+    ///
+    /// Templates usually write the first token themselves: encode the text with
+    /// [`Tokenizer::encode_special`](crate::Tokenizer::encode_special) and add none.
+    ///
+    /// # Errors
+    /// [`Error::Template`], with the template's own words where it refuses the conversation.
+    pub fn render(&self, messages: &[Message], generate: bool) -> Result<String> {
+        let none = Value::from(());
+        let template = self.environment.get_template(NAME);
+        let rendered = template.and_then(|template| {
+            template.render(context! {
+                messages,
+                bos_token => self.bos,
+                eos_token => self.eos,
+                add_generation_prompt => generate,
+                tools => none,
+                documents => none,
+            })
+        });
+        rendered.map_err(|e| template_error(&self.file, &e))
+    }
+}
+
+fn template_error(file: &Path, error: &minijinja::Error) -> Error {
+    Error::Template {
+        file: file.into(),
+        reason: error.to_string(),
+    }
+}
+
+fn special_token(fields: &Fields<'_>, key: &str) -> Result<String> {
+    let Some(token) = fields.get(key) else {
+        return Ok(String::new());
+    };
+    let text = token.as_str().or_else(|| token.get("content")?.as_str());
+    text.map(str::to_owned)
+        .ok_or_else(|| fields.wrong(key, token, "text, or its content"))
+}
+
+fn read_template(file: &Path) -> Result<Option<String>> {
+    let read = |reason| Error::Read {
+        file: file.into(),
+        reason,
+    };
+    let metadata = match fs::metadata(file) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        metadata => metadata.map_err(read)?,
+    };
+    if !metadata.is_file() || metadata.len() > MAX_TEMPLATE {
+        return Err(Error::Template {
+            file: file.into(),
+            reason: format!("it is no regular file of at most {MAX_TEMPLATE} bytes"),
+        });
+    }
+    fs::read_to_string(file).map(Some).map_err(read)
+}

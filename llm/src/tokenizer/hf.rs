@@ -1,0 +1,151 @@
+//! `tokenizer.json`, by the crate of its authors.
+
+use crate::{
+    error::{Error, Result},
+    hf::fields::{Fields, read_json},
+};
+use std::{
+    fs, panic,
+    path::Path,
+    sync::{PoisonError, RwLock},
+};
+use tokenizers::Tokenizer;
+
+/// Longest `tokenizer.json` that is read.
+const MAX_TOKENIZER: u64 = 1 << 30;
+
+pub(super) struct HfTokenizer {
+    /// Finds added tokens in a text, control tokens only while a writer holds the lock.
+    inner: RwLock<Tokenizer>,
+    vocab_len: usize,
+}
+
+impl std::fmt::Debug for HfTokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HfTokenizer({} tokens)", self.vocab_len)
+    }
+}
+
+impl HfTokenizer {
+    /// The tokenizer, its first token, and whether texts begin with that.
+    pub fn from_folder(folder: &Path) -> Result<(Self, Option<u32>, bool)> {
+        let file = folder.join("tokenizer.json");
+        let read = |reason| Error::Read {
+            file: file.clone(),
+            reason,
+        };
+        let metadata = fs::metadata(&file).map_err(read)?;
+        if !metadata.is_file() || metadata.len() > MAX_TOKENIZER {
+            return Err(Error::Tokenizer {
+                file,
+                reason: format!("it is no regular file of at most {MAX_TOKENIZER} bytes"),
+            });
+        }
+        let bytes = fs::read(&file).map_err(read)?;
+        let tokenizer = Self::from_json(&file, &bytes)?;
+        let (bos, add_bos) = tokenizer.first_token(folder)?;
+        Ok((tokenizer, bos, add_bos))
+    }
+
+    pub fn from_json(file: &Path, json: &[u8]) -> Result<Self> {
+        let wrong = |reason: String| Error::Tokenizer {
+            file: file.into(),
+            reason,
+        };
+        // Its parsers have panicked on files that contradict themselves.
+        let parsed = panic::catch_unwind(|| Tokenizer::from_bytes(json));
+        let mut inner = match parsed {
+            Ok(parsed) => parsed.map_err(|e| wrong(e.to_string()))?,
+            Err(_) => return Err(wrong("it contradicts itself".into())),
+        };
+        inner.with_padding(None);
+        inner
+            .with_truncation(None)
+            .map_err(|e| wrong(e.to_string()))?;
+        inner.set_encode_special_tokens(true);
+        let last = inner.get_vocab(true).into_values().max();
+        Ok(Self {
+            vocab_len: last.map_or(0, |last| last as usize + 1),
+            inner: RwLock::new(inner),
+        })
+    }
+
+    /// What `tokenizer_config.json` says of the first token, else what the tokenizer does
+    /// by itself.
+    fn first_token(&self, folder: &Path) -> Result<(Option<u32>, bool)> {
+        let own = self.own_first_token();
+        let file = folder.join("tokenizer_config.json");
+        let Some(json) = read_json(&file)? else {
+            return Ok((own, own.is_some()));
+        };
+        let fields = Fields::of(&file, &json)?;
+        let named = match fields.get("bos_token") {
+            None => None,
+            Some(token) => {
+                let text = token.as_str().or_else(|| token.get("content")?.as_str());
+                let text =
+                    text.ok_or_else(|| fields.wrong("bos_token", token, "text, or its content"))?;
+                let id = self
+                    .id(text)
+                    .ok_or_else(|| fields.wrong("bos_token", token, "a token of the vocabulary"))?;
+                Some(id)
+            }
+        };
+        let add = fields.bool("add_bos_token")?.unwrap_or(own.is_some());
+        let bos = named.or(own);
+        Ok((bos, add && bos.is_some()))
+    }
+
+    /// The token that the post-processor puts before a text.
+    fn own_first_token(&self) -> Option<u32> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let ids = |special| {
+            let encoded = inner.encode_fast("", special).ok()?;
+            Some(encoded.get_ids().to_vec())
+        };
+        let (with, without) = (ids(true)?, ids(false)?);
+        let first = *with.first()?;
+        // A lone token may be the last one: only if it comes before some text is it the first.
+        let encoded = inner.encode_fast("a", true).ok()?;
+        let leads = encoded.get_ids().len() > 1 && encoded.get_ids().first() == Some(&first);
+        (leads && without.is_empty()).then_some(first)
+    }
+
+    pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, String> {
+        if !special {
+            let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+            return ids(&inner, text);
+        }
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        inner.set_encode_special_tokens(false);
+        let encoded = ids(&inner, text);
+        inner.set_encode_special_tokens(true);
+        encoded
+    }
+
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.decode(ids, true).unwrap_or_default()
+    }
+
+    pub fn token(&self, id: u32) -> Option<String> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.id_to_token(id)
+    }
+
+    pub fn id(&self, token: &str) -> Option<u32> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.token_to_id(token)
+    }
+
+    pub const fn vocab_len(&self) -> usize {
+        self.vocab_len
+    }
+}
+
+fn ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, String> {
+    let encoded = tokenizer
+        .encode_fast(text, false)
+        .map_err(|e| e.to_string())?;
+    Ok(encoded.get_ids().to_vec())
+}
