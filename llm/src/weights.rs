@@ -281,3 +281,6 @@ fn matrix(
 fn norm(random: &mut Random, len: usize) -> Vec<f32> {
     (0..len).map(|_| 1.0 + 0.1 * random.signed()).collect()
 }
+
+#[cfg(test)]
+mod tests;
