@@ -143,11 +143,11 @@ impl Weights {
             .map(|n| LayerWeights::random(c, &mut stream(seed, 3 + n as u64), format))
             .collect::<Result<_>>()?;
         Ok(Self {
+            config,
             embedding,
             head,
             final_norm,
             layers,
-            config,
         })
     }
 }

@@ -34,8 +34,10 @@ impl Cache {
 /// The heads of a layer and what its queries see.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Heads {
-    pub heads: usize,
-    pub kv_heads: usize,
+    /// Query heads.
+    pub queries: usize,
+    /// Key and value heads.
+    pub keys: usize,
     pub head_dim: usize,
     /// Scores are multiplied by it.
     pub scale: f32,
@@ -52,7 +54,7 @@ impl Heads {
             .par_chunks_mut(self.head_dim)
             .zip(queries.par_chunks(self.head_dim));
         heads.enumerate().for_each(|(i, (y, query))| {
-            self.attend_head(i % self.heads, start + i / self.heads, query, cache, y);
+            self.attend_head(i % self.queries, start + i / self.queries, query, cache, y);
         });
         y
     }
@@ -65,9 +67,9 @@ impl Heads {
         cache: &Cache,
         y: &mut [f32],
     ) {
-        let row = self.kv_heads * self.head_dim;
+        let row = self.keys * self.head_dim;
         // Consecutive query heads share a key head.
-        let offset = head / (self.heads / self.kv_heads) * self.head_dim;
+        let offset = head / (self.queries / self.keys) * self.head_dim;
         let of = |all: &[f32], p: usize| -> std::ops::Range<usize> {
             debug_assert!((p + 1) * row <= all.len());
             p * row + offset..p * row + offset + self.head_dim

@@ -11,7 +11,7 @@ use lacuna_io::WeightFile;
 use std::{path::PathBuf, sync::Arc};
 
 /// Bits per byte of the whole held-out text in `training.log`, dense and pruned 2:4, by float32
-/// arithmetic of PyTorch, printed to four places.
+/// arithmetic of `PyTorch`, printed to four places.
 const RECORDED: [f64; 2] = [2.1112, 2.2457];
 /// Bits per byte of its first six windows by `oracle.py --windows 6`, dense and `--prune 2:4`.
 const SIX_WINDOWS: [f64; 2] = [2.442_088, 2.601_676];
@@ -116,7 +116,7 @@ fn six_windows_agree_with_the_oracle() {
     }
 }
 
-/// Four printed places leave 5 · 10⁻⁵ open; float32 sums of PyTorch get as much again.
+/// Four printed places leave 5 · 10⁻⁵ open; float32 sums of `PyTorch` get as much again.
 #[test]
 #[ignore = "98 kB of text take a minute or more"]
 fn the_whole_text_agrees_with_the_training_log() {

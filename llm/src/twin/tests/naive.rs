@@ -27,36 +27,36 @@ fn norm(x: &[f64], weight: &[f32], eps: f32) -> Vector {
         .collect()
 }
 
-fn optional(x: Vector, weight: Option<&Vec<f32>>, eps: f32) -> Vector {
-    weight.map_or(x.clone(), |w| norm(&x, w, eps))
+fn optional(x: &Vector, weight: Option<&Vec<f32>>, eps: f32) -> Vector {
+    weight.map_or(x.clone(), |w| norm(x, w, eps))
 }
 
 fn plus(x: &Vector, y: &Vector) -> Vector {
     x.iter().zip(y).map(|(x, y)| x + y).collect()
 }
 
+fn linear(layer: &LayerWeights, which: Linear, x: &Vector) -> Vector {
+    let y = times(layer.linear(which), x);
+    match layer.bias(which) {
+        None => y,
+        Some(bias) => y.iter().zip(bias).map(|(y, &b)| y + f64::from(b)).collect(),
+    }
+}
+
 struct Naive<'a>(&'a Weights);
 
 impl Naive<'_> {
-    fn linear(&self, layer: &LayerWeights, which: Linear, x: &Vector) -> Vector {
-        let y = times(layer.linear(which), x);
-        match layer.bias(which) {
-            None => y,
-            Some(bias) => y.iter().zip(bias).map(|(y, &b)| y + f64::from(b)).collect(),
-        }
-    }
-
     /// Head `head` of q or k at `position`, normed and turned.
     fn head(&self, n: usize, which: Linear, x: &Vector, head: usize, position: usize) -> Vector {
         let (c, layer) = (&self.0.config, &self.0.layers[n]);
-        let all = self.linear(layer, which, x);
+        let all = linear(layer, which, x);
         let x = all[head * c.head_dim..][..c.head_dim].to_vec();
         let weight = if which == Linear::Q {
             &layer.q_norm
         } else {
             &layer.k_norm
         };
-        let x = optional(x, weight.as_ref(), c.norm_eps);
+        let x = optional(&x, weight.as_ref(), c.norm_eps);
         let half = c.head_dim / 2;
         let frequencies = c.ropes[c.layers[n].rope].frequencies(c.head_dim);
         (0..c.head_dim)
@@ -93,13 +93,13 @@ impl Naive<'_> {
                     .collect();
                 let total: f64 = weights.iter().sum();
                 for i in 0..c.head_dim {
-                    let value = |s| self.linear(layer, Linear::V, &hs[s])[kv * c.head_dim + i];
+                    let value = |s| linear(layer, Linear::V, &hs[s])[kv * c.head_dim + i];
                     let sum: f64 = seen.iter().zip(&weights).map(|(&s, w)| w * value(s)).sum();
                     mixed.push(sum / total);
                 }
             }
-            let y = self.linear(layer, Linear::O, &mixed);
-            let x = plus(&xs[p], &optional(y, layer.post_attention.as_ref(), eps));
+            let y = linear(layer, Linear::O, &mixed);
+            let x = plus(&xs[p], &optional(&y, layer.post_attention.as_ref(), eps));
             let h = norm(&x, &layer.ffn_norm, eps);
             let act = |x: f64| match c.activation {
                 Activation::Silu => x / (1.0 + (-x).exp()),
@@ -108,11 +108,11 @@ impl Naive<'_> {
                     0.5 * x * (1.0 + u.tanh())
                 }
             };
-            let gate = self.linear(layer, Linear::Gate, &h);
-            let up = self.linear(layer, Linear::Up, &h);
+            let gate = linear(layer, Linear::Gate, &h);
+            let up = linear(layer, Linear::Up, &h);
             let product = gate.iter().zip(up).map(|(&g, u)| act(g) * u).collect();
-            let y = self.linear(layer, Linear::Down, &product);
-            plus(&x, &optional(y, layer.post_ffn.as_ref(), eps))
+            let y = linear(layer, Linear::Down, &product);
+            plus(&x, &optional(&y, layer.post_ffn.as_ref(), eps))
         };
         (0..xs.len()).map(step).collect()
     }
