@@ -1,5 +1,8 @@
 //! What a decoder-only transformer is, as plain data, whatever file said so.
 
+use crate::{error::Result, hf};
+use std::path::Path;
+
 /// The shape and the options of a model.
 ///
 /// One layer computes, for vectors `x` of [`hidden`](Self::hidden) elements,
@@ -161,6 +164,15 @@ pub const EMBEDDING: &str = "model.embed_tokens";
 pub const HEAD: &str = "lm_head";
 
 impl Config {
+    /// Reads a `config.json` of Hugging Face's, without weights beside it.
+    ///
+    /// # Errors
+    /// [`Error::Read`](crate::Error::Read), [`Error::Malformed`](crate::Error::Malformed) and
+    /// what an architecture or option that is not supported gives.
+    pub fn from_json_file(file: impl AsRef<Path>) -> Result<Self> {
+        hf::read_config(file.as_ref())
+    }
+
     /// `[rows, cols]` of a layer's product.
     pub const fn shape(&self, linear: Linear) -> [usize; 2] {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);

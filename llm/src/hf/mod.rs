@@ -84,14 +84,18 @@ const GEMMA3: Defaults = Defaults {
     eos: Some(1),
 };
 
-/// Reads `config.json` of `folder`, and the end tokens of `generation_config.json`.
-pub(crate) fn read(folder: &Path) -> Result<Config> {
-    let file = folder.join("config.json");
-    let json = read_json(&file)?.ok_or_else(|| Error::Read {
-        file: file.clone(),
+/// Reads a `config.json`.
+pub(crate) fn read_config(file: &Path) -> Result<Config> {
+    let json = read_json(file)?.ok_or_else(|| Error::Read {
+        file: file.into(),
         reason: std::io::ErrorKind::NotFound.into(),
     })?;
-    let mut config = parse(&file, &json)?;
+    parse(file, &json)
+}
+
+/// Reads `config.json` of `folder`, and the end tokens of `generation_config.json`.
+pub(crate) fn read(folder: &Path) -> Result<Config> {
+    let mut config = read_config(&folder.join("config.json"))?;
     let file = folder.join("generation_config.json");
     if let Some(json) = read_json(&file)? {
         for id in Fields::of(&file, &json)?
