@@ -201,6 +201,10 @@ pub enum Error {
 }
 
 impl Error {
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "callers give numbers and text alike"
+    )]
     pub(crate) fn value(
         file: &Path,
         key: impl Into<String>,
@@ -215,6 +219,10 @@ impl Error {
         }
     }
 
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "callers give numbers and text alike"
+    )]
     pub(crate) fn unsupported(
         file: &Path,
         key: impl Into<String>,
