@@ -179,22 +179,24 @@ impl PlanBuilder {
         Ok(())
     }
 
+    /// Bytes of scratch that the steps so far need: what a [`Workspace`] must hold.
+    pub fn scratch_bytes(&self) -> u64 {
+        let steps = self.steps.iter();
+        steps.map(|s| s.dispatch.scratch_bytes).max().unwrap_or(0)
+    }
+
     /// Makes everything that running the plan needs.
     ///
     /// # Errors
     /// [`Error::Kernel`] where a pipeline is refused, [`Error::OutOfMemory`],
     /// [`Error::Limit`] where the workspace is too small, [`Error::DeviceLost`].
     pub fn build(self) -> Result<Plan> {
+        let scratch_bytes = self.scratch_bytes();
         let Self {
             gpu,
             steps,
             workspace,
         } = self;
-        let scratch_bytes = steps
-            .iter()
-            .map(|s| s.dispatch.scratch_bytes)
-            .max()
-            .unwrap_or(0);
         let scratch = match workspace {
             Some(w) if w.scratch.size() < scratch_bytes => {
                 return Err(Error::Limit {
@@ -361,10 +363,7 @@ impl Plan {
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::Gpu`].
     pub fn run(&self) -> Result<()> {
-        let mut encoder = self
-            .gpu
-            .device()
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self.gpu.encoder();
         self.encode(&mut encoder)?;
         self.gpu.submit(encoder)
     }

@@ -192,12 +192,66 @@ pub enum Error {
 
     /// A token id that the model does not know.
     #[error("token id {id} is outside the vocabulary of {vocab}")]
-    Token {
+    Vocabulary {
         /// The id.
         id: u32,
         /// The number of tokens of the model.
         vocab: usize,
     },
+
+    /// A length or dimension disagrees with the model's configuration.
+    #[error("{what} is {got}, expected {expected}")]
+    Shape {
+        /// The quantity, for example `"layer 3 self_attn.q_proj rows"`.
+        what: String,
+        /// Its value.
+        got: usize,
+        /// The value it must have.
+        expected: usize,
+    },
+
+    /// An option of sampling is outside its range, or no logit is a number.
+    #[error("sampling: {what} is {value}, allowed is {allowed}")]
+    Sampling {
+        /// The quantity, for example `"temperature"`.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it may be.
+        allowed: &'static str,
+    },
+
+    /// Windows of evaluation that cannot be cut.
+    #[error("evaluation: {what} is {value}, allowed is {least} to {most}")]
+    Windows {
+        /// The quantity, for example `"stride"`.
+        what: &'static str,
+        /// Its value.
+        value: usize,
+        /// Its least value.
+        least: usize,
+        /// Its greatest value.
+        most: usize,
+    },
+
+    /// A model or an option that this build cannot run.
+    #[error("{what} is {value}, supported: {supported}")]
+    Choice {
+        /// The quantity.
+        what: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        supported: String,
+    },
+
+    /// A prompt of no tokens, or a next token asked for before any prompt.
+    #[error("there is no token to go on from: give a prompt of at least one")]
+    Empty,
+
+    /// The host ended it.
+    #[error("cancelled")]
+    Cancelled,
 }
 
 impl Error {

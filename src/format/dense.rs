@@ -8,6 +8,7 @@
 
 use super::{Values, checked_len};
 use crate::error::{Error, Result};
+use std::ops::Range;
 
 /// A dense weight `[rows, cols]`, row-major, as checkpoints store it.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +58,22 @@ impl Dense {
     /// The weight at (`row`, `col`).
     pub fn get(&self, row: usize, col: usize) -> f32 {
         self.values.get(row * self.cols + col)
+    }
+
+    /// A copy of some rows.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for rows past the last.
+    pub fn slice_rows(&self, rows: Range<usize>) -> Result<Self> {
+        if rows.end > self.rows || rows.start > rows.end {
+            return Err(Error::Shape {
+                what: "end of the rows taken",
+                got: rows.end.max(rows.start),
+                expected: self.rows,
+            });
+        }
+        let values = rows.start * self.cols..rows.end * self.cols;
+        Self::new(rows.len(), self.cols, self.values.slice(values))
     }
 
     /// [`Error::NotFinite`] for the first NaN or infinity: pruning has no order for them.

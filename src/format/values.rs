@@ -111,6 +111,15 @@ impl Values {
         }
     }
 
+    /// A copy of the values in `range`, which must lie within.
+    pub(super) fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        match self {
+            Self::F32(values) => Self::F32(values[range].to_vec()),
+            Self::F16(values) => Self::F16(values[range].to_vec()),
+            Self::Bf16(values) => Self::Bf16(values[range].to_vec()),
+        }
+    }
+
     /// Reads little-endian values; `bytes` may be unaligned.
     ///
     /// # Errors

@@ -10,7 +10,8 @@ mod weight;
 
 pub use adapter::{AdapterReport, Options, Selector, adapters};
 pub(crate) use pipeline::Pipeline;
-pub use tensor::Tensor;
+pub use read::ReadBack;
+pub use tensor::{Element, Tensor};
 pub use timing::Timestamps;
 pub use weight::{Part, Weight};
 
@@ -151,6 +152,12 @@ impl Gpu {
             None => Ok(()),
             Some(reason) => Err(Error::DeviceLost(reason.clone())),
         }
+    }
+
+    /// A new encoder, for [`Plan::encode`](crate::Plan::encode) and [`Gpu::submit`].
+    pub fn encoder(&self) -> wgpu::CommandEncoder {
+        let described = wgpu::CommandEncoderDescriptor::default();
+        self.inner.device.create_command_encoder(&described)
     }
 
     /// Submits `encoder`'s commands.

@@ -1,6 +1,6 @@
 //! Getting results back.
 
-use super::{Gpu, Tensor};
+use super::{Element, Gpu, Tensor};
 use crate::error::{Error, Result};
 use futures::channel::oneshot;
 use std::{future::Future, pin::Pin, task};
@@ -41,13 +41,82 @@ impl Tensor {
         if self.is_empty() {
             return Ok(None);
         }
-        if !self.buffer.usage().contains(wgpu::BufferUsages::COPY_SRC) {
-            return Err(Error::Buffer {
-                what: "tensor",
-                reason: "it lacks the usage COPY_SRC".into(),
-            });
-        }
+        self.check_readable()?;
         start(gpu, &self.buffer, self.offset, self.bytes()).map(Some)
+    }
+
+    fn check_readable(&self) -> Result<()> {
+        if self.buffer.usage().contains(wgpu::BufferUsages::COPY_SRC) {
+            return Ok(());
+        }
+        Err(Error::Buffer {
+            what: "tensor",
+            reason: "it lacks the usage COPY_SRC".into(),
+        })
+    }
+}
+
+/// A staging buffer kept from one read-back to the next, for loops that read a little often.
+#[derive(Debug)]
+pub struct ReadBack {
+    tensor: Tensor,
+    staging: wgpu::Buffer,
+}
+
+impl ReadBack {
+    /// Staging for `tensor`.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] for a host buffer without `COPY_SRC`, [`Error::Limit`],
+    /// [`Error::OutOfMemory`].
+    pub fn new(gpu: &Gpu, tensor: &Tensor) -> Result<Self> {
+        tensor.check_readable()?;
+        Ok(Self {
+            staging: staging(gpu, tensor.bytes())?,
+            tensor: tensor.clone(),
+        })
+    }
+
+    /// Records the copy, behind whatever wrote the tensor.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        let (from, bytes) = (&self.tensor, self.tensor.bytes());
+        if bytes > 0 {
+            encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &self.staging, 0, bytes);
+        }
+    }
+
+    /// What the last submitted copy brought, waiting for it.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Timeout`]; never stale data.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn read_blocking<E: Element>(&self, gpu: &Gpu) -> Result<Vec<E>> {
+        gpu.alive()?;
+        if self.tensor.is_empty() {
+            return Ok(vec![]);
+        }
+        let mapped = map(gpu, &self.staging)?;
+        if let Err(error) = gpu.wait() {
+            // Gives the buffer back: a mapping still asked for would refuse the next copy.
+            self.staging.unmap();
+            return Err(error);
+        }
+        let bytes = self.tensor.bytes();
+        finish_read(gpu, &self.staging, &pollster::block_on(mapped), bytes)
+    }
+
+    /// [`ReadBack::read_blocking`] for executors; see [`Tensor::read`].
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`]; never stale data.
+    pub async fn read<E: Element>(&self, gpu: &Gpu) -> Result<Vec<E>> {
+        gpu.alive()?;
+        if self.tensor.is_empty() {
+            return Ok(vec![]);
+        }
+        let mapped = map(gpu, &self.staging)?;
+        let mapped = Polled { gpu, mapped }.await;
+        finish_read(gpu, &self.staging, &mapped, self.tensor.bytes())
     }
 }
 
@@ -61,15 +130,23 @@ pub(super) fn start(
     offset: u64,
     bytes: u64,
 ) -> Result<(wgpu::Buffer, Mapped)> {
-    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-    let staging = gpu.buffer("read-back", bytes, usage, None)?;
-    let mut encoder = gpu
-        .device()
-        .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let staging = staging(gpu, bytes)?;
+    let mut encoder = gpu.encoder();
     encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
     gpu.submit(encoder)?;
+    let mapped = map(gpu, &staging)?;
+    Ok((staging, mapped))
+}
+
+fn staging(gpu: &Gpu, bytes: u64) -> Result<wgpu::Buffer> {
+    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+    gpu.buffer("read-back", bytes, usage, None)
+}
+
+/// Asks for the mapping of a staging buffer.
+fn map(gpu: &Gpu, staging: &wgpu::Buffer) -> Result<Mapped> {
     let (done, mapped) = oneshot::channel();
-    let asked = gpu.scoped("read-back", bytes, || {
+    let asked = gpu.scoped("read-back", staging.size(), || {
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             // The receiver is gone only where the read was abandoned.
             let _ = done.send(result);
@@ -78,7 +155,7 @@ pub(super) fn start(
     if asked.is_err() {
         return Err(unmappable(gpu));
     }
-    Ok((staging, mapped))
+    Ok(mapped)
 }
 
 /// Takes the bytes out of a mapped staging buffer.

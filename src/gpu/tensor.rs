@@ -3,7 +3,20 @@
 use super::Gpu;
 use crate::error::{Error, Result};
 
-/// Vectors `[batch, len]` of f32 on the device, contiguous, in the engine's buffer or the host's.
+/// What a tensor's elements may be taken for: four bytes, of which shaders decide the type.
+pub trait Element: bytemuck::Pod + sealed::Sealed {}
+
+impl Element for f32 {}
+impl Element for u32 {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for u32 {}
+}
+
+/// Vectors `[batch, len]` of four-byte elements on the device, contiguous, in the engine's
+/// buffer or the host's. Products take them for f32.
 ///
 /// Cheap to clone: clones name the same memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +47,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Shape`] where `data` is no whole number of vectors, and those of [`Gpu::tensor`].
-    pub fn tensor_from(&self, batch: usize, len: usize, data: &[f32]) -> Result<Tensor> {
+    pub fn tensor_from<E: Element>(&self, batch: usize, len: usize, data: &[E]) -> Result<Tensor> {
         check_len(data, batch, len)?;
         let bytes = byte_len(batch, len)?;
         let contents = Some(bytemuck::cast_slice(data));
@@ -123,11 +136,44 @@ impl Tensor {
         self.batch as u64 * self.len as u64 * 4
     }
 
+    /// Vectors `[batch, len]` that begin `first` elements from the start of this tensor: the
+    /// same memory.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] for a range past the end, or one that does not begin at a multiple of
+    /// the device's `min_storage_buffer_offset_alignment` bytes.
+    pub fn view(&self, gpu: &Gpu, first: usize, batch: usize, len: usize) -> Result<Self> {
+        let refuse = |reason: String| {
+            Err(Error::Buffer {
+                what: "view of a tensor",
+                reason,
+            })
+        };
+        let (elements, held) = (batch.saturating_mul(len), self.batch * self.len);
+        if first.checked_add(elements).is_none_or(|end| end > held) {
+            return refuse(format!(
+                "{elements} elements from {first} on end past its {held}"
+            ));
+        }
+        let (offset, alignment) = (first as u64 * 4, u64::from(gpu.caps().storage_alignment));
+        if offset % alignment != 0 {
+            return refuse(format!(
+                "element {first} is {offset} bytes from the start, no multiple of {alignment}"
+            ));
+        }
+        Ok(Self {
+            buffer: self.buffer.clone(),
+            offset: self.offset + offset,
+            batch,
+            len,
+        })
+    }
+
     /// Replaces the contents, before anything submitted later runs.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::DeviceLost`].
-    pub fn write(&self, gpu: &Gpu, data: &[f32]) -> Result<()> {
+    pub fn write<E: Element>(&self, gpu: &Gpu, data: &[E]) -> Result<()> {
         gpu.alive()?;
         check_len(data, self.batch, self.len)?;
         if data.is_empty() {
@@ -163,7 +209,7 @@ fn byte_len(batch: usize, len: usize) -> Result<u64> {
     })
 }
 
-fn check_len(data: &[f32], batch: usize, len: usize) -> Result<()> {
+fn check_len<E>(data: &[E], batch: usize, len: usize) -> Result<()> {
     if batch.checked_mul(len) == Some(data.len()) {
         return Ok(());
     }

@@ -68,6 +68,11 @@ impl Weight {
         self.format
     }
 
+    /// What each buffer holds and where, for shaders of the host's own.
+    pub fn layouts(&self) -> impl ExactSizeIterator<Item = &PartLayout> {
+        self.parts.iter().map(|p| &p.layout)
+    }
+
     /// Number of buffers.
     pub fn parts(&self) -> usize {
         self.parts.len()

@@ -7,10 +7,12 @@ use crate::{
 use std::{borrow::Cow, fmt, fmt::Write};
 
 /// A `const` line put before the fragments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Const {
     /// `const NAME: u32 = …u;`
     U32(u32),
+    /// `const NAME: f32 = …f;`; must be finite.
+    F32(f32),
     /// `const NAME: bool = …;`
     Bool(bool),
 }
@@ -19,6 +21,7 @@ impl fmt::Display for Const {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::U32(v) => write!(f, "{v}u"),
+            Self::F32(v) => write!(f, "{v:?}f"),
             Self::Bool(v) => write!(f, "{v}"),
         }
     }
@@ -48,12 +51,32 @@ pub struct Operand {
     pub write: bool,
 }
 
+impl Operand {
+    /// A binding that the shader reads.
+    pub const fn read(name: &'static str, binding: u32, role: Role) -> Self {
+        Self {
+            name,
+            binding,
+            role,
+            write: false,
+        }
+    }
+
+    /// A binding that the shader declares `read_write`.
+    pub const fn write(name: &'static str, binding: u32, role: Role) -> Self {
+        Self {
+            write: true,
+            ..Self::read(name, binding, role)
+        }
+    }
+}
+
 /// One launch: WGSL text, bindings, parameters and grid.
 ///
 /// The text is `enable` lines, then `const` lines, then the fragments in order;
 /// the entry point is `main`. WGSL's module scope has no order, so a fragment
 /// may use what a later one defines.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Dispatch {
     /// Names the launch in errors, timings and debuggers.
     pub name: String,
@@ -91,6 +114,7 @@ impl Dispatch {
         for (name, value) in &self.consts {
             let kind = match value {
                 Const::U32(_) => "u32",
+                Const::F32(_) => "f32",
                 Const::Bool(_) => "bool",
             };
             let _ = writeln!(text, "const {name}: {kind} = {value};");

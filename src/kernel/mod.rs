@@ -21,9 +21,9 @@ pub use problem::Problem;
 use crate::{
     caps::{Caps, DeviceClass},
     error::{Error, Result},
-    format::Format,
+    format::{Dtype, Format},
 };
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 /// The numbers that turn a kernel's shader into one candidate.
 ///
@@ -172,6 +172,16 @@ pub fn candidates(problem: &Problem, caps: &Caps) -> Result<Vec<Candidate>> {
         });
     }
     Ok(legal)
+}
+
+/// WGSL that turns a word of stored values into numbers: `PER_WORD` and
+/// `decode(word: u32) -> array<f32, PER_WORD>`.
+pub fn decode_fragment(dtype: Dtype) -> Cow<'static, str> {
+    match dtype {
+        Dtype::F32 => fragment!("decode_f32"),
+        Dtype::F16 => fragment!("decode_f16"),
+        Dtype::Bf16 => fragment!("decode_bf16"),
+    }
 }
 
 /// Text of a fragment under `shaders/lib/`.

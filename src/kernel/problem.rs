@@ -118,11 +118,7 @@ impl Problem {
             } else {
                 fragment!("bias_none")
             },
-            match self.format.dtype() {
-                Some(Dtype::F16) => fragment!("decode_f16"),
-                Some(Dtype::Bf16) => fragment!("decode_bf16"),
-                Some(Dtype::F32) | None => fragment!("decode_f32"),
-            },
+            super::decode_fragment(self.format.dtype().unwrap_or(Dtype::F32)),
             match self.format {
                 Format::Dense(_) => fragment!("columns_all"),
                 Format::Nm { .. } => fragment!("columns_nm"),

@@ -1,0 +1,43 @@
+// x[t] = SCALE · E[ids[t]]   for the rows of E that this part holds
+//
+// One invocation copies one word of a row. Ids that lie in other parts are left alone:
+// every part has a launch of its own.
+//
+// Consts: WORKGROUP; WORDS = words of a row that hold values; SCALE. Fragments: decode.
+struct Part {
+    tokens: u32,
+    cols: u32,
+    row_base: u32,      // first row of this part in E
+    rows: u32,
+    values: u32,        // word offset of the values
+    value_stride: u32,  // words from row to row
+}
+
+@group(0) @binding(0) var<uniform> params: Part;
+@group(0) @binding(1) var<storage, read> ids: array<u32>;
+@group(0) @binding(2) var<storage, read_write> x: array<f32>;
+@group(0) @binding(3) var<storage, read> words: array<u32>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let word = group.x * WORKGROUP + lane;
+    let token = group.y;
+    if word >= WORDS || token >= params.tokens {
+        return;
+    }
+    let row = ids[token] - params.row_base;
+    // An id below the part's first row wraps far past its last.
+    if row >= params.rows {
+        return;
+    }
+    let values = decode(words[params.values + row * params.value_stride + word]);
+    for (var i = 0u; i < PER_WORD; i++) {
+        let col = word * PER_WORD + i;
+        if col < params.cols {
+            x[token * params.cols + col] = SCALE * values[i];
+        }
+    }
+}

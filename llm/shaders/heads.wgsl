@@ -1,0 +1,83 @@
+// q = QUERY_SCALE · rope(norm(q));   cache k = rope(norm(k));   cache v = v
+//
+// One workgroup a head and token. Rotary embedding (https://arxiv.org/abs/2104.09864) turns
+// elements i and i + head_dim / 2 together by the host's table [positions][head_dim / 2]
+// of (cos, sin).
+//
+// cache: [keys, values][KV_HEADS][CONTEXT][head_dim]
+//
+// Consts: WORKGROUP, HALF = head_dim / 8, HEADS, KV_HEADS, CONTEXT, QUERY_SCALE, EPS.
+// Fragments: state, total, cache, head_norm.
+@group(0) @binding(1) var<storage, read> state: State;
+@group(0) @binding(2) var<storage, read_write> q: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> k: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> v: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> cache: array<CacheQuad>;
+@group(0) @binding(6) var<storage, read> turns: array<vec4<f32>>;
+
+const QUADS: u32 = 2u * HALF;
+
+struct Turned {
+    low: vec4<f32>,
+    high: vec4<f32>,
+}
+
+// Quads i and i + HALF of a head, scaled by its norm and turned.
+fn turned(low: vec4<f32>, high: vec4<f32>, i: u32, position: u32) -> Turned {
+    let first = turns[position * QUADS + 2u * i];
+    let second = turns[position * QUADS + 2u * i + 1u];
+    let cosine = vec4(first.xz, second.xz);
+    let sine = vec4(first.yw, second.yw);
+    return Turned(low * cosine - high * sine, high * cosine + low * sine);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let token = group.y;
+    let position = state.position + token;
+    if token >= state.tokens || position >= CONTEXT {
+        return;
+    }
+    if group.x >= HEADS + KV_HEADS {
+        let head = group.x - HEADS - KV_HEADS;
+        let to_quad = ((KV_HEADS + head) * CONTEXT + position) * QUADS;
+        for (var i = lane; i < QUADS; i += WORKGROUP) {
+            cache[to_quad + i] = to_cache(v[(token * KV_HEADS + head) * QUADS + i]);
+        }
+        return;
+    }
+
+    let key = group.x >= HEADS;
+    var start = (token * HEADS + group.x) * QUADS;
+    if key {
+        start = (token * KV_HEADS + group.x - HEADS) * QUADS;
+    }
+    var squares = 0.0;
+    for (var i = lane; i < QUADS; i += WORKGROUP) {
+        var quad = vec4(0.0);
+        if key {
+            quad = k[start + i];
+        } else {
+            quad = q[start + i];
+        }
+        squares += dot(quad, quad);
+    }
+    let scale = head_scale(lane, squares);
+    for (var i = lane; i < HALF; i += WORKGROUP) {
+        let low_weight = scale * head_weight(key, i);
+        let high_weight = scale * head_weight(key, i + HALF);
+        if key {
+            let pair = turned(low_weight * k[start + i], high_weight * k[start + i + HALF], i, position);
+            let to_quad = ((group.x - HEADS) * CONTEXT + position) * QUADS;
+            cache[to_quad + i] = to_cache(pair.low);
+            cache[to_quad + i + HALF] = to_cache(pair.high);
+        } else {
+            let pair = turned(low_weight * q[start + i], high_weight * q[start + i + HALF], i, position);
+            q[start + i] = QUERY_SCALE * pair.low;
+            q[start + i + HALF] = QUERY_SCALE * pair.high;
+        }
+    }
+}

@@ -1,0 +1,10 @@
+// A head's own norm; the first HALF · 2 quads are those of queries, the others those of keys.
+@group(0) @binding(7) var<storage, read> head_norms: array<vec4<f32>>;
+
+fn head_scale(lane: u32, squares: f32) -> f32 {
+    return inverseSqrt(total(lane, squares) / f32(8u * HALF) + EPS);
+}
+
+fn head_weight(key: bool, i: u32) -> vec4<f32> {
+    return head_norms[select(0u, 2u * HALF, key) + i];
+}

@@ -1,0 +1,8 @@
+// Sums and maxima over a workgroup that is one subgroup.
+fn total(lane: u32, value: f32) -> f32 {
+    return subgroupAdd(value);
+}
+
+fn largest(lane: u32, value: f32) -> f32 {
+    return subgroupMax(value);
+}

@@ -1,0 +1,679 @@
+//! One sequence being decoded: its cache, its activations and its plans.
+
+use crate::{
+    config::Linear,
+    error::{Error, Result},
+    glue::{Glue, KvType, Residual},
+    model::{LayerOnDevice, Model, dense},
+    sampling::{Sampling, no_number},
+};
+use lacuna::{Gpu, Plan, PlanBuilder, Tensor, Workspace, caps::DeviceClass, gpu::ReadBack};
+use std::{ops::ControlFlow, sync::Arc};
+
+/// How a [`Decoder`] is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Tokens that fit into the cache; the model's own limit, or 4096 where that is less.
+    pub context: Option<usize>,
+    /// How keys and values are kept.
+    pub kv: KvType,
+    /// Tokens of a prompt that one submission takes; 32 on CPU adapters, 128 on GPUs.
+    pub chunk: Option<usize>,
+}
+
+/// The largest context that is taken without being asked for.
+const DEFAULT_CONTEXT: usize = 4096;
+
+/// The tensors that all plans of a decoder share.
+#[derive(Debug)]
+struct Activations {
+    /// `[position, tokens, step, failed]`, see `lib/state.wgsl`.
+    state: Tensor,
+    /// Tokens of this run.
+    ids: Tensor,
+    /// The residual stream.
+    x: Tensor,
+    /// What a norm gives.
+    normed: Tensor,
+    /// What the last product of a block gives.
+    h: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    o: Tensor,
+    gate: Tensor,
+    up: Tensor,
+    /// One a layer: `[keys, values][kv_heads][context][head_dim]`.
+    cache: Vec<Tensor>,
+    /// One a rotary embedding: `[context][head_dim / 2]` of (cos, sin).
+    turns: Vec<Tensor>,
+}
+
+/// Where a decoder stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing is known of the next token: a prompt must come.
+    Empty,
+    /// The layers have run; the last token's logits are not yet computed.
+    Hidden,
+    /// The last token's logits are there.
+    Logits,
+    /// A token was sampled, which the layers have not seen.
+    Sampled,
+}
+
+/// A sequence on the device: prompts go in, tokens come out.
+///
+/// After the first token it creates no buffer, pipeline or bind group: a token is three
+/// recorded plans and a read-back of four bytes.
+#[derive(Debug)]
+pub struct Decoder {
+    model: Arc<Model>,
+    context: usize,
+    chunk: usize,
+    activations: Activations,
+    prefill: Plan,
+    step: Plan,
+    head: Plan,
+    sample: Plan,
+    logits: Tensor,
+    sampling: Tensor,
+    sampling_set: Option<Sampling>,
+    sampled: ReadBack,
+    score: Option<Scorer>,
+    stage: Stage,
+    /// Tokens in the cache.
+    position: usize,
+    /// Tokens sampled.
+    steps: u32,
+}
+
+/// What scoring a text needs beside the rest.
+#[derive(Debug)]
+struct Scorer {
+    plan: Plan,
+    targets: Tensor,
+    scores: ReadBack,
+}
+
+/// Keys and values of a sequence, on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    position: usize,
+    cache: Vec<Vec<u32>>,
+}
+
+impl Decoder {
+    /// A decoder of `model` at position 0.
+    ///
+    /// # Errors
+    /// [`Error::Choice`] for a context beyond the model's, and the engine's:
+    /// a cache larger than a binding, out of memory.
+    pub fn new(model: &Arc<Model>, options: &Options) -> Result<Self> {
+        let (gpu, config) = (model.gpu(), model.config());
+        let most = config.max_positions;
+        let context = options.context.unwrap_or(most.min(DEFAULT_CONTEXT));
+        if context == 0 || context > most {
+            return Err(Error::Choice {
+                what: "context",
+                value: context.to_string(),
+                supported: format!("1 to {most} tokens"),
+            });
+        }
+        let usual = match gpu.caps().class {
+            DeviceClass::Cpu => 32,
+            DeviceClass::Gpu => 128,
+        };
+        let chunk = options.chunk.unwrap_or(usual).clamp(1, context);
+        let activations = Activations::new(model, chunk, context, options.kv)?;
+        let logits = gpu.tensor(1, config.vocab)?;
+        let sampling = gpu.tensor(1, 5)?;
+        let token = gpu.tensor(1, 1)?;
+        let builder = Builder {
+            model,
+            activations: &activations,
+            glue: Glue::new(config, gpu.caps(), context, options.kv),
+            chunk,
+        };
+        let workspace = builder.workspace()?;
+        let prefill = builder.layers(chunk, Some(&workspace))?.build()?;
+        let step = builder.layers(1, Some(&workspace))?.build()?;
+        let head = builder.head(&logits, Some(&workspace))?.build()?;
+        let mut sample = PlanBuilder::new(gpu);
+        let (state, ids) = (activations.state.clone(), activations.ids.clone());
+        sample.dispatch(
+            builder.glue.sample(),
+            &[logits.clone(), sampling.clone(), state, ids, token.clone()],
+        )?;
+        Ok(Self {
+            model: Arc::clone(model),
+            context,
+            chunk,
+            prefill,
+            step,
+            head,
+            sample: sample.build()?,
+            logits,
+            sampling,
+            sampling_set: None,
+            sampled: ReadBack::new(gpu, &token)?,
+            score: None,
+            activations,
+            stage: Stage::Empty,
+            position: 0,
+            steps: 0,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Tokens that fit.
+    pub const fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Tokens in the cache.
+    pub const fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Launches that decoding one token records.
+    pub fn launches_per_token(&self) -> usize {
+        self.step.steps().len() + self.head.steps().len() + self.sample.steps().len()
+    }
+
+    /// Bytes of activations, caches and parameters, beside the model's weights.
+    pub fn bytes(&self) -> u64 {
+        let plans = [&self.prefill, &self.step, &self.head, &self.sample];
+        let own: u64 = plans.iter().map(|p| p.memory().params).sum();
+        let scratch = plans.iter().map(|p| p.memory().scratch).max().unwrap_or(0);
+        self.activations.bytes() + self.logits.bytes() + own + scratch
+    }
+
+    /// Takes `ids` as the sequence's next tokens. `progress` hears how many are done, and may
+    /// end it: what was taken so far stays.
+    ///
+    /// # Errors
+    /// [`Error::Context`] where they do not fit, [`Error::Vocabulary`], [`Error::Empty`],
+    /// [`Error::Cancelled`], and the engine's.
+    pub fn prefill(
+        &mut self,
+        ids: &[u32],
+        progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.check(ids)?;
+        let mut done = 0;
+        while done < ids.len() {
+            let taken = self.take(&ids[done..])?;
+            done += taken;
+            if progress(done).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, ids: &[u32]) -> Result<()> {
+        if ids.is_empty() {
+            return Err(Error::Empty);
+        }
+        let (tokens, limit) = (self.position + ids.len(), self.context);
+        if tokens > limit {
+            return Err(Error::Context { tokens, limit });
+        }
+        let vocab = self.model.config().vocab;
+        match ids.iter().find(|&&id| id as usize >= vocab) {
+            None => Ok(()),
+            Some(&id) => Err(Error::Vocabulary { id, vocab }),
+        }
+    }
+
+    /// Takes as many of `ids` as one submission does best, and returns how many.
+    fn take(&mut self, ids: &[u32]) -> Result<usize> {
+        // A chunk costs about as much as a quarter of its tokens one by one.
+        let whole = ids.len().min(self.chunk);
+        let count = if whole * 4 > self.chunk { whole } else { 1 };
+        self.run_layers(&ids[..count])?;
+        Ok(count)
+    }
+
+    /// Runs the layers over at most a chunk of tokens.
+    fn run_layers(&mut self, ids: &[u32]) -> Result<()> {
+        let gpu = self.model.gpu();
+        let mut padded = ids.to_vec();
+        padded.resize(self.chunk, 0);
+        self.activations.ids.write(gpu, &padded)?;
+        let state = [self.position as u32, ids.len() as u32, self.steps, 0];
+        self.activations.state.write(gpu, &state)?;
+        match ids.len() {
+            1 => self.step.run()?,
+            _ => self.prefill.run()?,
+        }
+        self.position += ids.len();
+        self.stage = Stage::Hidden;
+        Ok(())
+    }
+
+    /// Logits of the token that follows, `[vocab]`.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] before the first prompt, and the engine's.
+    pub fn logits(&mut self) -> Result<Vec<f32>> {
+        match self.stage {
+            Stage::Empty => return Err(Error::Empty),
+            Stage::Sampled => {
+                self.check_room()?;
+                self.step.run()?;
+                self.head.run()?;
+                self.position += 1;
+            }
+            Stage::Hidden => self.head.run()?,
+            Stage::Logits => {}
+        }
+        self.stage = Stage::Logits;
+        Ok(self.logits.read_blocking(self.model.gpu())?)
+    }
+
+    fn check_room(&self) -> Result<()> {
+        if self.position < self.context {
+            return Ok(());
+        }
+        Err(Error::Context {
+            tokens: self.position + 1,
+            limit: self.context,
+        })
+    }
+
+    /// Samples the token that follows, which the next call then takes as given.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] before the first prompt, [`Error::Context`] where the cache is full,
+    /// [`Error::Sampling`], [`Error::NoNumber`] where every logit is NaN, and the engine's.
+    pub fn next_token(&mut self, sampling: &Sampling) -> Result<u32> {
+        sampling.check()?;
+        let gpu = self.model.gpu().clone();
+        if self.sampling_set != Some(*sampling) {
+            self.sampling.write(&gpu, &sampling.words())?;
+            self.sampling_set = Some(*sampling);
+        }
+        let mut encoder = gpu.encoder();
+        match self.stage {
+            Stage::Empty => return Err(Error::Empty),
+            Stage::Sampled => {
+                self.check_room()?;
+                self.step.encode(&mut encoder)?;
+                self.head.encode(&mut encoder)?;
+            }
+            Stage::Hidden => self.head.encode(&mut encoder)?,
+            Stage::Logits => {}
+        }
+        self.sample.encode(&mut encoder)?;
+        self.sampled.encode(&mut encoder);
+        gpu.submit(encoder)?;
+        if self.stage == Stage::Sampled {
+            self.position += 1;
+        }
+        self.stage = Stage::Sampled;
+        self.steps += 1;
+        let id: Vec<u32> = self.sampled.read_blocking(&gpu)?;
+        match id[0] {
+            u32::MAX => Err(no_number()),
+            id => Ok(id),
+        }
+    }
+
+    /// Forgets all but the first `position` tokens; a prompt must follow.
+    ///
+    /// # Errors
+    /// [`Error::Context`] beyond what is there.
+    pub fn rewind(&mut self, position: usize) -> Result<()> {
+        if position > self.position {
+            return Err(Error::Context {
+                tokens: position,
+                limit: self.position,
+            });
+        }
+        self.position = position;
+        self.stage = Stage::Empty;
+        Ok(())
+    }
+
+    /// Copies keys and values to the host.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn save(&self) -> Result<Saved> {
+        let gpu = self.model.gpu();
+        let layer = |cache: &Tensor| {
+            let read = ReadBack::new(gpu, cache)?;
+            let mut encoder = gpu.encoder();
+            read.encode(&mut encoder);
+            gpu.submit(encoder)?;
+            read.read_blocking(gpu)
+        };
+        let cache = self.activations.cache.iter().map(layer);
+        Ok(Saved {
+            position: self.position,
+            cache: cache.collect::<lacuna::Result<_>>()?,
+        })
+    }
+
+    /// Takes up where `saved` was made, by a decoder of the same model and options; a prompt
+    /// must follow.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] where its shape is another's.
+    pub fn restore(&mut self, saved: &Saved) -> Result<()> {
+        let ours = self.activations.cache.len();
+        if saved.cache.len() != ours {
+            return Err(Error::Shape {
+                what: "layers of the saved cache".into(),
+                got: saved.cache.len(),
+                expected: ours,
+            });
+        }
+        for (cache, words) in self.activations.cache.iter().zip(&saved.cache) {
+            cache.write(self.model.gpu(), words)?;
+        }
+        self.position = saved.position;
+        self.stage = Stage::Empty;
+        Ok(())
+    }
+
+    /// Takes `ids` as the sequence's next tokens and returns −ln p of each of `targets`,
+    /// `targets[i]` being what follows `ids[i]`.
+    ///
+    /// # Errors
+    /// Those of [`Decoder::prefill`], and [`Error::Shape`] where the lengths differ.
+    pub fn score(&mut self, ids: &[u32], targets: &[u32]) -> Result<Vec<f64>> {
+        self.check(ids)?;
+        if ids.len() != targets.len() {
+            return Err(Error::Shape {
+                what: "targets".into(),
+                got: targets.len(),
+                expected: ids.len(),
+            });
+        }
+        let vocab = self.model.config().vocab;
+        if let Some(&id) = targets.iter().find(|&&id| id as usize >= vocab) {
+            return Err(Error::Vocabulary { id, vocab });
+        }
+        let gpu = self.model.gpu().clone();
+        let scorer = match self.score.take() {
+            Some(scorer) => scorer,
+            None => self.scorer()?,
+        };
+        let mut nll = Vec::with_capacity(ids.len());
+        for (ids, targets) in ids.chunks(self.chunk).zip(targets.chunks(self.chunk)) {
+            let mut padded = targets.to_vec();
+            padded.resize(self.chunk, 0);
+            scorer.targets.write(&gpu, &padded)?;
+            self.run_layers(ids)?;
+            let mut encoder = gpu.encoder();
+            scorer.plan.encode(&mut encoder)?;
+            scorer.scores.encode(&mut encoder);
+            gpu.submit(encoder)?;
+            let scores: Vec<f32> = scorer.scores.read_blocking(&gpu)?;
+            nll.extend(scores.chunks(4).take(ids.len()).map(|score| {
+                let [highest, sum, target] = [score[0], score[1], score[2]].map(f64::from);
+                highest + sum.ln() - target
+            }));
+            // The scorer has settled the residual stream: no head may run on it again.
+            self.stage = Stage::Empty;
+        }
+        self.score = Some(scorer);
+        Ok(nll)
+    }
+
+    fn scorer(&self) -> Result<Scorer> {
+        let (gpu, model, chunk) = (self.model.gpu(), &self.model, self.chunk);
+        let targets = gpu.tensor(1, chunk)?;
+        let scores = gpu.tensor(chunk, 4)?;
+        let widest = model
+            .head
+            .iter()
+            .map(|s| s.weight.rows())
+            .max()
+            .unwrap_or(0);
+        let logits = gpu.tensor(chunk, widest)?;
+        let act = &self.activations;
+        let builder = Builder {
+            model,
+            activations: act,
+            glue: Glue::new(model.config(), gpu.caps(), self.context, KvType::F32),
+            chunk,
+        };
+        let mut plan = PlanBuilder::new(gpu);
+        builder.final_norm(&mut plan, false)?;
+        for slice in &model.head {
+            let len = slice.weight.rows();
+            let logits = logits.view(gpu, 0, chunk, len)?;
+            plan.linear(&slice.weight, &act.normed, None, &logits)?;
+            plan.dispatch(
+                builder.glue.score(chunk, slice.base, len),
+                &[logits, targets.clone(), scores.clone()],
+            )?;
+        }
+        Ok(Scorer {
+            plan: plan.build()?,
+            targets,
+            scores: ReadBack::new(gpu, &scores)?,
+        })
+    }
+}
+
+impl Activations {
+    fn new(model: &Model, chunk: usize, context: usize, kv: KvType) -> Result<Self> {
+        let (gpu, config) = (model.gpu(), model.config());
+        let rows = |len| gpu.tensor(chunk, len);
+        let (q, kv_len) = (
+            config.heads * config.head_dim,
+            config.kv_heads * config.head_dim,
+        );
+        let cached = context * config.head_dim / kv.per_word();
+        let cache = config
+            .layers
+            .iter()
+            .map(|_| gpu.tensor(2 * config.kv_heads, cached));
+        let turns = config.ropes.iter().map(|rope| {
+            let table = rope.table(config.head_dim, context);
+            gpu.tensor_from(context, config.head_dim, &table)
+        });
+        Ok(Self {
+            state: gpu.tensor(1, 4)?,
+            ids: gpu.tensor(1, chunk)?,
+            x: rows(config.hidden)?,
+            normed: rows(config.hidden)?,
+            h: rows(config.hidden)?,
+            q: rows(q)?,
+            k: rows(kv_len)?,
+            v: rows(kv_len)?,
+            o: rows(q)?,
+            gate: rows(config.ffn)?,
+            up: rows(config.ffn)?,
+            cache: cache.collect::<lacuna::Result<_>>()?,
+            turns: turns.collect::<lacuna::Result<_>>()?,
+        })
+    }
+
+    fn bytes(&self) -> u64 {
+        let rows = [
+            &self.x,
+            &self.normed,
+            &self.h,
+            &self.q,
+            &self.k,
+            &self.v,
+            &self.o,
+            &self.gate,
+            &self.up,
+        ];
+        let all = rows.into_iter().chain(&self.cache).chain(&self.turns);
+        all.map(Tensor::bytes).sum()
+    }
+}
+
+/// Puts the plans of a decoder together.
+struct Builder<'a> {
+    model: &'a Model,
+    activations: &'a Activations,
+    glue: Glue<'a>,
+    chunk: usize,
+}
+
+impl Builder<'_> {
+    fn gpu(&self) -> &Gpu {
+        self.model.gpu()
+    }
+
+    /// Scratch for the plans, which never run at the same time.
+    fn workspace(&self) -> Result<Workspace> {
+        let plan = self.layers(self.chunk, None)?;
+        Ok(Workspace::new(self.gpu(), plan.scratch_bytes())?)
+    }
+
+    fn plan(&self, workspace: Option<&Workspace>) -> PlanBuilder {
+        let plan = PlanBuilder::new(self.gpu());
+        match workspace {
+            Some(workspace) => plan.workspace(workspace),
+            None => plan,
+        }
+    }
+
+    /// The first `tokens` rows of a tensor of activations.
+    fn rows(&self, tensor: &Tensor, tokens: usize) -> Result<Tensor> {
+        Ok(tensor.view(self.gpu(), 0, tokens, tensor.len())?)
+    }
+
+    /// How layer `layer` settles what its feed-forward gave.
+    fn after_ffn(layer: &LayerOnDevice) -> (Residual, Option<&Tensor>) {
+        match &layer.post_ffn {
+            Some(post) => (Residual::Post, Some(post)),
+            None => (Residual::Add, None),
+        }
+    }
+
+    /// Embedding and layers over `tokens` tokens; the last layer's product stays in `h`.
+    fn layers(&self, tokens: usize, workspace: Option<&Workspace>) -> Result<PlanBuilder> {
+        let mut plan = self.plan(workspace);
+        let (model, act, glue) = (self.model, self.activations, &self.glue);
+        let rows = |tensor| self.rows(tensor, tokens);
+        let (x, normed, h) = (rows(&act.x)?, rows(&act.normed)?, rows(&act.h)?);
+        let (q, k, v, o) = (rows(&act.q)?, rows(&act.k)?, rows(&act.v)?, rows(&act.o)?);
+        let (gate, up) = (rows(&act.gate)?, rows(&act.up)?);
+
+        for slice in &model.embedding {
+            let Some(dtype) = dense(&slice.weight) else {
+                continue;
+            };
+            for (part, layout) in slice.weight.layouts().enumerate() {
+                let gather = glue.gather(tokens, dtype, slice.base, part, layout);
+                plan.dispatch_on(gather, &slice.weight, &[act.ids.clone(), x.clone()])?;
+            }
+        }
+        let mut settle = (Residual::None, None);
+        for (i, layer) in model.layers.iter().enumerate() {
+            let shape = &model.config().layers[i];
+            let cache = &act.cache[i];
+            self.norm(&mut plan, tokens, settle, &layer.attention_norm)?;
+            for (linear, y) in [(Linear::Q, &q), (Linear::K, &k), (Linear::V, &v)] {
+                let (weight, bias) = layer.linear(linear);
+                plan.linear(weight, &normed, bias, y)?;
+            }
+            let mut heads = vec![
+                act.state.clone(),
+                q.clone(),
+                k.clone(),
+                v.clone(),
+                cache.clone(),
+                act.turns[shape.rope].clone(),
+            ];
+            heads.extend(layer.head_norms.clone());
+            plan.dispatch(glue.heads(tokens), &heads)?;
+            plan.dispatch(
+                glue.attention(tokens, shape),
+                &[act.state.clone(), q.clone(), cache.clone(), o.clone()],
+            )?;
+            let (weight, bias) = layer.linear(Linear::O);
+            plan.linear(weight, &o, bias, &h)?;
+
+            let post = layer.post_attention.as_ref();
+            let residual = post.map_or(Residual::Add, |_| Residual::Post);
+            self.norm(&mut plan, tokens, (residual, post), &layer.ffn_norm)?;
+            for (linear, y) in [(Linear::Gate, &gate), (Linear::Up, &up)] {
+                let (weight, bias) = layer.linear(linear);
+                plan.linear(weight, &normed, bias, y)?;
+            }
+            plan.dispatch(glue.gated(tokens), &[gate.clone(), up.clone()])?;
+            let (weight, bias) = layer.linear(Linear::Down);
+            plan.linear(weight, &gate, bias, &h)?;
+            settle = Self::after_ffn(layer);
+        }
+        Ok(plan)
+    }
+
+    /// Settles `h` into x and norms x.
+    fn norm(
+        &self,
+        plan: &mut PlanBuilder,
+        tokens: usize,
+        (residual, post): (Residual, Option<&Tensor>),
+        weight: &Tensor,
+    ) -> Result<()> {
+        let act = self.activations;
+        let mut tensors = vec![
+            self.rows(&act.x, tokens)?,
+            weight.clone(),
+            self.rows(&act.normed, tokens)?,
+        ];
+        if residual != Residual::None {
+            tensors.push(self.rows(&act.h, tokens)?);
+        }
+        tensors.extend(post.cloned());
+        plan.dispatch(self.glue.norm(tokens, residual, false), &tensors)?;
+        Ok(())
+    }
+
+    /// The norm before the head, of every row of a chunk or of the run's last.
+    fn final_norm(&self, plan: &mut PlanBuilder, last: bool) -> Result<()> {
+        let (act, model) = (self.activations, self.model);
+        let settle = model
+            .layers
+            .last()
+            .map_or((Residual::None, None), Self::after_ffn);
+        if !last {
+            return self.norm(plan, self.chunk, settle, &model.final_norm);
+        }
+        let (residual, post) = settle;
+        let mut tensors = vec![
+            act.x.clone(),
+            model.final_norm.clone(),
+            self.rows(&act.normed, 1)?,
+        ];
+        if residual != Residual::None {
+            tensors.push(act.h.clone());
+        }
+        tensors.extend(post.cloned());
+        tensors.push(act.state.clone());
+        plan.dispatch(self.glue.norm(self.chunk, residual, true), &tensors)?;
+        Ok(())
+    }
+
+    /// Logits of the run's last token.
+    fn head(&self, logits: &Tensor, workspace: Option<&Workspace>) -> Result<PlanBuilder> {
+        let mut plan = self.plan(workspace);
+        self.final_norm(&mut plan, true)?;
+        let normed = self.rows(&self.activations.normed, 1)?;
+        for slice in &self.model.head {
+            let logits = logits.view(self.gpu(), slice.base, 1, slice.weight.rows())?;
+            plan.linear(&slice.weight, &normed, None, &logits)?;
+        }
+        Ok(plan)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,335 @@
+//! What lies between the products: the launches of this crate's own shaders.
+
+use crate::config::{Activation, Config, Layer};
+use lacuna::{
+    Caps,
+    caps::DeviceClass,
+    format::Dtype,
+    kernel::{Const, Dispatch, Operand, PartLayout, Role, decode_fragment, fold},
+};
+use std::borrow::Cow;
+
+macro_rules! fragment {
+    ($name:literal) => {
+        Cow::Borrowed(include_str!(concat!("../shaders/lib/", $name, ".wgsl")))
+    };
+}
+
+macro_rules! shader {
+    ($name:literal) => {
+        Cow::Borrowed(include_str!(concat!("../shaders/", $name, ".wgsl")))
+    };
+}
+
+/// How keys and values are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KvType {
+    /// Two bytes an element.
+    #[default]
+    F16,
+    /// Four bytes an element.
+    F32,
+}
+
+impl KvType {
+    /// Elements in a word.
+    pub(crate) const fn per_word(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 1,
+        }
+    }
+
+    fn fragment(self) -> Cow<'static, str> {
+        match self {
+            Self::F16 => fragment!("cache_f16"),
+            Self::F32 => fragment!("cache_f32"),
+        }
+    }
+}
+
+/// What a norm does before it: nothing, or an addition to the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Residual {
+    None,
+    /// `x += h`.
+    Add,
+    /// `x += norm(h)`.
+    Post,
+}
+
+/// Makes launches for one model on one device.
+#[derive(Debug, Clone)]
+pub(crate) struct Glue<'a> {
+    config: &'a Config,
+    caps: &'a Caps,
+    context: usize,
+    kv: KvType,
+}
+
+fn consts(list: &[(&'static str, usize)]) -> Vec<(&'static str, Const)> {
+    list.iter()
+        .map(|&(name, value)| (name, Const::U32(value as u32)))
+        .collect()
+}
+
+fn read(name: &'static str, binding: u32, tensor: usize) -> Operand {
+    Operand::read(name, binding, Role::Tensor(tensor))
+}
+
+fn write(name: &'static str, binding: u32, tensor: usize) -> Operand {
+    Operand::write(name, binding, Role::Tensor(tensor))
+}
+
+impl<'a> Glue<'a> {
+    pub fn new(config: &'a Config, caps: &'a Caps, context: usize, kv: KvType) -> Self {
+        Self {
+            config,
+            caps,
+            context,
+            kv,
+        }
+    }
+
+    /// Invocations of a workgroup that reduces: on a CPU adapter one subgroup, a SIMD register.
+    fn workgroup(&self) -> (u32, bool) {
+        match (self.caps.class, self.caps.fixed_subgroup()) {
+            (DeviceClass::Cpu, Some(lanes)) => (lanes, true),
+            _ => (self.caps.max_invocations.min(128), false),
+        }
+    }
+
+    fn total(&self) -> Cow<'static, str> {
+        if self.workgroup().1 {
+            fragment!("total_subgroup")
+        } else {
+            fragment!("total_shared")
+        }
+    }
+
+    /// A launch of workgroups that reduce.
+    fn reducing(&self, name: &str, grid: [usize; 3]) -> Dispatch {
+        let (workgroup, subgroups) = self.workgroup();
+        Dispatch {
+            name: name.to_owned(),
+            consts: vec![("WORKGROUP", Const::U32(workgroup))],
+            invocations: workgroup,
+            workgroup_bytes: if subgroups { 0 } else { 4 * workgroup },
+            subgroups,
+            grid: grid.map(|n| n as u32),
+            ..Dispatch::default()
+        }
+    }
+
+    /// `x[t] = scale · E[ids[t]]` for one part of E. Tensors: ids, x.
+    pub fn gather(
+        &self,
+        tokens: usize,
+        dtype: Dtype,
+        base: usize,
+        part: usize,
+        layout: &PartLayout,
+    ) -> Dispatch {
+        let workgroup = 64;
+        let words = self.config.hidden.div_ceil(4 / dtype.size());
+        let mut consts = consts(&[("WORKGROUP", workgroup), ("WORDS", words)]);
+        consts.push(("SCALE", Const::F32(self.config.embedding_scale)));
+        Dispatch {
+            name: "gather".into(),
+            consts,
+            fragments: vec![decode_fragment(dtype), shader!("gather")],
+            params: vec![
+                tokens as u32,
+                self.config.hidden as u32,
+                base as u32 + layout.row_base,
+                layout.rows,
+                layout.values,
+                layout.value_stride,
+            ],
+            operands: vec![
+                read("ids", 1, 0),
+                write("x", 2, 1),
+                Operand::read("words", 3, Role::Part(part)),
+            ],
+            invocations: workgroup as u32,
+            grid: [words.div_ceil(workgroup) as u32, tokens as u32, 1],
+            ..Dispatch::default()
+        }
+    }
+
+    /// `x += …; y = norm(x)`, of every row or of the run's last.
+    /// Tensors: x, weight, y, then h, then its norm's weight, then state, as far as they are used.
+    pub fn norm(&self, tokens: usize, residual: Residual, last: bool) -> Dispatch {
+        let mut dispatch = self.reducing("norm", [if last { 1 } else { tokens }, 1, 1]);
+        dispatch.consts.extend(consts(&[
+            ("QUADS", self.config.hidden / 4),
+            ("TOKENS", tokens),
+        ]));
+        dispatch
+            .consts
+            .push(("EPS", Const::F32(self.config.norm_eps)));
+        dispatch.operands = vec![write("x", 1, 0), read("weight", 4, 1), write("y", 5, 2)];
+        dispatch.fragments = vec![self.total(), shader!("norm")];
+        let mut next = 3;
+        let mut bind = |name, binding| {
+            dispatch.operands.push(read(name, binding, next));
+            next += 1;
+        };
+        dispatch.fragments.push(match residual {
+            Residual::None => fragment!("residual_none"),
+            Residual::Add => {
+                bind("h", 2);
+                fragment!("residual_add")
+            }
+            Residual::Post => {
+                bind("h", 2);
+                bind("post", 3);
+                fragment!("residual_post")
+            }
+        });
+        if last {
+            bind("state", 6);
+            dispatch
+                .fragments
+                .extend([fragment!("state"), fragment!("row_last")]);
+        } else {
+            dispatch.fragments.push(fragment!("row_each"));
+        }
+        dispatch
+    }
+
+    fn head_consts(&self) -> Vec<(&'static str, Const)> {
+        consts(&[
+            ("HEADS", self.config.heads),
+            ("KV_HEADS", self.config.kv_heads),
+            ("CONTEXT", self.context),
+        ])
+    }
+
+    /// Norms, turns and stores the heads. Tensors: state, q, k, v, cache, turns, then the
+    /// head norms where the model has them.
+    pub fn heads(&self, tokens: usize) -> Dispatch {
+        let config = self.config;
+        let heads = config.heads + 2 * config.kv_heads;
+        let mut dispatch = self.reducing("heads", [heads, tokens, 1]);
+        dispatch.consts.extend(self.head_consts());
+        dispatch
+            .consts
+            .extend(consts(&[("HALF", config.head_dim / 8)]));
+        dispatch.consts.extend([
+            ("QUERY_SCALE", Const::F32(config.query_scale)),
+            ("EPS", Const::F32(config.norm_eps)),
+        ]);
+        dispatch.fragments = vec![
+            fragment!("state"),
+            self.kv.fragment(),
+            shader!("heads"),
+            if config.qk_norms {
+                fragment!("head_norm")
+            } else {
+                fragment!("head_norm_none")
+            },
+        ];
+        dispatch.operands = vec![
+            read("state", 1, 0),
+            write("q", 2, 1),
+            read("k", 3, 2),
+            read("v", 4, 3),
+            write("cache", 5, 4),
+            read("turns", 6, 5),
+        ];
+        if config.qk_norms {
+            dispatch.fragments.push(self.total());
+            dispatch.operands.push(read("head_norms", 7, 6));
+        } else {
+            (dispatch.subgroups, dispatch.workgroup_bytes) = (false, 0);
+        }
+        dispatch
+    }
+
+    /// Attention of one layer. Tensors: state, q, cache, o.
+    pub fn attention(&self, tokens: usize, layer: &Layer) -> Dispatch {
+        let config = self.config;
+        let quads = config.head_dim / 4;
+        let mut dispatch = self.reducing("attention", [config.heads, tokens, 1]);
+        dispatch.consts.extend(self.head_consts());
+        dispatch.consts.extend(consts(&[
+            ("QUADS", quads),
+            ("WINDOW", layer.window.unwrap_or(0)),
+        ]));
+        dispatch.fragments = vec![
+            fragment!("state"),
+            self.total(),
+            self.kv.fragment(),
+            shader!("attention"),
+        ];
+        dispatch.operands = vec![
+            read("state", 1, 0),
+            read("q", 2, 1),
+            read("cache", 3, 2),
+            write("o", 4, 3),
+        ];
+        dispatch.workgroup_bytes += 16 * quads as u32 + 20 * dispatch.invocations;
+        dispatch
+    }
+
+    /// `gate = act(gate) ⊙ up`. Tensors: gate, up.
+    pub fn gated(&self, tokens: usize) -> Dispatch {
+        let workgroup = 64;
+        let quads = tokens * self.config.ffn / 4;
+        Dispatch {
+            name: "gated".into(),
+            consts: consts(&[("WORKGROUP", workgroup)]),
+            fragments: vec![
+                match self.config.activation {
+                    Activation::Silu => fragment!("silu"),
+                    Activation::GeluTanh => fragment!("gelu_tanh"),
+                },
+                shader!("gated"),
+            ],
+            params: vec![quads as u32],
+            operands: vec![write("gate", 1, 0), read("up", 2, 1)],
+            invocations: workgroup as u32,
+            grid: fold(quads.div_ceil(workgroup) as u64, self.caps.max_workgroups),
+            ..Dispatch::default()
+        }
+    }
+
+    /// Folds the logits of ids `base … base + len` into the scores. Tensors: logits, targets,
+    /// scores.
+    pub fn score(&self, tokens: usize, base: usize, len: usize) -> Dispatch {
+        let mut dispatch = self.reducing("score", [tokens, 1, 1]);
+        dispatch.fragments = vec![self.total(), shader!("score")];
+        dispatch.params = vec![len as u32, base as u32, u32::from(base == 0)];
+        dispatch.operands = vec![
+            read("logits", 1, 0),
+            read("targets", 2, 1),
+            write("scores", 3, 2),
+        ];
+        dispatch
+    }
+
+    /// Samples a token and moves the sequence on. Tensors: logits, draw, state, ids, sampled.
+    pub fn sample(&self) -> Dispatch {
+        let (workgroup, _) = self.workgroup();
+        let names = ["logits", "draw", "state", "ids", "sampled"];
+        let operand = |(i, name)| match i {
+            0 | 1 => read(name, i as u32 + 1, i),
+            _ => write(name, i as u32 + 1, i),
+        };
+        Dispatch {
+            name: "sample".into(),
+            consts: consts(&[
+                ("WORKGROUP", workgroup as usize),
+                ("VOCAB", self.config.vocab),
+            ]),
+            fragments: vec![fragment!("state"), shader!("sample")],
+            operands: names.into_iter().enumerate().map(operand).collect(),
+            invocations: workgroup,
+            // Bins, sums and six words more.
+            workgroup_bytes: 4 * (256 + workgroup + 6),
+            grid: [1, 1, 1],
+            ..Dispatch::default()
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! A model's weights on the device.
+
+use crate::{
+    config::{Config, EMBEDDING, HEAD, Linear},
+    error::{Error, Result},
+    recipe::Recipe,
+    source::Source,
+};
+use lacuna::{
+    Gpu, Tensor, Weight,
+    format::{Dtype, Format, Matrix},
+};
+use std::ops::ControlFlow;
+
+/// Rows of the embedding and the head that one weight holds: their logits are what exists
+/// at once when a text is scored.
+const SLICE_ROWS: usize = 32_768;
+
+/// Some rows of the embedding or the head.
+#[derive(Debug, Clone)]
+pub(crate) struct Slice {
+    /// Its first id.
+    pub base: usize,
+    pub weight: Weight,
+}
+
+/// The weights of one layer.
+#[derive(Debug)]
+pub(crate) struct LayerOnDevice {
+    /// In the order of [`Linear::ALL`].
+    linears: Vec<Weight>,
+    biases: Vec<Option<Tensor>>,
+    pub attention_norm: Tensor,
+    pub ffn_norm: Tensor,
+    pub post_attention: Option<Tensor>,
+    pub post_ffn: Option<Tensor>,
+    /// `[2, head_dim]`, of queries and keys.
+    pub head_norms: Option<Tensor>,
+}
+
+impl LayerOnDevice {
+    pub fn linear(&self, which: Linear) -> (&Weight, Option<&Tensor>) {
+        let i = which as usize;
+        (&self.linears[i], self.biases[i].as_ref())
+    }
+}
+
+/// A model on the device, ready for any number of [`Decoder`](crate::Decoder)s.
+#[derive(Debug)]
+pub struct Model {
+    gpu: Gpu,
+    config: Config,
+    pub(crate) embedding: Vec<Slice>,
+    pub(crate) head: Vec<Slice>,
+    pub(crate) layers: Vec<LayerOnDevice>,
+    pub(crate) final_norm: Tensor,
+    bytes: Bytes,
+}
+
+/// Bytes of a model's weights on the device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// Products of the layers.
+    pub layers: u64,
+    /// The embedding.
+    pub embedding: u64,
+    /// The head; 0 where it is the embedding.
+    pub head: u64,
+}
+
+impl Bytes {
+    /// All of them.
+    pub const fn total(&self) -> u64 {
+        self.layers + self.embedding + self.head
+    }
+}
+
+/// How far loading is: products done, of how many, and the one that comes next.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// Products on the device.
+    pub done: usize,
+    /// Products of the model.
+    pub of: usize,
+    /// The next one's module.
+    pub module: &'a str,
+}
+
+impl Model {
+    /// Loads `source` onto `gpu`, each product in the format that `recipe` gives it. `progress`
+    /// is told of each and may end the loading.
+    ///
+    /// # Errors
+    /// Those of the source, [`Error::Cancelled`], [`Error::Choice`] for an embedding that
+    /// is not dense, and the engine's.
+    pub fn load(
+        gpu: &Gpu,
+        source: &dyn Source,
+        recipe: &Recipe,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Self> {
+        let config = source.config().clone();
+        check_device(&config)?;
+        let mut loader = Loader {
+            gpu,
+            source,
+            recipe,
+            progress,
+            done: 0,
+            of: config.layers.len() * Linear::ALL.len() + if config.tied_head { 1 } else { 2 },
+        };
+        let embedding = loader.slices(EMBEDDING)?;
+        if let Some(slice) = embedding.iter().find(|s| dense(&s.weight).is_none()) {
+            return Err(Error::Choice {
+                what: "format of the embedding, whose rows are read one by one",
+                value: slice.weight.format().to_string(),
+                supported: "f32, f16, bf16".into(),
+            });
+        }
+        let (head, head_bytes) = if config.tied_head {
+            (embedding.clone(), 0)
+        } else {
+            let head = loader.slices(HEAD)?;
+            let bytes = head.iter().map(|s| s.weight.bytes()).sum();
+            (head, bytes)
+        };
+        let layers: Vec<_> = (0..config.layers.len())
+            .map(|i| loader.layer(i))
+            .collect::<Result<_>>()?;
+        let final_norm = loader.norm("model.norm", config.hidden)?;
+        let bytes = Bytes {
+            layers: layers
+                .iter()
+                .flat_map(|l| &l.linears)
+                .map(Weight::bytes)
+                .sum(),
+            embedding: embedding.iter().map(|s| s.weight.bytes()).sum(),
+            head: head_bytes,
+        };
+        Ok(Self {
+            gpu: gpu.clone(),
+            config,
+            embedding,
+            head,
+            layers,
+            final_norm,
+            bytes,
+        })
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What its weights take on the device.
+    pub fn bytes(&self) -> Bytes {
+        self.bytes
+    }
+
+    /// Bytes of weights that decoding one token reads.
+    pub fn bytes_per_token(&self) -> u64 {
+        let head: u64 = self.head.iter().map(|s| s.weight.bytes()).sum();
+        self.bytes.layers + head
+    }
+}
+
+/// The shaders take rows four elements at a time, and heads in two halves.
+fn check_device(config: &Config) -> Result<()> {
+    for (what, value, multiple) in [
+        ("hidden size", config.hidden, 4),
+        ("feed-forward size", config.ffn, 4),
+        ("head size", config.head_dim, 8),
+    ] {
+        if value % multiple != 0 {
+            return Err(Error::Choice {
+                what,
+                value: value.to_string(),
+                supported: format!("multiples of {multiple}"),
+            });
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn dense(weight: &Weight) -> Option<Dtype> {
+    match weight.format() {
+        Format::Dense(dtype) => Some(dtype),
+        _ => None,
+    }
+}
+
+struct Loader<'a> {
+    gpu: &'a Gpu,
+    source: &'a dyn Source,
+    recipe: &'a Recipe,
+    progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
+    done: usize,
+    of: usize,
+}
+
+impl Loader<'_> {
+    fn report(&mut self, module: &str) -> Result<()> {
+        let progress = Progress {
+            done: self.done,
+            of: self.of,
+            module,
+        };
+        self.done += 1;
+        match (self.progress)(progress) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Cancelled),
+        }
+    }
+
+    fn upload(&self, module: &str, matrix: Matrix) -> Result<Weight> {
+        Ok(self.gpu.upload(&self.recipe.compress(module, matrix)?)?)
+    }
+
+    fn slices(&mut self, module: &str) -> Result<Vec<Slice>> {
+        self.report(module)?;
+        let vocab = self.source.config().vocab;
+        if !matches!(self.source.format(module)?, Format::Dense(_)) {
+            // Index sets may cross any row that is not the first.
+            let weight = self.upload(module, self.source.matrix(module)?)?;
+            return Ok(vec![Slice { base: 0, weight }]);
+        }
+        (0..vocab)
+            .step_by(SLICE_ROWS)
+            .map(|base| {
+                let rows = base..(base + SLICE_ROWS).min(vocab);
+                let weight = self.upload(module, self.source.rows(module, rows)?)?;
+                Ok(Slice { base, weight })
+            })
+            .collect()
+    }
+
+    fn norm(&self, module: &str, len: usize) -> Result<Tensor> {
+        let weight = self.source.norm(module)?;
+        Ok(self.gpu.tensor_from(1, len, &weight)?)
+    }
+
+    fn layer(&mut self, layer: usize) -> Result<LayerOnDevice> {
+        let config = self.source.config();
+        let prefix = format!("model.layers.{layer}");
+        let (mut linears, mut biases) = (vec![], vec![]);
+        for linear in Linear::ALL {
+            let module = linear.module(layer);
+            self.report(&module)?;
+            linears.push(self.upload(&module, self.source.matrix(&module)?)?);
+            let bias = self.source.bias(&module)?;
+            biases.push(match bias {
+                None => None,
+                Some(bias) => Some(self.gpu.tensor_from(1, bias.len(), &bias)?),
+            });
+        }
+        let norm = |name: &str| self.norm(&format!("{prefix}.{name}"), config.hidden);
+        let optional = |name: &str, there: bool| there.then(|| norm(name)).transpose();
+        let head_norms = if config.qk_norms {
+            let head = |name: &str| {
+                let module = format!("{prefix}.self_attn.{name}");
+                self.source.norm(&module)
+            };
+            let both = [head("q_norm")?, head("k_norm")?].concat();
+            Some(self.gpu.tensor_from(2, config.head_dim, &both)?)
+        } else {
+            None
+        };
+        // In models with four norms the second stands after attention, not before the rest.
+        let before_ffn = if config.post_norms {
+            "pre_feedforward_layernorm"
+        } else {
+            "post_attention_layernorm"
+        };
+        Ok(LayerOnDevice {
+            linears,
+            biases,
+            attention_norm: norm("input_layernorm")?,
+            ffn_norm: norm(before_ffn)?,
+            post_attention: optional("post_attention_layernorm", config.post_norms)?,
+            post_ffn: optional("post_feedforward_layernorm", config.post_norms)?,
+            head_norms,
+        })
+    }
+}

@@ -1,0 +1,193 @@
+//! Where weights come from.
+
+use crate::{
+    checkpoint::Checkpoint,
+    config::{Config, EMBEDDING, HEAD, Linear},
+    error::{Error, Result},
+    recipe::Recipe,
+    weights::{LayerWeights, Weights},
+};
+use lacuna::format::{Format, Matrix};
+use std::ops::Range;
+
+/// Where weights come from: a checkpoint, or random numbers of a given shape.
+///
+/// Modules and tensors go by Hugging Face's names. Products are asked for one by one, so
+/// that loading never holds more than the largest of them.
+pub trait Source {
+    /// The model's shape.
+    fn config(&self) -> &Config;
+
+    /// The weight of a linear module, `[rows, cols]`.
+    ///
+    /// # Errors
+    /// Where it is missing or of another shape.
+    fn matrix(&self, module: &str) -> Result<Matrix>;
+
+    /// The format that [`Source::matrix`] gives it in.
+    ///
+    /// # Errors
+    /// Where it is missing.
+    fn format(&self, module: &str) -> Result<Format>;
+
+    /// Some rows of a dense weight: embeddings are taken in slices.
+    ///
+    /// # Errors
+    /// Those of [`Source::matrix`], and where the weight is not dense.
+    fn rows(&self, module: &str, rows: Range<usize>) -> Result<Matrix>;
+
+    /// A bias, where the model has one.
+    ///
+    /// # Errors
+    /// Where it is of another shape than its module.
+    fn bias(&self, module: &str) -> Result<Option<Vec<f32>>>;
+
+    /// What a norm multiplies by.
+    ///
+    /// # Errors
+    /// Where it is missing or of another shape.
+    fn norm(&self, module: &str) -> Result<Vec<f32>>;
+}
+
+impl Source for Checkpoint {
+    fn config(&self) -> &Config {
+        self.config()
+    }
+
+    fn matrix(&self, module: &str) -> Result<Matrix> {
+        self.matrix(module)
+    }
+
+    fn format(&self, module: &str) -> Result<Format> {
+        self.format(module)
+    }
+
+    fn rows(&self, module: &str, rows: Range<usize>) -> Result<Matrix> {
+        self.matrix_rows(module, rows)
+    }
+
+    fn bias(&self, module: &str) -> Result<Option<Vec<f32>>> {
+        self.vector(&format!("{module}.bias"))
+    }
+
+    fn norm(&self, module: &str) -> Result<Vec<f32>> {
+        self.norm(module)
+    }
+}
+
+impl Weights {
+    /// Everything that `source` has, on the host, each product in the format that `recipe`
+    /// gives it.
+    ///
+    /// # Errors
+    /// Those of the source and of [`Recipe::compress`].
+    pub fn load(source: &dyn Source, recipe: &Recipe) -> Result<Self> {
+        let config = source.config().clone();
+        let product = |module: &str| recipe.compress(module, source.matrix(module)?);
+        let layer = |i: usize| {
+            let norm = |name: &str| source.norm(&format!("model.layers.{i}.{name}"));
+            let optional = |name, there: bool| there.then(|| norm(name)).transpose();
+            let before_ffn = if config.post_norms {
+                "pre_feedforward_layernorm"
+            } else {
+                "post_attention_layernorm"
+            };
+            Ok(LayerWeights {
+                linears: each(|linear| product(&linear.module(i)))?,
+                biases: each(|linear| source.bias(&linear.module(i)))?,
+                attention_norm: norm("input_layernorm")?,
+                ffn_norm: norm(before_ffn)?,
+                post_attention: optional("post_attention_layernorm", config.post_norms)?,
+                post_ffn: optional("post_feedforward_layernorm", config.post_norms)?,
+                q_norm: optional("self_attn.q_norm", config.qk_norms)?,
+                k_norm: optional("self_attn.k_norm", config.qk_norms)?,
+            })
+        };
+        Ok(Self {
+            embedding: product(EMBEDDING)?,
+            head: (!config.tied_head).then(|| product(HEAD)).transpose()?,
+            final_norm: source.norm("model.norm")?,
+            layers: (0..config.layers.len()).map(layer).collect::<Result<_>>()?,
+            config,
+        })
+    }
+
+    fn layer<'a>(&self, module: &'a str) -> Option<(&LayerWeights, &'a str)> {
+        let (layer, rest) = module.strip_prefix("model.layers.")?.split_once('.')?;
+        Some((self.layers.get(layer.parse::<usize>().ok()?)?, rest))
+    }
+
+    fn find(&self, module: &str) -> Result<&Matrix> {
+        let found = match module {
+            EMBEDDING => Some(&self.embedding),
+            HEAD => Some(self.head()),
+            _ => self.layer(module).and_then(|(layer, name)| {
+                let linear = Linear::ALL.into_iter().find(|l| l.name() == name)?;
+                Some(layer.linear(linear))
+            }),
+        };
+        found.ok_or_else(|| unknown("weight", module))
+    }
+}
+
+/// One value for each of [`Linear::ALL`].
+fn each<T>(of: impl Fn(Linear) -> Result<T>) -> Result<[T; 7]> {
+    let [q, k, v, o, gate, up, down] = Linear::ALL.map(of);
+    Ok([q?, k?, v?, o?, gate?, up?, down?])
+}
+
+fn unknown(what: &'static str, module: &str) -> Error {
+    Error::UnknownModule {
+        what,
+        name: module.to_owned(),
+    }
+}
+
+impl Source for Weights {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn matrix(&self, module: &str) -> Result<Matrix> {
+        self.find(module).cloned()
+    }
+
+    fn format(&self, module: &str) -> Result<Format> {
+        Ok(self.find(module)?.format())
+    }
+
+    fn rows(&self, module: &str, rows: Range<usize>) -> Result<Matrix> {
+        match self.find(module)? {
+            Matrix::Dense(dense) => Ok(Matrix::Dense(dense.slice_rows(rows)?)),
+            other => Err(Error::Choice {
+                what: "format of a weight taken in slices",
+                value: other.format().to_string(),
+                supported: "f32, f16, bf16".into(),
+            }),
+        }
+    }
+
+    fn bias(&self, module: &str) -> Result<Option<Vec<f32>>> {
+        let (layer, name) = self.layer(module).ok_or_else(|| unknown("bias", module))?;
+        let linear = Linear::ALL.into_iter().find(|l| l.name() == name);
+        let linear = linear.ok_or_else(|| unknown("bias", module))?;
+        Ok(layer.bias(linear).map(<[f32]>::to_vec))
+    }
+
+    fn norm(&self, module: &str) -> Result<Vec<f32>> {
+        if module == "model.norm" {
+            return Ok(self.final_norm.clone());
+        }
+        let found = self.layer(module).and_then(|(layer, name)| match name {
+            "input_layernorm" => Some(&layer.attention_norm),
+            "pre_feedforward_layernorm" => Some(&layer.ffn_norm),
+            "post_attention_layernorm" if self.config.post_norms => layer.post_attention.as_ref(),
+            "post_attention_layernorm" => Some(&layer.ffn_norm),
+            "post_feedforward_layernorm" => layer.post_ffn.as_ref(),
+            "self_attn.q_norm" => layer.q_norm.as_ref(),
+            "self_attn.k_norm" => layer.k_norm.as_ref(),
+            _ => None,
+        });
+        found.cloned().ok_or_else(|| unknown("norm", module))
+    }
+}
