@@ -12,6 +12,10 @@
 /// where `post` is a norm in models with [`post_norms`](Self::post_norms), else nothing.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "architectures combine these options freely"
+)]
 pub struct Config {
     /// `model_type` of the checkpoint, for reports.
     pub architecture: String,
@@ -39,7 +43,7 @@ pub struct Config {
     pub norm_plus_one: bool,
     /// Two more norms a layer, after attention and after the feed-forward (Gemma 3).
     pub post_norms: bool,
-    /// Each head of q and k passes a norm before RoPE (Qwen 3, Gemma 3).
+    /// Each head of q and k passes a norm before `RoPE` (Qwen 3, Gemma 3).
     pub qk_norms: bool,
     /// What lies between gate and product.
     pub activation: Activation,

@@ -234,7 +234,7 @@ fn quantised_blocks_become_f16() {
         (218.0, 16.0, 15.5)
     );
     let rows = c.matrix_rows(HEAD, 9..11).unwrap();
-    assert_eq!(values(&rows)[7], 218.0);
+    assert_eq!(values(&rows)[7..8], [218.0]);
 }
 
 #[test]

@@ -160,15 +160,21 @@ impl Meta {
             }
             Self::Texts(v) => {
                 array(8, v.len());
-                v.iter().for_each(|v| text(bytes, v));
+                for v in v {
+                    text(bytes, v);
+                }
             }
             Self::F32s(v) => {
                 array(6, v.len());
-                v.iter().for_each(|v| bytes.extend(v.to_le_bytes()));
+                for v in v {
+                    bytes.extend(v.to_le_bytes());
+                }
             }
             Self::I32s(v) => {
                 array(5, v.len());
-                v.iter().for_each(|v| bytes.extend(v.to_le_bytes()));
+                for v in v {
+                    bytes.extend(v.to_le_bytes());
+                }
             }
         }
     }

@@ -101,10 +101,11 @@ fn heads_and_scaled_ropes_are_found() {
 
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
-    let cases: [(&str, Meta, &str); 8] = [
+    let cases: [(&str, Meta, &str); 9] = [
         ("general.architecture", "gemma2".into(), "gemma3"),
         ("llama.rope.scaling.type", "yarn".into(), "linear"),
         ("llama.expert_count", Meta::U32(8), "experts"),
+        ("split.count", Meta::U32(2), "one file"),
         ("llama.final_logit_softcapping", Meta::F32(30.0), "none"),
         (
             "llama.attention.value_length",

@@ -4,16 +4,19 @@ use crate::files::assert_names;
 use lacuna::format::{Dense, Format, Matrix};
 use lacuna_llm::{Error, Recipe, apply};
 
-fn format(text: &str) -> Option<Format> {
-    Some(text.parse().unwrap())
+fn format(text: &str) -> Format {
+    text.parse().unwrap()
 }
 
 #[test]
 fn the_last_match_wins() {
     let text = "# all\n*=1:4\n\nmodel.layers.* = 2:4@f16 # blocks\n *.down_proj=dense\n";
     let recipe = Recipe::parse(text).unwrap();
-    assert_eq!(recipe.format_for("lm_head"), format("1:4"));
-    assert_eq!(recipe.format_for("model.layers.0.x"), format("2:4@f16"));
+    assert_eq!(recipe.format_for("lm_head"), Some(format("1:4")));
+    assert_eq!(
+        recipe.format_for("model.layers.0.x"),
+        Some(format("2:4@f16"))
+    );
     assert_eq!(recipe.format_for("model.layers.0.mlp.down_proj"), None);
     assert_eq!(
         recipe.to_string(),
@@ -32,7 +35,7 @@ fn one_format_is_for_the_blocks() {
     ] {
         assert_eq!(
             recipe.format_for("model.layers.3.mlp.up_proj"),
-            format("2:4x8")
+            Some(format("2:4x8"))
         );
         assert_eq!(recipe.format_for("model.embed_tokens"), None);
         assert_eq!(recipe.format_for("lm_head"), None);
@@ -52,7 +55,7 @@ fn recipes_come_from_files() {
     std::fs::write(&path, "lm_head = bf16").unwrap();
     assert_eq!(
         Recipe::from_arg(&arg).unwrap().format_for("lm_head"),
-        format("bf16")
+        Some(format("bf16"))
     );
     std::fs::write(&path, [0xff]).unwrap();
     assert_names(Recipe::from_arg(&arg), &["recipe"]);
@@ -84,19 +87,19 @@ fn matrices_are_brought_into_formats() {
         .into();
     let values = |m: &Matrix| m.to_dense().values().to_f32();
     assert_eq!(apply(dense.clone(), None).unwrap(), dense);
-    assert_eq!(apply(dense.clone(), format("f32")).unwrap(), dense);
-    let half = apply(dense.clone(), format("2:4")).unwrap();
+    assert_eq!(apply(dense.clone(), Some(format("f32"))).unwrap(), dense);
+    let half = apply(dense.clone(), Some(format("2:4"))).unwrap();
     assert_eq!(values(&half), [0.0, -4.0, 3.0, 0.0]);
-    assert_eq!(Some(half.format()), format("2:4@f32"));
-    assert_eq!(apply(half.clone(), format("2:4")).unwrap(), half);
-    let quarter = apply(half.clone(), format("1:4@bf16")).unwrap();
+    assert_eq!(half.format(), format("2:4@f32"));
+    assert_eq!(apply(half.clone(), Some(format("2:4"))).unwrap(), half);
+    let quarter = apply(half.clone(), Some(format("1:4@bf16"))).unwrap();
     assert_eq!(
-        (values(&quarter), Some(quarter.format())),
+        (values(&quarter), quarter.format()),
         (vec![0.0, -4.0, 0.0, 0.0], format("1:4@bf16"))
     );
-    let back = apply(half, format("f16")).unwrap();
+    let back = apply(half, Some(format("f16"))).unwrap();
     assert_eq!(
-        (values(&back), Some(back.format())),
+        (values(&back), back.format()),
         (vec![0.0, -4.0, 3.0, 0.0], format("f16"))
     );
     let nan: Matrix = Dense::from_f32(1, 4, vec![f32::NAN; 4]).unwrap().into();
