@@ -20,6 +20,30 @@ pub struct Args {
     timeout: Option<u32>,
 }
 
+/// Where to compute.
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+pub enum Where {
+    /// The GPU, else the CPU with a warning
+    Auto,
+    Gpu,
+    Cpu,
+}
+
+/// The adapter for `place`; `None` is the CPU.
+pub fn open_at(place: Where, args: &Args) -> Result<Option<Gpu>> {
+    match place {
+        Where::Cpu => Ok(None),
+        Where::Gpu => open(args).map(Some),
+        Where::Auto => match open(args) {
+            Err(e) if e.code() == 3 => {
+                log::warn!("computing on the CPU: {e}");
+                Ok(None)
+            }
+            other => other.map(Some),
+        },
+    }
+}
+
 /// Opens the adapter.
 pub fn open(args: &Args) -> Result<Gpu> {
     let adapter = args

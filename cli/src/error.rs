@@ -16,6 +16,10 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] lacuna_io::Error),
 
+    /// A language model refused.
+    #[error(transparent)]
+    Model(#[from] lacuna_llm::Error),
+
     /// A file is fine, but one weight in it cannot be worked on.
     #[error("weight \"{module}\": {reason}")]
     Weight {
@@ -58,17 +62,42 @@ impl Error {
             Self::Check(_) => 1,
             Self::Usage(_) => 2,
             Self::Engine(e) | Self::Weight { reason: e, .. } => engine_code(e),
-            Self::Input(_) | Self::File(lacuna_io::Error::Weight { .. }) => 4,
-            Self::File(lacuna_io::Error::OutOfMemory { .. }) => 5,
-            Self::File(e) => match e.kind() {
-                lacuna_io::Kind::Usage => 2,
-                lacuna_io::Kind::Input => 4,
-                lacuna_io::Kind::Output => 6,
-            },
+            Self::Input(_) => 4,
+            Self::File(e) => file_code(e),
+            Self::Model(e) => model_code(e),
             Self::Stdout(_) => 6,
             Self::Pipe => 0,
             Self::Interrupted => 130,
         }
+    }
+}
+
+const fn file_code(error: &lacuna_io::Error) -> u8 {
+    match error {
+        lacuna_io::Error::Weight { .. } => 4,
+        lacuna_io::Error::OutOfMemory { .. } => 5,
+        other => match other.kind() {
+            lacuna_io::Kind::Usage => 2,
+            lacuna_io::Kind::Input => 4,
+            lacuna_io::Kind::Output => 6,
+        },
+    }
+}
+
+const fn model_code(error: &lacuna_llm::Error) -> u8 {
+    use lacuna_llm::Error as E;
+    match error {
+        E::Engine(e) | E::Module { reason: e, .. } => engine_code(e),
+        E::File(e) => file_code(e),
+        E::RecipeSyntax { .. }
+        | E::Sampling { .. }
+        | E::Windows { .. }
+        | E::Choice { .. }
+        | E::Context { .. }
+        | E::Empty => 2,
+        E::Cancelled => 130,
+        // The rest is about what a checkpoint holds.
+        _ => 4,
     }
 }
 

@@ -10,6 +10,7 @@ mod info;
 mod inspect;
 mod interrupt;
 mod matmul;
+mod model;
 mod out;
 mod progress;
 mod table;
@@ -51,6 +52,12 @@ enum Command {
     Verify(verify::Args),
     /// Checks, then times products, cold and against the fastest dense kernel
     Bench(bench::Args),
+    /// Measures how well a language model predicts a text
+    Eval(model::eval::Args),
+    /// Continues a prompt
+    Generate(model::generate::Args),
+    /// Times prefill and decoding of a language model, formats side by side
+    BenchModel(model::bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +78,9 @@ fn main() -> ExitCode {
         Command::Matmul(args) => matmul::run(&args, &device),
         Command::Verify(args) => verify::run(&args, &device),
         Command::Bench(args) => bench::run(&args, &device),
+        Command::Eval(args) => model::eval::run(&args, &device),
+        Command::Generate(args) => model::generate::run(&args, &device),
+        Command::BenchModel(args) => model::bench::run(&args, &device),
     };
     match result {
         // Whoever closed the pipe has read what they wanted.

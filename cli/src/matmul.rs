@@ -1,7 +1,7 @@
 //! `matmul`: one product of a weight in a file, on the device or by the reference.
 
 use crate::{
-    device,
+    device::{self, Where},
     error::{Error, Result},
     interrupt,
 };
@@ -27,16 +27,8 @@ pub struct Args {
     #[arg(short, long)]
     output: PathBuf,
     /// Where to compute; cpu is the reference, slow and exact
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    device: Device,
-}
-
-#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
-enum Device {
-    /// The GPU, else the CPU with a warning
-    Auto,
-    Gpu,
-    Cpu,
+    #[arg(long, value_enum, default_value_t = Where::Auto)]
+    device: Where,
 }
 
 /// A product to be computed.
@@ -69,9 +61,9 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         batch,
     };
     let y = match args.device {
-        Device::Cpu => product.on_cpu()?,
-        Device::Gpu => product.on_gpu(&device::open(device)?)?,
-        Device::Auto => match device::open(device).and_then(|gpu| product.on_gpu(&gpu)) {
+        Where::Cpu => product.on_cpu()?,
+        Where::Gpu => product.on_gpu(&device::open(device)?)?,
+        Where::Auto => match device::open(device).and_then(|gpu| product.on_gpu(&gpu)) {
             // Without an adapter, or on one that is too small.
             Err(e) if e.code() == 3 => {
                 log::warn!("computing on the CPU: {e}");

@@ -12,10 +12,8 @@
 /// where `post` is a norm in models with [`post_norms`](Self::post_norms), else nothing.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "architectures combine these options freely"
-)]
+// Each is one of the ways in which published architectures differ.
+#[expect(clippy::struct_excessive_bools)]
 pub struct Config {
     /// `model_type` of the checkpoint, for reports.
     pub architecture: String,

@@ -8,7 +8,11 @@ use crate::{
     sampling::{Sampling, no_number},
 };
 use lacuna::{Gpu, Plan, PlanBuilder, Tensor, Workspace, caps::DeviceClass, gpu::ReadBack};
-use std::{ops::ControlFlow, sync::Arc};
+use std::{
+    ops::ControlFlow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// How a [`Decoder`] is made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -86,6 +90,8 @@ pub struct Decoder {
     position: usize,
     /// Tokens sampled.
     steps: u32,
+    /// What recording and submitting the last token took.
+    host_time: Duration,
 }
 
 /// What scoring a text needs beside the rest.
@@ -162,6 +168,7 @@ impl Decoder {
             stage: Stage::Empty,
             position: 0,
             steps: 0,
+            host_time: Duration::ZERO,
         })
     }
 
@@ -178,6 +185,11 @@ impl Decoder {
     /// Tokens in the cache.
     pub const fn position(&self) -> usize {
         self.position
+    }
+
+    /// What recording and submitting the last token took on the host.
+    pub const fn host_time(&self) -> Duration {
+        self.host_time
     }
 
     /// Launches that decoding one token records.
@@ -299,6 +311,7 @@ impl Decoder {
             self.sampling.write(&gpu, &sampling.words())?;
             self.sampling_set = Some(*sampling);
         }
+        let begin = Instant::now();
         let mut encoder = gpu.encoder();
         match self.stage {
             Stage::Empty => return Err(Error::Empty),
@@ -313,6 +326,7 @@ impl Decoder {
         self.sample.encode(&mut encoder)?;
         self.sampled.encode(&mut encoder);
         gpu.submit(encoder)?;
+        self.host_time = begin.elapsed();
         if self.stage == Stage::Sampled {
             self.position += 1;
         }

@@ -237,7 +237,7 @@ mod tests {
                         for (id, &times) in scored.iter().enumerate() {
                             assert_eq!(
                                 times,
-                                i32::from(!first(id)),
+                                usize::from(!first(id)),
                                 "{total} {context} {stride} {id}"
                             );
                         }
@@ -245,7 +245,7 @@ mod tests {
                         let sum = Windows::new(&text, context, Some(stride), before)
                             .unwrap()
                             .scored();
-                        assert_eq!(sum as i32, scored.iter().sum::<i32>());
+                        assert_eq!(sum, scored.iter().sum::<usize>());
                     }
                 }
             }

@@ -1,17 +1,17 @@
 //! From logits to a token: the algorithm, in the arithmetic that a shader has.
 //!
 //! Every sum is one of integers, so it does not depend on the order of its terms, and every
-//! selection compares [`key`]s, so that a radix select finds the same sets:
+//! selection compares [`key()`]s, so that a radix select finds the same sets:
 //!
 //! 1. Temperature 0 takes the largest logit, of equal ones the lowest id.
 //! 2. *Top-k*: tokens whose key is at least that of the k-th largest logit stay; all that tie
 //!    with it do.
 //! 3. A token's *mass* is `⌊p · unit⌋`, at most `unit − 1`, of `p = e^((l − max) / T)`, where
-//!    [`unit`] is the largest power of two, up to 2²⁴, with which the masses of all tokens that
+//!    [`unit()`] is the largest power of two, up to 2²⁴, with which the masses of all tokens that
 //!    stayed fit 32 bits. Tokens below `1 / unit` of the most probable one are never drawn.
 //! 4. *Top-p*: with keys descending, tokens stay until their mass reaches `top_p` of the total;
 //!    all that tie with the last do.
-//! 5. A [`hash`] of seed and step chooses uniformly among the mass that stayed; ids ascend.
+//! 5. A [`hash()`] of seed and step chooses uniformly among the mass that stayed; ids ascend.
 //!
 //! NaN is never chosen. A logit that equals the largest has p = 1 even where that is infinite.
 

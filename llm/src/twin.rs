@@ -227,8 +227,8 @@ impl Twin {
         }
         self.caches[n].extend(&k, &v, self.halves);
         let heads = Heads {
-            heads: config.heads,
-            kv_heads: config.kv_heads,
+            queries: config.heads,
+            keys: config.kv_heads,
             head_dim,
             scale: config.query_scale,
             window,

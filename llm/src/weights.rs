@@ -143,11 +143,11 @@ impl Weights {
             .map(|n| LayerWeights::random(c, &mut stream(seed, 3 + n as u64), format))
             .collect::<Result<_>>()?;
         Ok(Self {
+            config,
             embedding,
             head,
             final_norm,
             layers,
-            config,
         })
     }
 }
@@ -281,3 +281,6 @@ fn matrix(
 fn norm(random: &mut Random, len: usize) -> Vec<f32> {
     (0..len).map(|_| 1.0 + 0.1 * random.signed()).collect()
 }
+
+#[cfg(test)]
+mod tests;

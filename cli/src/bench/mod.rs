@@ -3,7 +3,7 @@
 //! All formats of a product run side by side, round by round, so that whatever else the
 //! machine does hits all of them; ratios are taken inside each round.
 
-mod bandwidth;
+pub mod bandwidth;
 mod clock;
 mod group;
 mod layers;

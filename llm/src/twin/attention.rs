@@ -34,8 +34,11 @@ impl Cache {
 /// The heads of a layer and what its queries see.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Heads {
-    pub heads: usize,
-    pub kv_heads: usize,
+    /// Query heads.
+    pub queries: usize,
+    /// Key and value heads.
+    pub keys: usize,
+    /// Elements of one, even.
     pub head_dim: usize,
     /// Scores are multiplied by it.
     pub scale: f32,
@@ -52,7 +55,7 @@ impl Heads {
             .par_chunks_mut(self.head_dim)
             .zip(queries.par_chunks(self.head_dim));
         heads.enumerate().for_each(|(i, (y, query))| {
-            self.attend_head(i % self.heads, start + i / self.heads, query, cache, y);
+            self.attend_head(i % self.queries, start + i / self.queries, query, cache, y);
         });
         y
     }
@@ -65,17 +68,14 @@ impl Heads {
         cache: &Cache,
         y: &mut [f32],
     ) {
-        let row = self.kv_heads * self.head_dim;
+        let row = self.keys * self.head_dim;
         // Consecutive query heads share a key head.
-        let offset = head / (self.heads / self.kv_heads) * self.head_dim;
-        let of = |all: &[f32], p: usize| -> std::ops::Range<usize> {
-            debug_assert!((p + 1) * row <= all.len());
-            p * row + offset..p * row + offset + self.head_dim
-        };
+        let offset = head / (self.queries / self.keys) * self.head_dim;
+        let at = |p: usize| p * row + offset..p * row + offset + self.head_dim;
         let first = self.window.map_or(0, |w| (position + 1).saturating_sub(w));
         let scores: Vec<f64> = (first..=position)
             .map(|p| {
-                let key = &cache.keys[of(&cache.keys, p)];
+                let key = &cache.keys[at(p)];
                 let products = query.iter().zip(key);
                 let sum: f64 = products.map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
                 sum * f64::from(self.scale)
@@ -87,7 +87,7 @@ impl Heads {
         for (p, score) in (first..).zip(scores) {
             let weight = (score - max).exp();
             total += weight;
-            let value = &cache.values[of(&cache.values, p)];
+            let value = &cache.values[at(p)];
             for (sum, &v) in sums.iter_mut().zip(value) {
                 *sum += weight * f64::from(v);
             }

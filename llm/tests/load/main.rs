@@ -5,6 +5,7 @@ mod checkpoints;
 mod configs;
 mod files;
 mod gguf_configs;
+mod mutations;
 mod recipes;
 mod templates;
 mod tokenizers;

@@ -299,3 +299,39 @@ fn gemma_agrees_with_llama_cpp() {
     }
     checkpoint.matrix("model.embed_tokens").unwrap();
 }
+
+/// Parts of a `tokenizer.json` replaced by values of other kinds: errors or tokenizers.
+#[test]
+fn no_mutation_of_a_folder_panics() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../assets/shakespeare/tokenizer.json"
+    );
+    let base: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let values = [
+        json!(null),
+        json!(0),
+        json!("x"),
+        json!([]),
+        json!({}),
+        json!([{ "id": 7, "content": "" }]),
+        json!({ "type": "Split", "pattern": { "Regex": "(" }, "behavior": "Isolated" }),
+        json!({ "type": "Unigram", "vocab": [], "unk_id": 3 }),
+        json!({ "type": "WordLevel", "vocab": {}, "unk_token": "x" }),
+        json!({ "type": "BPE", "vocab": { "a": 4_294_967_295u32 }, "merges": [["a", "b"]] }),
+        json!({ "type": "TemplateProcessing", "single": "$A [X]", "special_tokens": {} }),
+    ];
+    for key in base.as_object().unwrap().keys() {
+        for value in &values {
+            let mut json = base.clone();
+            json[key] = value.clone();
+            std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+            let Ok(t) = Tokenizer::from_folder(folder.path()) else {
+                continue;
+            };
+            let ids = t.encode_special("a é </s>").unwrap_or_default();
+            t.decode(&ids);
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! `bench-model`: prefill and decoding, formats side by side and round by round.
+
+use super::{Kv, load, recipe};
+use crate::{
+    bench::bandwidth::{Bandwidth, Copier},
+    device,
+    error::{Error, Result},
+    interrupt, out,
+    table::Table,
+};
+use lacuna::format::{Dtype, Format};
+use lacuna_llm::{Checkpoint, Config, Decoder, Options, Source, Weights, sampling::Sampling};
+use serde::Serialize;
+use std::{ops::ControlFlow, path::PathBuf, time::Instant};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// A Hugging Face folder, a .safetensors beside its config.json, or a .gguf
+    #[arg(required_unless_present = "config")]
+    model: Option<PathBuf>,
+    /// A config.json: the model gets random weights of its shape, in f16
+    #[arg(long, value_name = "FILE", conflicts_with = "model", requires = "random")]
+    config: Option<PathBuf>,
+    /// Says that random weights are meant
+    #[arg(long, requires = "config")]
+    random: bool,
+    /// Formats of the layers' products, or @FILE with a recipe; dense is the file's own
+    #[arg(
+        long = "format",
+        value_name = "FORMAT|@FILE",
+        value_delimiter = ',',
+        default_value = "dense,2:4"
+    )]
+    formats: Vec<String>,
+    /// Tokens of the prompt
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    prompt_tokens: usize,
+    /// Tokens decoded in a round
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    tokens: usize,
+    /// Rounds
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// How keys and values are kept
+    #[arg(long, value_enum, default_value_t = Kv::F16)]
+    kv: Kv,
+    /// Prints JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// One format, and what was measured of it.
+struct Contender {
+    format: String,
+    decoder: Decoder,
+    /// Seconds of each decoded token, round by round.
+    decode: Vec<Vec<f64>>,
+    /// Of those, seconds of recording and submitting.
+    host: Vec<f64>,
+    /// Seconds of each prefill.
+    prefill: Vec<f64>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    format: String,
+    weight_bytes: u64,
+    bytes_per_token: u64,
+    decode_tokens_per_s: f64,
+    decode_ms_p10: f64,
+    decode_ms_p90: f64,
+    /// Median over rounds of the ratio to the first format.
+    x_first: f64,
+    prefill_tokens_per_s: f64,
+    gb_per_s: f64,
+    percent_of_copy: f64,
+    launches_per_token: usize,
+    host_us_per_launch: f64,
+    host_percent: f64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    tool: &'static str,
+    version: &'static str,
+    adapter: device::Adapter,
+    model: PathBuf,
+    prompt_tokens: usize,
+    tokens: usize,
+    rounds: usize,
+    copy_gb_per_s: f64,
+    copy_method: String,
+    rows: Vec<Row>,
+}
+
+pub fn run(args: &Args, device: &device::Args) -> Result<()> {
+    for (what, value) in [
+        ("--prompt-tokens", args.prompt_tokens),
+        ("--tokens", args.tokens),
+        ("--rounds", args.rounds),
+    ] {
+        if value == 0 {
+            return Err(Error::Usage(format!("{what} is 0, it must be at least 1")));
+        }
+    }
+    let (path, source): (_, Box<dyn Source>) = match (&args.model, &args.config) {
+        (Some(model), _) => (model, Box::new(Checkpoint::open(model)?)),
+        (None, Some(file)) => {
+            let config = Config::from_json_file(file)?;
+            let weights = Weights::random(config, 1, Format::Dense(Dtype::F16))?;
+            (file, Box::new(weights))
+        }
+        (None, None) => return Err(Error::Usage("give a model, or --config".into())),
+    };
+    let context = args.prompt_tokens + args.tokens + 1;
+    let gpu = device::open(device)?;
+    let bandwidth = Copier::new(&gpu)?.measure()?;
+    let mut contenders = vec![];
+    for format in &args.formats {
+        let recipe = recipe(Some(format.as_str()).filter(|f| *f != "dense"))?;
+        let model = load(&gpu, source.as_ref(), &recipe)?;
+        let options = Options {
+            context: Some(context),
+            kv: args.kv.into(),
+            ..Options::default()
+        };
+        contenders.push(Contender {
+            format: format.clone(),
+            decoder: Decoder::new(&model, &options)?,
+            decode: vec![],
+            host: vec![],
+            prefill: vec![],
+        });
+    }
+    drop(source);
+    // The first round compiles shaders and is not counted.
+    for round in 0..=args.rounds {
+        for contender in &mut contenders {
+            contender.run(args, round > 0)?;
+        }
+    }
+    let first = contenders[0].decode.clone();
+    let report = Report {
+        tool: "lacuna bench-model",
+        version: env!("CARGO_PKG_VERSION"),
+        adapter: device::Adapter::from(&gpu.info()),
+        model: path.clone(),
+        prompt_tokens: args.prompt_tokens,
+        tokens: args.tokens,
+        rounds: args.rounds,
+        copy_gb_per_s: bandwidth.gb_per_s,
+        rows: contenders
+            .iter()
+            .map(|c| c.row(args, &first, &bandwidth))
+            .collect(),
+        copy_method: bandwidth.method,
+    };
+    if args.json {
+        out::json(&report)
+    } else {
+        out::write(&report.text())
+    }
+}
+
+impl Contender {
+    fn run(&mut self, args: &Args, counted: bool) -> Result<()> {
+        interrupt::check()?;
+        let vocab = self.decoder.model().config().vocab as u32;
+        let prompt: Vec<u32> = (0..args.prompt_tokens as u32)
+            .map(|i| i.wrapping_mul(2_654_435_761) % vocab)
+            .collect();
+        let greedy = Sampling::default();
+        self.decoder.rewind(0)?;
+        let begin = Instant::now();
+        let go_on = &mut |_| ControlFlow::Continue(());
+        self.decoder.prefill(&prompt, go_on)?;
+        self.decoder.next_token(&greedy)?;
+        let prefill = begin.elapsed().as_secs_f64();
+        let mut decode = vec![];
+        for _ in 0..args.tokens {
+            let begin = Instant::now();
+            self.decoder.next_token(&greedy)?;
+            decode.push(begin.elapsed().as_secs_f64());
+            if counted {
+                self.host.push(self.decoder.host_time().as_secs_f64());
+            }
+        }
+        if counted {
+            self.prefill.push(prefill);
+            self.decode.push(decode);
+        }
+        Ok(())
+    }
+
+    fn row(&self, args: &Args, first: &[Vec<f64>], bandwidth: &Bandwidth) -> Row {
+        let model = self.decoder.model();
+        let seconds = quantile(&self.decode.concat(), 0.5);
+        let ratios: Vec<f64> = first
+            .iter()
+            .zip(&self.decode)
+            .map(|(first, own)| quantile(first, 0.5) / quantile(own, 0.5))
+            .collect();
+        let host = quantile(&self.host, 0.5);
+        let launches = self.decoder.launches_per_token();
+        let gb_per_s = model.bytes_per_token() as f64 / seconds / 1e9;
+        Row {
+            format: self.format.clone(),
+            weight_bytes: model.bytes().total(),
+            bytes_per_token: model.bytes_per_token(),
+            decode_tokens_per_s: 1.0 / seconds,
+            decode_ms_p10: 1e3 * quantile(&self.decode.concat(), 0.1),
+            decode_ms_p90: 1e3 * quantile(&self.decode.concat(), 0.9),
+            x_first: quantile(&ratios, 0.5),
+            prefill_tokens_per_s: args.prompt_tokens as f64 / quantile(&self.prefill, 0.5),
+            gb_per_s,
+            percent_of_copy: 100.0 * gb_per_s / bandwidth.gb_per_s,
+            launches_per_token: launches,
+            host_us_per_launch: 1e6 * host / launches as f64,
+            host_percent: 100.0 * host / seconds,
+        }
+    }
+}
+
+fn quantile(samples: &[f64], q: f64) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = (q * (sorted.len().max(1) - 1) as f64).round() as usize;
+    sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let mut table = Table::new([
+            "format",
+            "MB a token",
+            "decode tokens/s",
+            "ms p10",
+            "p90",
+            "x first",
+            "GB/s",
+            "% copy",
+            "prefill tokens/s",
+            "launches",
+            "host µs each",
+            "host %",
+        ]);
+        for row in &self.rows {
+            table.row([
+                row.format.clone(),
+                format!("{:.1}", row.bytes_per_token as f64 / 1e6),
+                format!("{:.2}", row.decode_tokens_per_s),
+                format!("{:.2}", row.decode_ms_p10),
+                format!("{:.2}", row.decode_ms_p90),
+                format!("{:.2}", row.x_first),
+                format!("{:.2}", row.gb_per_s),
+                format!("{:.1}", row.percent_of_copy),
+                format!("{:.1}", row.prefill_tokens_per_s),
+                row.launches_per_token.to_string(),
+                format!("{:.2}", row.host_us_per_launch),
+                format!("{:.1}", row.host_percent),
+            ]);
+        }
+        format!(
+            "{}\ncopy {:.2} GB/s ({})\nprompt of {} tokens, {} tokens decoded, {} rounds\n\n{}",
+            self.adapter,
+            self.copy_gb_per_s,
+            self.copy_method,
+            self.prompt_tokens,
+            self.tokens,
+            self.rounds,
+            table.text()
+        )
+    }
+}

@@ -1,0 +1,137 @@
+//! `generate`: a prompt goes on.
+
+use super::{ModelArgs, Sequence};
+use crate::{
+    bench::bandwidth::Copier,
+    device,
+    error::{Error, Result},
+    interrupt, out, progress,
+};
+use lacuna_llm::{Checkpoint, Message, sampling::Sampling};
+use std::time::Instant;
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Text to continue
+    #[arg(long, value_name = "TEXT")]
+    prompt: String,
+    /// Puts the prompt into the checkpoint's chat template, as a user's message
+    #[arg(long)]
+    chat: bool,
+    /// Tokens to generate at most
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    max_tokens: usize,
+    /// Divides logits; 0 always takes the most probable token
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f32,
+    /// So many of the most probable tokens stay; 0 is all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: usize,
+    /// The most probable tokens that together have this probability stay
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f32,
+    /// Chooses the draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Tokens that prompt and answer may have together [default: as many as they need]
+    #[arg(long, value_name = "N")]
+    ctx: Option<usize>,
+}
+
+pub fn run(args: &Args, device: &device::Args) -> Result<()> {
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        seed: args.seed,
+    };
+    sampling.check()?;
+    let checkpoint = Checkpoint::open(&args.model.model)?;
+    let config = checkpoint.config();
+    let tokenizer = checkpoint.tokenizer()?;
+    let prompt = prompt(args, &checkpoint)?;
+    if prompt.is_empty() {
+        return Err(lacuna_llm::Error::Empty.into());
+    }
+    let needed = prompt.len() + args.max_tokens;
+    let context = args.ctx.unwrap_or(needed.min(config.max_positions));
+    if prompt.len() > context {
+        return Err(lacuna_llm::Error::Context {
+            tokens: prompt.len(),
+            limit: context,
+        }
+        .into());
+    }
+    let mut sequence = Sequence::open(&args.model, &checkpoint, context, device)?;
+
+    let begin = Instant::now();
+    let bar = progress::bar(prompt.len());
+    sequence.prefill(&prompt, &mut |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    let mut stream = tokenizer.streamer();
+    if !args.chat {
+        out::write(&args.prompt)?;
+    }
+    let (mut count, mut first) = (0, None);
+    // The last token is shown and not taken, so the cache may be full by then.
+    let room = (context - prompt.len() + 1).min(args.max_tokens);
+    while count < room {
+        interrupt::check()?;
+        let id = sequence.next_token(&sampling)?;
+        first.get_or_insert_with(|| begin.elapsed());
+        count += 1;
+        if config.eos.contains(&id) {
+            break;
+        }
+        out::write(&stream.push(id))?;
+    }
+    let total = begin.elapsed();
+    out::write(&(stream.finish() + "\n"))?;
+
+    let Some(first) = first else { return Ok(()) };
+    let seconds = (total - first).as_secs_f64();
+    let decoded = count - 1;
+    let rate = |n: usize, s: f64| if s > 0.0 { n as f64 / s } else { 0.0 };
+    eprintln!("{}", sequence.adapter());
+    eprintln!(
+        "first token after {:.3} s: {} tokens of prompt, {:.1} tokens/s",
+        first.as_secs_f64(),
+        prompt.len(),
+        rate(prompt.len(), first.as_secs_f64())
+    );
+    eprintln!(
+        "decode {:.2} tokens/s ({decoded} tokens)",
+        rate(decoded, seconds)
+    );
+    if let Sequence::Gpu(decoder) = &sequence
+        && decoded > 0
+    {
+        let model = decoder.model();
+        let bytes = model.bytes_per_token() as f64;
+        let gb_per_s = bytes * rate(decoded, seconds) / 1e9;
+        let copy = Copier::new(model.gpu())?.measure()?.gb_per_s;
+        eprintln!(
+            "{:.1} MB of weights a token, {gb_per_s:.2} GB/s, {:.1} % of the copy bandwidth \
+             of {copy:.2} GB/s",
+            bytes / 1e6,
+            100.0 * gb_per_s / copy
+        );
+    }
+    Ok(())
+}
+
+fn prompt(args: &Args, checkpoint: &Checkpoint) -> Result<Vec<u32>> {
+    let tokenizer = checkpoint.tokenizer()?;
+    if args.chat {
+        let Some(template) = checkpoint.chat_template()? else {
+            return Err(Error::Input("the checkpoint has no chat template".into()));
+        };
+        let text = template.render(&[Message::new("user", &args.prompt)], true)?;
+        return Ok(tokenizer.encode_special(&text)?);
+    }
+    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
+    let text = tokenizer.encode(&args.prompt)?;
+    Ok(bos.into_iter().chain(text).collect())
+}

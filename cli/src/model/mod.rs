@@ -1,0 +1,182 @@
+//! Language models: what `eval`, `generate` and `bench-model` share.
+
+pub mod bench;
+pub mod eval;
+pub mod generate;
+
+use crate::{
+    device::{self, Where},
+    error::Result,
+    interrupt, progress,
+};
+use lacuna::Gpu;
+use lacuna_llm::{
+    Checkpoint, Config, Decoder, KvType, Model, Options, Recipe, Source, Twin, Weights, perplexity,
+    sampling::{self, Sampling},
+};
+use std::{ops::ControlFlow, path::PathBuf, sync::Arc};
+
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// A Hugging Face folder, a .safetensors beside its config.json, or a .gguf
+    model: PathBuf,
+    /// Format of the layers' products, or @FILE with a recipe: lines GLOB = FORMAT | dense
+    #[arg(long, value_name = "FORMAT|@FILE")]
+    format: Option<String>,
+    /// Where to compute; cpu is the reference, slow and exact
+    #[arg(long, value_enum, default_value_t = Where::Auto)]
+    device: Where,
+    /// How keys and values are kept
+    #[arg(long, value_enum, default_value_t = Kv::F16)]
+    kv: Kv,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Kv {
+    F16,
+    F32,
+}
+
+impl From<Kv> for KvType {
+    fn from(kv: Kv) -> Self {
+        match kv {
+            Kv::F16 => Self::F16,
+            Kv::F32 => Self::F32,
+        }
+    }
+}
+
+/// The recipe that a `--format` argument names; without one every weight stays as it is.
+fn recipe(format: Option<&str>) -> Result<Recipe> {
+    Ok(format.map_or_else(|| Ok(Recipe::default()), Recipe::from_arg)?)
+}
+
+/// Loads a model onto `gpu`, with a progress bar.
+fn load(gpu: &Gpu, source: &dyn Source, recipe: &Recipe) -> Result<Arc<Model>> {
+    let bar = progress::bar(0);
+    let model = Model::load(gpu, source, recipe, &mut |p| {
+        bar.set_length(p.of as u64);
+        bar.set_position(p.done as u64);
+        bar.set_message(p.module.to_owned());
+        match interrupt::check() {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    });
+    bar.finish_and_clear();
+    Ok(Arc::new(model?))
+}
+
+/// A sequence, on the device or on the CPU.
+enum Sequence {
+    Gpu(Box<Decoder>),
+    Cpu { twin: Box<Twin>, logits: Vec<f32>, steps: u32 },
+}
+
+impl Sequence {
+    /// Opens the checkpoint that `args` name where they say, for `context` tokens.
+    fn open(
+        args: &ModelArgs,
+        checkpoint: &Checkpoint,
+        context: usize,
+        device: &device::Args,
+    ) -> Result<Self> {
+        let recipe = recipe(args.format.as_deref())?;
+        if let Some(gpu) = device::open_at(args.device, device)? {
+            let model = load(&gpu, checkpoint, &recipe)?;
+            let options = Options {
+                context: Some(context),
+                kv: args.kv.into(),
+                ..Options::default()
+            };
+            return Ok(Self::Gpu(Box::new(Decoder::new(&model, &options)?)));
+        }
+        let twin = Twin::new(Arc::new(Weights::load(checkpoint, &recipe)?))?;
+        let twin = match args.kv {
+            Kv::F16 => twin.with_f16_cache(),
+            Kv::F32 => twin,
+        };
+        Ok(Self::Cpu {
+            twin: Box::new(twin),
+            logits: vec![],
+            steps: 0,
+        })
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        match self {
+            Self::Gpu(decoder) => decoder.rewind(0)?,
+            Self::Cpu { twin, .. } => twin.reset(),
+        }
+        Ok(())
+    }
+
+    /// Takes `ids`; `progress` hears how many are done.
+    fn prefill(&mut self, ids: &[u32], progress: &mut dyn FnMut(usize)) -> Result<()> {
+        let mut go_on = |done| {
+            progress(done);
+            match interrupt::check() {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        };
+        match self {
+            Self::Gpu(decoder) => decoder.prefill(ids, &mut go_on)?,
+            Self::Cpu { twin, logits, .. } => {
+                if ids.is_empty() {
+                    return Err(lacuna_llm::Error::Empty.into());
+                }
+                *logits = twin.forward_last(ids)?;
+                progress(ids.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// −ln p of what follows each of `ids`.
+    fn score(&mut self, ids: &[u32], targets: &[u32]) -> Result<Vec<f64>> {
+        match self {
+            Self::Gpu(decoder) => Ok(decoder.score(ids, targets)?),
+            Self::Cpu { twin, .. } => {
+                let vocab = twin.weights().config.vocab;
+                let logits = twin.forward(ids)?;
+                let rows = logits.chunks(vocab).zip(targets);
+                let scores = rows.map(|(row, &id)| perplexity::nll(row, id));
+                Ok(scores.collect::<lacuna_llm::Result<_>>()?)
+            }
+        }
+    }
+
+    /// Logits of the token that follows.
+    fn logits(&mut self) -> Result<Vec<f32>> {
+        match self {
+            Self::Gpu(decoder) => Ok(decoder.logits()?),
+            Self::Cpu { logits, .. } => Ok(logits.clone()),
+        }
+    }
+
+    fn next_token(&mut self, sampling: &Sampling) -> Result<u32> {
+        match self {
+            Self::Gpu(decoder) => Ok(decoder.next_token(sampling)?),
+            Self::Cpu { twin, logits, steps } => {
+                let id = sampling::sample(logits, sampling, *steps)?;
+                *steps += 1;
+                *logits = twin.forward_last(&[id])?;
+                Ok(id)
+            }
+        }
+    }
+
+    /// Where it runs, for reports.
+    fn adapter(&self) -> String {
+        match self {
+            Self::Gpu(decoder) => device::Adapter::from(&decoder.model().gpu().info()).to_string(),
+            Self::Cpu { .. } => "CPU reference".into(),
+        }
+    }
+}
+
+/// The window of text that is used unless another is asked for.
+fn usual_context(config: &Config) -> usize {
+    config.max_positions.min(512)
+}
