@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Folder, assert_refused, file_of, file_with, read_all, refusal};
-use lacuna_io::{Error, Kind, TensorDtype, WeightFile};
+use lacuna_io::{Error, Kind, RawTensor, TensorDtype, WeightFile, save};
 use std::fs;
 
 const A: &str = r#""a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}"#;
@@ -246,4 +246,32 @@ fn a_hundred_thousand_tensors_open() {
 fn a_device_is_refused_before_it_is_opened() {
     let error = WeightFile::open("/dev/zero").unwrap_err();
     assert!(error.to_string().contains("regular file"), "{error}");
+}
+
+#[test]
+fn rows_of_a_dense_weight_are_read_alone() {
+    let folder = Folder::new();
+    let path = folder.path("x");
+    let values: Vec<f32> = (0..12u8).map(f32::from).collect();
+    let tensors = [
+        ("a.weight", RawTensor::from_f32(&[1, 3], &[9.0; 3])),
+        ("b.weight", RawTensor::from_f32(&[4, 3], &values)),
+    ];
+    save(&path, tensors).unwrap();
+    let file = WeightFile::open(&path).unwrap();
+    for rows in [0..4, 1..3, 3..4, 2..2] {
+        let part = file.weight_rows("b", rows.clone()).unwrap();
+        assert_eq!((part.rows(), part.cols()), (rows.len(), 3));
+        let expected = &values[rows.start * 3..rows.end * 3];
+        assert_eq!(part.values().to_f32(), expected);
+    }
+    for rows in [0..5, 5..5, std::ops::Range { start: 2, end: 1 }] {
+        let error = file.weight_rows("b", rows.clone()).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains(&format!("{rows:?}")) && message.contains("0..4"));
+    }
+    assert!(matches!(
+        file.weight_rows("c", 0..1),
+        Err(Error::NoWeight { .. })
+    ));
 }

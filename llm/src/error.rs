@@ -255,6 +255,10 @@ pub enum Error {
 }
 
 impl Error {
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "callers give numbers and text alike"
+    )]
     pub(crate) fn value(
         file: &Path,
         key: impl Into<String>,
@@ -269,6 +273,10 @@ impl Error {
         }
     }
 
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "callers give numbers and text alike"
+    )]
     pub(crate) fn unsupported(
         file: &Path,
         key: impl Into<String>,

@@ -202,7 +202,9 @@ impl Checkpoint {
             tensor,
         })?;
         if self.config.norm_plus_one {
-            values.iter_mut().for_each(|w| *w += 1.0);
+            for w in &mut values {
+                *w += 1.0;
+            }
         }
         Ok(values)
     }

@@ -96,6 +96,15 @@ pub(crate) fn read(file: &GgufFile) -> Result<Config> {
 
 /// Options that change what is computed and that are not implemented.
 fn refuse_options(keys: &Keys<'_>) -> Result<()> {
+    let parts = "split.count";
+    if let Some(count) = keys.file.metadata().find::<u64>(parts)?.filter(|&n| n > 1) {
+        return Err(Error::unsupported(
+            keys.path(),
+            parts,
+            count,
+            "models in one file",
+        ));
+    }
     if let Some(experts) = keys.find::<u64>("expert_count")?.filter(|&n| n > 1) {
         return Err(keys.unsupported("expert_count", experts, "models without experts"));
     }
@@ -157,14 +166,13 @@ fn shape(keys: &Keys<'_>) -> Result<Config> {
 
 fn head_dim(keys: &Keys<'_>, hidden: usize, heads: usize) -> Result<usize> {
     let key = "attention.key_length";
-    let head_dim = match keys.size(key, MAX_HEAD_DIM)? {
-        Some(head_dim) => head_dim,
-        None => {
-            let hidden = (&*keys.key("embedding_length"), hidden);
-            let heads = (&*keys.key("attention.head_count"), heads);
-            let derived = limits::derived_head_dim(keys.path(), hidden, heads)?;
-            limits::size(keys.path(), &keys.key(key), derived, MAX_HEAD_DIM)?
-        }
+    let head_dim = if let Some(head_dim) = keys.size(key, MAX_HEAD_DIM)? {
+        head_dim
+    } else {
+        let hidden = (&*keys.key("embedding_length"), hidden);
+        let heads = (&*keys.key("attention.head_count"), heads);
+        let derived = limits::derived_head_dim(keys.path(), hidden, heads)?;
+        limits::size(keys.path(), &keys.key(key), derived, MAX_HEAD_DIM)?
     };
     for key in ["attention.value_length", "rope.dimension_count"] {
         if let Some(other) = keys.size(key, MAX_HEAD_DIM)?.filter(|&n| n != head_dim) {

@@ -45,9 +45,10 @@ fn scaling(keys: &Keys<'_>) -> Result<RopeScaling> {
         factor => factor,
     };
     match (keys.find("rope.scaling.type")?, factor) {
-        (Some("none"), _) | (None, None) => Ok(RopeScaling::None),
         (Some("linear"), None) => Err(keys.missing("rope.scaling.factor")),
-        (Some("linear") | None, Some(1.0)) => Ok(RopeScaling::None),
+        (Some("none"), _) | (None, None) | (Some("linear") | None, Some(1.0)) => {
+            Ok(RopeScaling::None)
+        }
         (Some("linear") | None, Some(factor)) => Ok(RopeScaling::Linear(factor)),
         (Some(other), _) => {
             let supported = "none, linear, and Llama 3's factors";
@@ -70,7 +71,7 @@ fn factors(keys: &Keys<'_>, plain: Rope, head_dim: usize) -> Result<Option<RopeS
         });
     }
     let factors = keys.file.read_f32(FACTORS)?;
-    if factors.iter().all(|&f| f == 1.0) {
+    if factors.iter().all(|f| f.to_bits() == 1f32.to_bits()) {
         return Ok(None);
     }
     let largest = factors.iter().fold(1.0f32, |a, &b| a.max(b));

@@ -191,21 +191,14 @@ fn shape(
         MAX_HEADS,
         defaults.kv_heads.or(Some(heads)),
     )?;
-    let head_dim = match text.size("head_dim", MAX_HEAD_DIM)?.or(defaults.head_dim) {
-        Some(head_dim) => head_dim,
-        None => {
-            let derived = limits::derived_head_dim(
-                text.file,
-                ("hidden_size", hidden),
-                ("num_attention_heads", heads),
-            )?;
-            limits::size(
-                text.file,
-                "hidden_size / num_attention_heads",
-                derived,
-                MAX_HEAD_DIM,
-            )?
-        }
+    let stated = text.size("head_dim", MAX_HEAD_DIM)?;
+    let head_dim = if let Some(head_dim) = stated.or(defaults.head_dim) {
+        head_dim
+    } else {
+        let (hidden_key, heads_key) = ("hidden_size", "num_attention_heads");
+        let (width, count) = ((hidden_key, hidden), (heads_key, heads));
+        let derived = limits::derived_head_dim(text.file, width, count)?;
+        limits::size(text.file, "head_dim", derived, MAX_HEAD_DIM)?
     };
     let max_positions = size(
         "max_position_embeddings",

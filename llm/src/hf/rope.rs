@@ -62,7 +62,7 @@ pub(super) fn ropes(config: &Fields<'_>, theta: f64, local: Option<f64>) -> Resu
 fn rope(scaling: &Fields<'_>, theta: f64, config: &Fields<'_>) -> Result<Rope> {
     let theta = scaling.positive("rope_theta")?.unwrap_or(theta);
     if let Some(part) = scaling.positive("partial_rotary_factor")?
-        && part != 1.0
+        && part.to_bits() != 1f64.to_bits()
     {
         return Err(scaling.unsupported("partial_rotary_factor", &part.into(), "1"));
     }

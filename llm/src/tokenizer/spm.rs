@@ -1,4 +1,4 @@
-//! SentencePiece vocabularies whose pieces are merged by score.
+//! `SentencePiece` vocabularies whose pieces are merged by score.
 //!
 //! A text is cut into characters; of all neighbours that together are a token, those with
 //! the highest score are joined, the leftmost first, until none is left. A character that is
@@ -78,7 +78,9 @@ impl Spm {
             return Err(Error::value(file, format!("{key}[{nan}]"), "NaN", expected));
         }
         // So that the two zeros are equal in the order of scores.
-        scores.iter_mut().for_each(|s| *s += 0.0);
+        for score in &mut scores {
+            *score += 0.0;
+        }
         let mut spm = Self {
             tokens: Vec::with_capacity(count),
             scores,

@@ -1,0 +1,329 @@
+//! Tensors of checkpoints.
+
+use crate::files::{Folder, Gguf, Meta, assert_names, config, ramp, shapes, with};
+use half::f16;
+use lacuna::format::{Dtype, Format, Matrix, Values};
+use lacuna_io::{Output, RawTensor, save};
+use lacuna_llm::{Checkpoint, EMBEDDING, Error, HEAD, Linear, Recipe, apply};
+use serde_json::json;
+
+const DENSE_BF16: Format = Format::Dense(Dtype::Bf16);
+
+fn values(matrix: &Matrix) -> Vec<f32> {
+    matrix.to_dense().values().to_f32()
+}
+
+#[test]
+fn safetensors_come_as_they_are() {
+    let folder = Folder::new(&config("llama")).tensors(&shapes(false));
+    for path in [folder.path(), folder.path().join("model.safetensors")] {
+        let c = Checkpoint::open(path).unwrap();
+        assert_eq!(c.modules().len(), 15);
+        for module in c.modules() {
+            let w = c.matrix(&module).unwrap();
+            assert_eq!(w.format(), DENSE_BF16);
+            assert_eq!(c.format(&module).unwrap(), DENSE_BF16);
+            assert_eq!(c.stored_format(&module).unwrap(), "bf16");
+            assert_eq!(values(&w), ramp(w.rows() * w.cols()));
+        }
+        // A tied head is the embedding.
+        assert_eq!(c.matrix(HEAD).unwrap(), c.matrix(EMBEDDING).unwrap());
+        assert_eq!(c.norm("model.norm").unwrap(), ramp(8));
+        assert_eq!(
+            c.norm("model.layers.1.input_layernorm.weight").unwrap(),
+            ramp(8)
+        );
+        assert_eq!(
+            c.vector("model.layers.0.self_attn.q_proj.bias").unwrap(),
+            None
+        );
+    }
+}
+
+#[test]
+fn rows_of_the_embedding_come_alone() {
+    let folder = Folder::new(&config("llama")).tensors(&shapes(false));
+    let (_dir, gguf) = Gguf::model("llama").save();
+    for path in [folder.path(), gguf] {
+        let c = Checkpoint::open(path).unwrap();
+        for module in [EMBEDDING, HEAD, "model.layers.0.self_attn.q_proj"] {
+            let all = c.matrix(module).unwrap();
+            for rows in [0..all.rows(), 3..7, 5..6, 8..8] {
+                let part = c.matrix_rows(module, rows.clone()).unwrap();
+                assert_eq!((part.rows(), part.cols()), (rows.len(), 8));
+                assert_eq!(values(&part), values(&all)[rows.start * 8..rows.end * 8]);
+                assert_eq!(part.format(), all.format());
+            }
+        }
+        for rows in [9..17, std::ops::Range { start: 2, end: 1 }] {
+            assert_names(c.matrix_rows(EMBEDDING, rows), &[EMBEDDING, "0..16"]);
+        }
+    }
+}
+
+#[test]
+fn norms_of_gemma_are_one_plus_what_safetensors_hold() {
+    let folder = Folder::new(&config("gemma3_text")).tensors(&shapes(true));
+    let c = Checkpoint::open(folder.path()).unwrap();
+    let plus: Vec<f32> = ramp(4).iter().map(|w| 1.0 + w).collect();
+    assert_eq!(c.norm("model.layers.0.self_attn.k_norm").unwrap(), plus);
+    let (_dir, path) = Gguf::model("gemma3").save();
+    let c = Checkpoint::open(path).unwrap();
+    assert_eq!(c.norm("model.layers.0.self_attn.k_norm").unwrap(), ramp(4));
+    assert_eq!(
+        c.norm("model.layers.1.post_feedforward_layernorm").unwrap(),
+        ramp(8)
+    );
+}
+
+#[test]
+fn text_parts_of_larger_models_are_found() {
+    for (from, to) in [
+        ("model.", "language_model.model."),
+        ("model.", "model.language_model."),
+        ("model.", ""),
+    ] {
+        let named = shapes(true)
+            .into_iter()
+            .map(|(name, shape)| (name.replacen(from, to, 1), shape))
+            .collect();
+        let text = config("gemma3_text");
+        let config = json!({ "model_type": "gemma3", "text_config": text });
+        let c = Checkpoint::open(Folder::new(&config).tensors(&named).path()).unwrap();
+        assert_eq!(values(&c.matrix(EMBEDDING).unwrap()), ramp(128));
+    }
+}
+
+#[test]
+fn missing_and_misshapen_tensors_are_named() {
+    for name in shapes(false).into_keys() {
+        let mut less = shapes(false);
+        less.remove(&name);
+        // Without the last norm, no part of a larger model is found either.
+        let result = Checkpoint::open(Folder::new(&config("llama")).tensors(&less).path());
+        assert!(matches!(result, Err(Error::MissingTensor { .. })));
+        assert_names(result, &[&name]);
+        let mut other = shapes(false);
+        other.insert(name.clone(), vec![2, 3]);
+        let result = Checkpoint::open(Folder::new(&config("llama")).tensors(&other).path());
+        assert!(matches!(result, Err(Error::TensorShape { .. })));
+        assert_names(result, &[&name, "[2, 3]"]);
+    }
+    let untied = with(config("llama"), json!({ "tie_word_embeddings": false }));
+    let result = Checkpoint::open(Folder::new(&untied).tensors(&shapes(false)).path());
+    assert_names(result, &["lm_head.weight"]);
+}
+
+#[test]
+fn what_the_model_does_not_have_is_refused() {
+    let folder = Folder::new(&config("llama")).tensors(&shapes(false));
+    let c = Checkpoint::open(folder.path()).unwrap();
+    for module in [
+        "",
+        "model.layers.2.mlp.up_proj",
+        "model.layers.01.mlp.up_proj",
+        "model.layers.0.mlp",
+        "model.norm",
+        "model.layers.0.mlp.up_proj.weight",
+    ] {
+        assert!(
+            matches!(c.matrix(module), Err(Error::UnknownModule { .. })),
+            "{module}"
+        );
+        assert!(c.format(module).is_err() && c.stored_format(module).is_err());
+    }
+    for norm in [
+        "model",
+        "model.layers.0.self_attn.q_norm",
+        "model.layers.9.input_layernorm",
+    ] {
+        assert!(
+            matches!(c.norm(norm), Err(Error::UnknownModule { .. })),
+            "{norm}"
+        );
+    }
+    assert!(matches!(
+        c.vector("model.norm"),
+        Err(Error::UnknownModule { .. })
+    ));
+}
+
+#[test]
+fn biases_are_read_where_they_are() {
+    let mut shapes = shapes(false);
+    let name = "model.layers.1.self_attn.q_proj.bias";
+    shapes.insert(name.into(), vec![8]);
+    let folder = Folder::new(&config("qwen2")).tensors(&shapes);
+    let c = Checkpoint::open(folder.path()).unwrap();
+    assert_eq!(c.vector(name).unwrap(), Some(ramp(8)));
+    shapes.insert(name.into(), vec![4]);
+    let folder = Folder::new(&config("qwen2")).tensors(&shapes);
+    let c = Checkpoint::open(folder.path()).unwrap();
+    assert_names(c.vector(name), &[name, "[4]", "[8]"]);
+}
+
+/// The order in which llama.cpp's converter puts the rows of `heads` heads of 4.
+fn interleaved(rows: &[Vec<f32>]) -> Vec<f32> {
+    let heads = rows.chunks(4);
+    heads
+        .flat_map(|h| [&h[0], &h[2], &h[1], &h[3]])
+        .flatten()
+        .copied()
+        .collect()
+}
+
+#[test]
+fn interleaved_rows_are_put_back() {
+    for (architecture, moved) in [("llama", true), ("qwen2", false)] {
+        let mut file = Gguf::model(architecture);
+        let rows: Vec<Vec<f32>> = ramp(64).chunks(8).map(<[f32]>::to_vec).collect();
+        file.f32s("blk.0.attn_q.weight", &[8, 8], &interleaved(&rows));
+        let bias: Vec<Vec<f32>> = ramp(8).iter().map(|&b| vec![b]).collect();
+        file.f32s("blk.0.attn_q.bias", &[8], &interleaved(&bias));
+        file.f32s("blk.0.attn_k.weight", &[4, 8], &interleaved(&rows[..4]));
+        let (_dir, path) = file.save();
+        let c = Checkpoint::open(path).unwrap();
+        let q = c.matrix(&Linear::Q.module(0)).unwrap();
+        assert_eq!(values(&q) == ramp(64), moved);
+        let k = c.matrix(&Linear::K.module(0)).unwrap();
+        assert_eq!(values(&k) == ramp(64)[..32], moved);
+        let bias = c.vector("model.layers.0.self_attn.q_proj.bias").unwrap();
+        assert_eq!(bias.unwrap() == ramp(8), moved);
+        // Values of other products keep their order.
+        assert_eq!(values(&c.matrix(&Linear::V.module(0)).unwrap()), ramp(32));
+        assert_eq!(c.stored_format(&Linear::V.module(0)).unwrap(), "f32");
+    }
+}
+
+/// A model whose embedding is 16 rows of 32 values in `Q8_0`, of this scale.
+fn quantised(scale: f16) -> Gguf {
+    let mut file = Gguf::model("qwen2");
+    file.set("qwen2.embedding_length", Meta::U32(32));
+    let mut wide = file.clone();
+    for (name, (shape, ..)) in &file.tensors {
+        let shape: Vec<usize> = match shape[..] {
+            [rows, 8] if !name.contains("attn_output") => vec![rows, 32],
+            [8, cols] => vec![32, cols],
+            [8] => vec![32],
+            ref other => other.to_vec(),
+        };
+        wide.f32s(name, &shape, &ramp(shape.iter().product()));
+    }
+    let block = |row: u8| {
+        let d = if row == 9 { scale } else { f16::from_f32(0.5) };
+        let q = (0..32u8).map(move |i| if i == 7 { 100 + row } else { i });
+        d.to_le_bytes().into_iter().chain(q)
+    };
+    let bytes = (0..16).flat_map(block).collect();
+    wide.tensors
+        .insert("token_embd.weight".into(), (vec![16, 32], 8, bytes));
+    wide
+}
+
+#[test]
+fn quantised_blocks_become_f16() {
+    let (_dir, path) = quantised(f16::from_f32(2.0)).save();
+    let c = Checkpoint::open(path).unwrap();
+    assert_eq!(c.stored_format(EMBEDDING).unwrap(), "Q8_0");
+    assert_eq!(c.format(HEAD).unwrap(), Format::Dense(Dtype::F16));
+    let w = c.matrix(EMBEDDING).unwrap();
+    let Matrix::Dense(w) = &w else { panic!() };
+    assert!(matches!(w.values(), Values::F16(_)));
+    assert_eq!(
+        (w.get(9, 7), w.get(9, 8), w.get(15, 31)),
+        (218.0, 16.0, 15.5)
+    );
+    let rows = c.matrix_rows(HEAD, 9..11).unwrap();
+    assert_eq!(values(&rows)[7..8], [218.0]);
+}
+
+#[test]
+fn values_that_overflow_f16_are_named() {
+    let (_dir, path) = quantised(f16::from_f32(1000.0)).save();
+    let c = Checkpoint::open(path).unwrap();
+    let parts = [EMBEDDING, "109000", "row 9, column 7", "bf16"];
+    assert_names(c.matrix(EMBEDDING), &parts);
+    assert_names(c.matrix_rows(EMBEDDING, 8..10), &parts);
+    c.matrix_rows(EMBEDDING, 0..9).unwrap();
+
+    let recipe = Recipe::parse("* = 2:4@f16").unwrap();
+    let matrix = lacuna::format::Dense::from_f32(1, 4, vec![0.0, 1.0, -70_000.0, 2.0]).unwrap();
+    let result = recipe.compress("x", matrix.into());
+    assert!(matches!(
+        result,
+        Err(Error::F16Overflow { row: 0, col: 2, .. })
+    ));
+}
+
+#[test]
+fn types_that_cannot_be_read_are_refused_when_opened() {
+    let mut file = Gguf::model("qwen2");
+    let (shape, ..) = file.tensors["blk.0.attn_v.weight"].clone();
+    file.tensors
+        .insert("blk.0.attn_v.weight".into(), (shape, 24, vec![0; 32]));
+    let (_dir, path) = file.save();
+    assert_names(
+        Checkpoint::open(path),
+        &["blk.0.attn_v.weight", "I8", "Q4_K"],
+    );
+}
+
+#[test]
+fn compressed_weights_come_compressed() {
+    let folder = Folder::new(&config("llama"));
+    let mut plan = Output::new();
+    let format: Format = "2:4@bf16".parse().unwrap();
+    let module = "model.layers.0.mlp.up_proj";
+    plan.weight(module, format, 12, 8).unwrap();
+    let tensors: Vec<_> = shapes(false)
+        .into_iter()
+        .filter(|(name, _)| *name != format!("{module}.weight"))
+        .map(|(name, shape)| {
+            let values = Values::round(Dtype::Bf16, &ramp(shape.iter().product())).unwrap();
+            (name, RawTensor::from_values(&shape, &values))
+        })
+        .collect();
+    for (name, tensor) in &tensors {
+        plan.tensor(name, tensor.dtype, &tensor.shape).unwrap();
+    }
+    let mut writer = plan
+        .create(folder.path().join("model.safetensors"))
+        .unwrap();
+    let dense = lacuna::format::Dense::from_f32(12, 8, ramp(96)).unwrap();
+    let sparse = apply(dense.into(), Some(format)).unwrap();
+    writer.weight(module, &sparse).unwrap();
+    for (name, tensor) in &tensors {
+        writer.tensor(name, &tensor.bytes).unwrap();
+    }
+    writer.finish().unwrap();
+
+    let c = Checkpoint::open(folder.path()).unwrap();
+    assert_eq!(c.matrix(module).unwrap(), sparse);
+    assert_eq!(c.stored_format(module).unwrap(), "2:4@bf16");
+    assert_names(c.matrix_rows(module, 0..4), &[module, "2:4@bf16"]);
+    // Compressing to what it is already changes nothing.
+    let recipe = Recipe::from_arg("2:4").unwrap();
+    assert_eq!(c.compressed(module, &recipe).unwrap(), sparse);
+}
+
+#[test]
+fn a_head_of_its_own_is_read() {
+    let mut shapes = shapes(false);
+    shapes.insert("lm_head.weight".into(), vec![16, 8]);
+    let untied = with(config("llama"), json!({ "tie_word_embeddings": false }));
+    let folder = Folder::new(&untied).tensors(&shapes);
+    let path = folder.path().join("model.safetensors");
+    let c = Checkpoint::open(&path).unwrap();
+    assert_eq!(c.modules().last().unwrap(), HEAD);
+    assert_eq!(values(&c.matrix(HEAD).unwrap()), ramp(128));
+
+    let mut f32s = Folder::new(&untied);
+    f32s = f32s.tensors(&shapes);
+    let tensors = shapes.iter().map(|(name, shape)| {
+        let count = shape.iter().product();
+        (name.as_str(), RawTensor::from_f32(shape, &vec![1.0; count]))
+    });
+    save(f32s.path().join("model.safetensors"), tensors).unwrap();
+    let c = Checkpoint::open(f32s.path()).unwrap();
+    assert_eq!(c.stored_format(HEAD).unwrap(), "f32");
+}
