@@ -339,6 +339,34 @@ impl Decoder {
         }
     }
 
+    /// Takes the sampled token as [`next_token`](Self::next_token) would, with a timed pass for
+    /// each launch: their names and durations, in order.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] where no token was sampled, what [`next_token`](Self::next_token) gives,
+    /// and the engine's where the device cannot time passes.
+    pub fn profile(&mut self) -> Result<Vec<(String, Duration)>> {
+        if self.stage != Stage::Sampled {
+            return Err(Error::Empty);
+        }
+        self.check_room()?;
+        let gpu = self.model.gpu();
+        let mut times = vec![];
+        for plan in [&self.step, &self.head, &self.sample] {
+            let timestamps = gpu.timestamps(plan.steps().len())?;
+            let mut encoder = gpu.encoder();
+            plan.encode_timed(&mut encoder, &timestamps)?;
+            timestamps.resolve(&mut encoder);
+            gpu.submit(encoder)?;
+            let names = plan.steps().map(|d| d.name.clone());
+            let spans = timestamps.read_blocking(gpu)?.into_iter();
+            times.extend(names.zip(spans.map(|(begin, end)| end.saturating_sub(begin))));
+        }
+        self.position += 1;
+        self.steps += 1;
+        Ok(times)
+    }
+
     /// Forgets all but the first `position` tokens; a prompt must follow.
     ///
     /// # Errors

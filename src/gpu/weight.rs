@@ -41,6 +41,10 @@ impl Gpu {
             let bytes: &[u8] = bytemuck::cast_slice(&words);
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
             let buffer = self.buffer("weight", bytes.len() as u64, usage, Some(bytes))?;
+            // wgpu keeps what a buffer was filled with until the next submission has run: a
+            // model's weights would be in memory twice.
+            self.inner.queue.submit([]);
+            self.wait()?;
             parts.push(Part { layout, buffer });
         }
         Ok(Weight {

@@ -11,7 +11,7 @@ use crate::{
 use lacuna::format::{Dtype, Format};
 use lacuna_llm::{Checkpoint, Config, Decoder, Options, Source, Weights, sampling::Sampling};
 use serde::Serialize;
-use std::{ops::ControlFlow, path::PathBuf, time::Instant};
+use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, time::Instant};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -47,6 +47,9 @@ pub struct Args {
     /// Prints JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// Lists on stderr where the time of one token goes, launch by launch
+    #[arg(long)]
+    profile: bool,
 }
 
 /// One format, and what was measured of it.
@@ -112,7 +115,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         }
         (None, None) => return Err(Error::Usage("give a model, or --config".into())),
     };
-    let context = args.prompt_tokens + args.tokens + 1;
+    let context = args.prompt_tokens + args.tokens + 2;
     let gpu = device::open(device)?;
     let bandwidth = Copier::new(&gpu)?.measure()?;
     let mut contenders = vec![];
@@ -137,6 +140,11 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     for round in 0..=args.rounds {
         for contender in &mut contenders {
             contender.run(args, round > 0)?;
+        }
+    }
+    if args.profile {
+        for contender in &mut contenders {
+            contender.profile()?;
         }
     }
     let first = contenders[0].decode.clone();
@@ -188,6 +196,25 @@ impl Contender {
         if counted {
             self.prefill.push(prefill);
             self.decode.push(decode);
+        }
+        Ok(())
+    }
+
+    /// Sums the launches of one token by name.
+    fn profile(&mut self) -> Result<()> {
+        self.decoder.rewind(self.decoder.position() - 1)?;
+        self.decoder.prefill(&[0], &mut |_| ControlFlow::Continue(()))?;
+        self.decoder.next_token(&Sampling::default())?;
+        let mut sums = BTreeMap::<String, (usize, f64)>::new();
+        for (name, time) in self.decoder.profile()? {
+            let sum = sums.entry(name).or_default();
+            *sum = (sum.0 + 1, sum.1 + time.as_secs_f64());
+        }
+        let mut sums: Vec<_> = sums.into_iter().collect();
+        sums.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+        eprintln!("{}:", self.format);
+        for (name, (count, seconds)) in sums {
+            eprintln!("{:9.3} ms  {count:4} x {name}", 1e3 * seconds);
         }
         Ok(())
     }
