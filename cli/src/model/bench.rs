@@ -19,7 +19,12 @@ pub struct Args {
     #[arg(required_unless_present = "config")]
     model: Option<PathBuf>,
     /// A config.json: the model gets random weights of its shape, in f16
-    #[arg(long, value_name = "FILE", conflicts_with = "model", requires = "random")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "model",
+        requires = "random"
+    )]
     config: Option<PathBuf>,
     /// Says that random weights are meant
     #[arg(long, requires = "config")]
@@ -203,7 +208,8 @@ impl Contender {
     /// Sums the launches of one token by name.
     fn profile(&mut self) -> Result<()> {
         self.decoder.rewind(self.decoder.position() - 1)?;
-        self.decoder.prefill(&[0], &mut |_| ControlFlow::Continue(()))?;
+        self.decoder
+            .prefill(&[0], &mut |_| ControlFlow::Continue(()))?;
         self.decoder.next_token(&Sampling::default())?;
         let mut sums = BTreeMap::<String, (usize, f64)>::new();
         for (name, time) in self.decoder.profile()? {

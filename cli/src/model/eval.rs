@@ -37,7 +37,12 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "positions")]
     dump_logits: Option<PathBuf>,
     /// Of which tokens of the window: the logits of what follows them
-    #[arg(long, value_name = "I,J,…", value_delimiter = ',', requires = "dump_logits")]
+    #[arg(
+        long,
+        value_name = "I,J,…",
+        value_delimiter = ',',
+        requires = "dump_logits"
+    )]
     positions: Vec<usize>,
 }
 

@@ -70,7 +70,11 @@ fn load(gpu: &Gpu, source: &dyn Source, recipe: &Recipe) -> Result<Arc<Model>> {
 /// A sequence, on the device or on the CPU.
 enum Sequence {
     Gpu(Box<Decoder>),
-    Cpu { twin: Box<Twin>, logits: Vec<f32>, steps: u32 },
+    Cpu {
+        twin: Box<Twin>,
+        logits: Vec<f32>,
+        steps: u32,
+    },
 }
 
 impl Sequence {
@@ -158,7 +162,11 @@ impl Sequence {
     fn next_token(&mut self, sampling: &Sampling) -> Result<u32> {
         match self {
             Self::Gpu(decoder) => Ok(decoder.next_token(sampling)?),
-            Self::Cpu { twin, logits, steps } => {
+            Self::Cpu {
+                twin,
+                logits,
+                steps,
+            } => {
                 let id = sampling::sample(logits, sampling, *steps)?;
                 *steps += 1;
                 *logits = twin.forward_last(&[id])?;
