@@ -7,6 +7,7 @@ use lacuna::{
     Caps, Error, Gpu, PlanBuilder,
     caps::{DeviceClass, Subgroups},
     format::{Dense, Format, Matrix, Nm, Pattern, Values},
+    gpu::ReadBack,
     kernel, reference,
     verify::{self, Case, Random},
     wgpu,
@@ -436,4 +437,51 @@ fn a_host_that_owns_the_device_learns_of_its_loss_at_the_next_read() {
     gpu.device().destroy();
     assert!(matches!(y.read_blocking(&gpu), Err(Error::DeviceLost(_))));
     assert!(matches!(gpu.tensor(1, 1), Err(Error::DeviceLost(_))));
+}
+
+#[test]
+fn a_view_is_the_same_memory_and_keeps_to_its_range() {
+    let Some(gpu) = gpu() else { return };
+    let whole = gpu.tensor_from(2, 128, &[1.0f32; 256]).unwrap();
+    let view = whole.view(&gpu, 64, 3, 64).unwrap();
+    assert_eq!((view.batch(), view.len()), (3, 64));
+    view.write(&gpu, &[2.0f32; 192]).unwrap();
+    let read = whole.read_blocking(&gpu).unwrap();
+    assert_eq!((read[63], read[64], read[255]), (1.0, 2.0, 2.0));
+    // A view of a view counts from its own start.
+    let inner = view.view(&gpu, 128, 1, 64).unwrap();
+    inner.write(&gpu, &[3.0f32; 64]).unwrap();
+    let read = whole.read_blocking(&gpu).unwrap();
+    assert_eq!((read[191], read[192], read[255]), (2.0, 3.0, 3.0));
+    for (first, batch, len) in [
+        (64, 4, 64),
+        (1, 1, 4),
+        (usize::MAX, 1, 1),
+        (0, usize::MAX, 2),
+    ] {
+        let refused = whole.view(&gpu, first, batch, len);
+        assert!(
+            matches!(refused, Err(Error::Buffer { .. })),
+            "{first} {batch} {len}"
+        );
+    }
+}
+
+#[test]
+fn a_read_back_is_used_again_and_again() {
+    let Some(gpu) = gpu() else { return };
+    let tensor = gpu.tensor_from(1, 5, &[0u32; 5]).unwrap();
+    let read_back = ReadBack::new(&gpu, &tensor).unwrap();
+    for round in 0..3u32 {
+        let words = [round, 1, 2, 3, u32::MAX - round];
+        tensor.write(&gpu, &words).unwrap();
+        let mut encoder = gpu.encoder();
+        read_back.encode(&mut encoder);
+        gpu.submit(encoder).unwrap();
+        assert_eq!(read_back.read_blocking::<u32>(&gpu).unwrap(), words);
+    }
+    let empty = gpu.tensor(0, 5).unwrap();
+    let read_back = ReadBack::new(&gpu, &empty).unwrap();
+    read_back.encode(&mut gpu.encoder());
+    assert!(read_back.read_blocking::<f32>(&gpu).unwrap().is_empty());
 }

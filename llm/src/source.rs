@@ -180,9 +180,8 @@ impl Source for Weights {
         }
         let found = self.layer(module).and_then(|(layer, name)| match name {
             "input_layernorm" => Some(&layer.attention_norm),
-            "pre_feedforward_layernorm" => Some(&layer.ffn_norm),
             "post_attention_layernorm" if self.config.post_norms => layer.post_attention.as_ref(),
-            "post_attention_layernorm" => Some(&layer.ffn_norm),
+            "post_attention_layernorm" | "pre_feedforward_layernorm" => Some(&layer.ffn_norm),
             "post_feedforward_layernorm" => layer.post_ffn.as_ref(),
             "self_attn.q_norm" => layer.q_norm.as_ref(),
             "self_attn.k_norm" => layer.k_norm.as_ref(),

@@ -91,7 +91,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     out::write(&(stream.finish() + "\n"))?;
 
     let Some(first) = first else { return Ok(()) };
-    let seconds = (total - first).as_secs_f64();
+    let seconds = total.saturating_sub(first).as_secs_f64();
     let decoded = count - 1;
     let rate = |n: usize, s: f64| if s > 0.0 { n as f64 / s } else { 0.0 };
     eprintln!("{}", sequence.adapter());
