@@ -334,7 +334,11 @@ impl Decoder {
         self.steps += 1;
         let id: Vec<u32> = self.sampled.read_blocking(&gpu)?;
         match id[0] {
-            u32::MAX => Err(no_number()),
+            u32::MAX => {
+                // What the device went on with is no token.
+                self.stage = Stage::Empty;
+                Err(no_number())
+            }
             id => Ok(id),
         }
     }

@@ -1,0 +1,103 @@
+//! The shipped model on the adapter at hand, against its CPU twin.
+
+mod common;
+
+use common::gpu;
+use lacuna::Gpu;
+use lacuna_llm::{
+    Checkpoint, Decoder, KvType, Model, Options, Recipe, Twin, Weights, perplexity,
+    sampling::{Sampling, arg_max},
+};
+use std::{fs, ops::ControlFlow, sync::Arc};
+
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/shakespeare");
+
+/// The device and the truth, with f32 caches of 512 tokens. The model was trained on windows
+/// of 256 bytes; its positions go on beyond, which is all that numbers need.
+fn both(gpu: &Gpu, format: &str) -> (Decoder, Twin) {
+    let checkpoint = Checkpoint::open(MODEL).unwrap();
+    let recipe = Recipe::from_arg(format).unwrap();
+    let mut weights = Weights::load(&checkpoint, &recipe).unwrap();
+    weights.config.max_positions = 512;
+    let keep = &mut |_: lacuna_llm::Progress<'_>| ControlFlow::Continue(());
+    let model = Model::load(gpu, &weights, &Recipe::default(), keep).unwrap();
+    let options = Options {
+        kv: KvType::F32,
+        ..Options::default()
+    };
+    let decoder = Decoder::new(&Arc::new(model), &options).unwrap();
+    (decoder, Twin::new(Arc::new(weights)).unwrap())
+}
+
+fn text(bytes: usize) -> Vec<u32> {
+    let text = fs::read(format!("{MODEL}/heldout.txt")).unwrap();
+    text[..bytes].iter().map(|&b| u32::from(b)).collect()
+}
+
+fn go_on(_: usize) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+#[test]
+fn every_position_of_a_text_agrees_with_the_twin() {
+    let Some(gpu) = gpu() else { return };
+    for format in ["bf16", "2:4"] {
+        let (mut decoder, mut twin) = both(&gpu, format);
+        let (mut largest, mut noise, mut power) = (0f64, 0.0, 0.0);
+        for id in text(512) {
+            decoder.prefill(&[id], &mut go_on).unwrap();
+            let (got, truth) = (decoder.logits().unwrap(), twin.forward(&[id]).unwrap());
+            for (got, truth) in got.iter().zip(&truth) {
+                let (got, truth) = (f64::from(*got), f64::from(*truth));
+                largest = largest.max((got - truth).abs());
+                noise += (got - truth).powi(2);
+                power += truth.powi(2);
+            }
+        }
+        let nmse = noise / power;
+        eprintln!("{format}: largest difference {largest:.2e}, NMSE {nmse:.2e}");
+        assert!(largest <= 1e-3 && nmse <= 1e-8, "{largest} {nmse}");
+    }
+}
+
+#[test]
+fn greedy_generation_is_the_twins() {
+    let Some(gpu) = gpu() else { return };
+    for format in ["bf16", "2:4"] {
+        let (mut decoder, mut twin) = both(&gpu, format);
+        let prompt = text(64);
+        decoder.prefill(&prompt, &mut go_on).unwrap();
+        let mut logits = twin.forward_last(&prompt).unwrap();
+        let mut close_calls = 0;
+        for step in 0..200 {
+            let id = decoder.next_token(&Sampling::default()).unwrap();
+            let expected = arg_max(&logits).unwrap();
+            let second = (0u32..).zip(&logits).filter(|(i, _)| *i != expected);
+            let second = second.map(|(_, &l)| l).fold(f32::MIN, f32::max);
+            if logits[expected as usize] - second < 1e-3 {
+                // Too close to tell: the twin's token goes on.
+                close_calls += 1;
+                decoder.rewind(prompt.len() + step).unwrap();
+                decoder.prefill(&[expected], &mut go_on).unwrap();
+            } else {
+                assert_eq!(id, expected, "{format}: token {step}");
+            }
+            logits = twin.forward_last(&[expected]).unwrap();
+        }
+        eprintln!("{format}: 200 tokens, {close_calls} too close to tell");
+        assert!(close_calls <= 5, "{close_calls}");
+    }
+}
+
+#[test]
+fn scores_of_a_text_are_the_twins() {
+    let Some(gpu) = gpu() else { return };
+    let (mut decoder, mut twin) = both(&gpu, "1:8x4@f16");
+    let ids = text(301);
+    let scores = decoder.score(&ids[..300], &ids[1..]).unwrap();
+    let logits = twin.forward(&ids[..300]).unwrap();
+    for ((score, row), &target) in scores.iter().zip(logits.chunks(256)).zip(&ids[1..]) {
+        let expected = perplexity::nll(row, target).unwrap();
+        assert!((score - expected).abs() <= 1e-4, "{score} for {expected}");
+    }
+}
