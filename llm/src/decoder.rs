@@ -303,7 +303,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Error::Empty`] before the first prompt, [`Error::Context`] where the cache is full,
-    /// [`Error::Sampling`], [`Error::NoNumber`] where every logit is NaN, and the engine's.
+    /// [`Error::Sampling`], also where no logit is a number, and the engine's.
     pub fn next_token(&mut self, sampling: &Sampling) -> Result<u32> {
         sampling.check()?;
         let gpu = self.model.gpu().clone();

@@ -333,3 +333,6 @@ impl<'a> Glue<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,39 @@
-//! Language models on Lacuna.
+//! Language models on Lacuna: decoder-only transformers from Hugging Face folders and GGUF
+//! files, with every linear product in a format of the engine, chosen product by product.
+//!
+//! A [`Checkpoint`] is read weight by weight; a [`Recipe`] says in which format each goes to the
+//! device; the [`Model`] that results serves any number of [`Decoder`]s, one a sequence. The
+//! whole forward pass exists a second time in plain Rust, the [`Twin`], as the truth that the
+//! device is compared with.
+//!
+//! ```no_run
+//! use lacuna::Gpu;
+//! use lacuna_llm::{Checkpoint, Decoder, Model, Options, Recipe, sampling::Sampling};
+//! use std::{ops::ControlFlow, sync::Arc};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let gpu = Gpu::new_blocking(&Default::default())?;
+//! let checkpoint = Checkpoint::open("assets/shakespeare")?;
+//! let recipe = Recipe::parse("model.layers.* = 2:4x8\n*.down_proj = dense")?;
+//! let model = Model::load(&gpu, &checkpoint, &recipe, &mut |_| ControlFlow::Continue(()))?;
+//! let mut decoder = Decoder::new(&Arc::new(model), &Options::default())?;
+//!
+//! let tokenizer = checkpoint.tokenizer()?;
+//! let prompt = tokenizer.encode("KING HENRY V:\n")?;
+//! decoder.prefill(&prompt, &mut |_| ControlFlow::Continue(()))?;
+//! let (mut text, sampling) = (tokenizer.streamer(), Sampling::default());
+//! for _ in 0..100 {
+//!     let id = decoder.next_token(&sampling)?;
+//!     if checkpoint.config().eos.contains(&id) {
+//!         break;
+//!     }
+//!     print!("{}", text.push(id));
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! Models: Llama, Mistral, Qwen 2 and 3, Gemma 3 (text). What a checkpoint asks for beyond
+//! that is refused by name when it is opened.
 
 mod checkpoint;
 mod config;

@@ -105,13 +105,15 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         "decode {:.2} tokens/s ({decoded} tokens)",
         rate(decoded, seconds)
     );
-    if let Sequence::Gpu(decoder) = &sequence
+    if let Sequence::Gpu(decoder) = sequence
         && decoded > 0
     {
-        let model = decoder.model();
-        let bytes = model.bytes_per_token() as f64;
+        let gpu = decoder.model().gpu().clone();
+        let bytes = decoder.model().bytes_per_token() as f64;
         let gb_per_s = bytes * rate(decoded, seconds) / 1e9;
-        let copy = Copier::new(model.gpu())?.measure()?.gb_per_s;
+        // The copy needs memory of its own: the model gives its back first.
+        drop(decoder);
+        let copy = Copier::new(&gpu)?.measure()?.gb_per_s;
         eprintln!(
             "{:.1} MB of weights a token, {gb_per_s:.2} GB/s, {:.1} % of the copy bandwidth \
              of {copy:.2} GB/s",

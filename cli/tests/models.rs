@@ -1,0 +1,106 @@
+//! `eval`, `generate` and `bench-model` on the shipped model, by the CPU reference.
+
+mod common;
+
+use common::{code, json, lacuna, stdout};
+use lacuna_io::WeightFile;
+use std::{fs, path::Path};
+
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/shakespeare");
+
+/// A piece of the held-out text in a file of its own.
+fn text(folder: &Path, bytes: usize) -> String {
+    let all = fs::read_to_string(format!("{MODEL}/heldout.txt")).expect("it is shipped");
+    let file = folder.join("text.txt");
+    fs::write(&file, &all[..bytes]).expect("a writable folder");
+    file.to_str().expect("UTF-8").to_owned()
+}
+
+#[test]
+fn eval_scores_every_token_but_the_first_of_a_window_and_pruning_hurts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = text(folder.path(), 700);
+    let eval = |format| {
+        let args = [
+            "eval", MODEL, "--text", &text, "--ctx", "256", "--device", "cpu",
+        ];
+        json(&[&args[..], &["--json", "--format", format]].concat())
+    };
+    let dense = eval("bf16");
+    assert_eq!(dense["scored_tokens"], 700 - 3);
+    let bits = dense["bits_per_byte"].as_f64().expect("bytes decode");
+    let perplexity = dense["perplexity"].as_f64().expect("a number");
+    assert!((perplexity.log2() - bits).abs() < 1e-9, "a token is a byte");
+    assert!((1.5..3.5).contains(&bits), "{bits}");
+    assert!(eval("2:4")["bits_per_byte"].as_f64() > Some(bits));
+    let recipe = folder.path().join("recipe");
+    fs::write(
+        &recipe,
+        "* = 1:8 # all\n*self_attn* = dense\n*embed* = dense\n",
+    )
+    .expect("writable");
+    let mixed = eval(&format!("@{}", recipe.display()));
+    assert!(mixed["bits_per_byte"].as_f64() > Some(bits));
+}
+
+#[test]
+fn tokens_are_taken_as_they_are_and_logits_can_be_compared() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (text, tokens, logits) = (text(folder.path(), 60), file("ids.u32"), file("logits"));
+    let ids = fs::read(&text).expect("just written");
+    let words: Vec<u8> = ids
+        .iter()
+        .flat_map(|&b| u32::from(b).to_le_bytes())
+        .collect();
+    fs::write(&tokens, words).expect("writable");
+    let run = |from: &str, file: &str, more: &[&str]| {
+        let args = ["eval", MODEL, from, file, "--device", "cpu", "--json"];
+        json(&[&args[..], more].concat())["perplexity"].as_f64()
+    };
+    let dump = ["--dump-logits", &logits, "--positions", "0,59"];
+    assert_eq!(run("--text", &text, &[]), run("--tokens", &tokens, &dump));
+    let logits = WeightFile::open(&logits).and_then(|f| f.f32_tensor("logits"));
+    assert_eq!(logits.expect("it was written").shape, [2, 256]);
+    let outside = ["--dump-logits", "x", "--positions", "60"];
+    let args = ["eval", MODEL, "--tokens", &tokens, "--device", "cpu"];
+    assert_eq!(code(&lacuna(&[&args[..], &outside].concat())), 2);
+}
+
+#[test]
+fn generation_is_reproducible_and_ends_where_it_must() {
+    let run = |more: &[&str]| {
+        let args = ["generate", MODEL, "--device", "cpu", "--prompt", "ROMEO:\n"];
+        lacuna(&[&args[..], more].concat())
+    };
+    let sampled = [
+        "--max-tokens",
+        "40",
+        "--temperature",
+        "0.8",
+        "--top-k",
+        "40",
+    ];
+    let seeded = |seed| stdout(&run(&[&sampled[..], &["--seed", seed]].concat()));
+    let text = seeded("1");
+    assert!(text.starts_with("ROMEO:\n"));
+    assert_eq!(text, seeded("1"));
+    assert_ne!(text, seeded("2"));
+    // A context of 10 holds 7 of prompt and 3 more; the token after them is shown.
+    let short = stdout(&run(&["--ctx", "10"]));
+    assert_eq!(short.len(), 7 + 4 + 1, "{short:?}");
+}
+
+#[test]
+fn what_makes_no_sense_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let missing = folder.path().to_str().expect("UTF-8");
+    let generate = |more: &[&str]| code(&lacuna(&[&["generate", MODEL], more].concat()));
+    assert_eq!(code(&lacuna(&["generate", missing, "--prompt", "a"])), 4);
+    assert_eq!(generate(&["--prompt", ""]), 2);
+    assert_eq!(generate(&["--prompt", "a", "--temperature", "-1"]), 2);
+    assert_eq!(generate(&["--prompt", "a", "--format", "5:4"]), 2);
+    assert_eq!(generate(&["--prompt", "abc", "--ctx", "2"]), 2);
+    assert_eq!(code(&lacuna(&["eval", MODEL])), 2);
+    assert_eq!(code(&lacuna(&["bench-model"])), 2);
+}
