@@ -16,7 +16,7 @@ const PROMPT: &str = "KING HENRY V:\n";
 
 /// So much of the held-out text, from its start, is predicted: enough to rank the formats,
 /// little enough for a software adapter.
-const TEXT_BYTES: usize = 4096;
+const TEXT_BYTES: usize = 3072;
 
 /// What adapter and reference may differ by, in bits per byte: rounding explains far less,
 /// and it is less than the table shows.
