@@ -7,7 +7,7 @@ use crate::{
     date,
     error::{Error, Result},
     lacuna::Lacuna,
-    quality, report,
+    language, quality, report,
     setup::{self, Setup},
     speed,
     table::wrap,
@@ -39,6 +39,14 @@ pub fn run(may_install: bool) -> Result<()> {
     print!("{}", quality.weights.to_text());
     print!("{}", quality.products.to_text());
 
+    eprintln!("\nWriting text with the whole model and measuring how well it predicts.");
+    let language = language::run(&lacuna, missing.is_none(), &assets, &folder, &mut checks)?;
+    println!("\n{}\n", language.title());
+    for line in language.sample.lines() {
+        println!("{}", format!("    {line}").trim_end());
+    }
+    print!("{}", language.table.to_text());
+
     let speed = match &missing {
         None => {
             eprintln!("\nTiming large products; this takes a minute or two.");
@@ -63,6 +71,7 @@ pub fn run(may_install: bool) -> Result<()> {
 
     let report = report::Report {
         quality: &quality,
+        language: &language,
         speed: speed.as_ref().map_err(String::as_str),
         checks: &checks,
         date: date::now(),

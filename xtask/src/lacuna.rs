@@ -19,12 +19,21 @@ pub struct Lacuna {
     pub backend: String,
 }
 
-/// Where a product is computed.
+/// Where something is computed.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Device {
     Gpu,
     /// The reference: naive loops with double-precision sums.
     Cpu,
+}
+
+impl Device {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gpu => "gpu",
+            Self::Cpu => "cpu",
+        }
+    }
 }
 
 impl Lacuna {
@@ -72,10 +81,6 @@ impl Lacuna {
         y: &Path,
         device: Device,
     ) -> Result<()> {
-        let device = match device {
-            Device::Gpu => "gpu",
-            Device::Cpu => "cpu",
-        };
         let mut command = self.command();
         command
             .arg("matmul")
@@ -86,8 +91,48 @@ impl Lacuna {
             .arg(x)
             .arg("-o")
             .arg(y)
-            .args(["--device", device]);
+            .args(["--device", device.name()]);
         quietly(&mut command)
+    }
+
+    /// The prompt and what the model writes after it, the same in every run.
+    pub fn generate(&self, model: &Path, prompt: &str, device: Device) -> Result<String> {
+        let mut command = self.command();
+        command
+            .arg("generate")
+            .arg(model)
+            .args(["--prompt", prompt]);
+        command.args(["--max-tokens", "120", "--temperature", "0.8"]);
+        command.args(["--top-k", "40", "--seed", "1"]);
+        answer(command.args(["--device", device.name()]))
+    }
+
+    /// How well the model predicts a text, in a format or as it is stored.
+    pub fn eval(
+        &self,
+        model: &Path,
+        text: &Path,
+        format: Option<&str>,
+        device: Device,
+    ) -> Result<Value> {
+        let mut command = self.command();
+        command.arg("eval").arg(model).arg("--text").arg(text);
+        // The windows that the model was trained on.
+        command.args(["--ctx", "256", "--device", device.name(), "--json"]);
+        command.args(format.into_iter().flat_map(|format| ["--format", format]));
+        let text = answer(&mut command)?;
+        json(&command, &text)
+    }
+
+    /// Times the model's tokens in each of the formats.
+    pub fn bench_model(&self, model: &Path, formats: &[&str]) -> Result<Value> {
+        let mut command = self.command();
+        command.arg("bench-model").arg(model);
+        command.args(["--format", &formats.join(","), "--json"]);
+        // Many short rounds: a median that other programs disturb little.
+        command.args(["--prompt-tokens", "16", "--tokens", "32", "--rounds", "9"]);
+        let text = answer(&mut command)?;
+        json(&command, &text)
     }
 
     /// Times products; false beside the figures says that one of them was wrong.
@@ -102,24 +147,35 @@ impl Lacuna {
             Some(1) => false,
             _ => return Err(failed(&command, &output)),
         };
-        let json = serde_json::from_str(&output.stdout).map_err(|e| {
-            Error::new(format!(
-                "`{}` printed no JSON: {e}",
-                process::line(&command)
-            ))
-        })?;
-        Ok((json, right))
+        Ok((json(&command, &output.stdout)?, right))
     }
 }
 
 /// Runs with the output kept back, and shown only where the command fails.
 fn quietly(command: &mut Command) -> Result<()> {
+    printed(command).map(|_| ())
+}
+
+/// Names the command, which may take a while, and returns what it printed.
+fn answer(command: &mut Command) -> Result<String> {
+    eprintln!("$ {}", process::line(command));
+    printed(command)
+}
+
+fn printed(command: &mut Command) -> Result<String> {
     let output = process::capture(command)?;
     if output.code == Some(0) {
-        Ok(())
+        Ok(output.stdout)
     } else {
         Err(failed(command, &output))
     }
+}
+
+fn json(command: &Command, text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|e| {
+        let line = process::line(command);
+        Error::new(format!("`{line}` printed no JSON: {e}"))
+    })
 }
 
 fn failed(command: &Command, output: &process::Output) -> Error {

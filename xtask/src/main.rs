@@ -10,6 +10,7 @@ mod demo;
 mod error;
 mod install;
 mod lacuna;
+mod language;
 mod pattern;
 mod process;
 mod product;
@@ -22,7 +23,6 @@ mod speed;
 mod suites;
 mod table;
 mod timings;
-mod training;
 mod workspace;
 
 use std::process::ExitCode;
@@ -35,7 +35,8 @@ Chores of the Lacuna repository. Both commands do all set-up on a fresh machine.
 usage: cargo xtask demo [--no-install]
        cargo xtask test [--full] [--no-install]
 
-  demo          compress real trained weights, check them, time them, write a report
+  demo          compress real trained weights, check them, write text with them, time
+                them, write a report
   test          every suite that finishes within 15 minutes on two cores
     --full      the slow suites too
 

@@ -13,11 +13,10 @@ use crate::{
     product::{Product, inputs},
     safetensors::{Matrix, Safetensors, write_matrix},
     table::{Table, figure, percent},
-    training::Training,
 };
 
 /// From half the weights kept to one in sixteen; x8 lets eight rows share a choice.
-const FORMATS: [&str; 5] = ["2:4", "2:4x8", "1:4", "1:8", "1:16"];
+pub const FORMATS: [&str; 5] = ["2:4", "2:4x8", "1:4", "1:8", "1:16"];
 
 /// The layers multiplied: three kinds, so that wide, tall and square ones are met.
 const LAYERS: [&str; 3] = ["q_proj", "up_proj", "down_proj"];
@@ -41,10 +40,9 @@ pub fn run(
 ) -> Result<Quality> {
     let model = assets.join("model.safetensors");
     let dense = Safetensors::read(&model)?;
-    let training = Training::read(&assets.join("training.log"));
     fs::create_dir_all(folder).map_err(Error::at(folder))?;
     let mut quality = Quality {
-        weights: weights_table(&training),
+        weights: weights_table(),
         products: products_table(adapter),
     };
     for format in FORMATS {
@@ -57,9 +55,9 @@ pub fn run(
         };
         let compressed = run.compress(&model, checks)?;
         if quality.weights.rows.is_empty() {
-            quality.weights.rows.push(compressed.dense_row(&training));
+            quality.weights.rows.push(compressed.dense_row());
         }
-        quality.weights.rows.push(compressed.row(format, &training));
+        quality.weights.rows.push(compressed.row(format));
         quality
             .products
             .rows
@@ -204,9 +202,9 @@ impl Run<'_> {
 }
 
 impl Compressed {
-    fn row(&self, format: &str, training: &Training) -> Vec<String> {
+    fn row(&self, format: &str) -> Vec<String> {
         let kept = Pattern::parse(format).map_or(1.0, |p| p.kept as f64 / p.window as f64);
-        let mut row = vec![
+        vec![
             format.into(),
             // Powers of two: 6.25 and the like are shown in full.
             format!("{} %", 100.0 * kept),
@@ -216,49 +214,32 @@ impl Compressed {
                 self.bytes_before as f64 / self.bytes_after as f64
             ),
             percent(self.weight_error),
-        ];
-        row.extend(
-            training
-                .held_out
-                .map(|_| bits(training.pruned.get(format).copied())),
-        );
-        row
+        ]
     }
 
-    fn dense_row(&self, training: &Training) -> Vec<String> {
+    fn dense_row(&self) -> Vec<String> {
         let bytes = megabytes(self.bytes_before);
-        let mut row: Vec<String> = ["bf16 (as trained)", "100 %", &bytes, "1.00 x", "0.0 %"]
+        ["bf16 (as trained)", "100 %", &bytes, "1.00 x", "0.0 %"]
             .map(String::from)
-            .into();
-        row.extend(training.held_out.map(|bpb| bits(Some(bpb))));
-        row
+            .into()
     }
 }
 
-fn weights_table(training: &Training) -> Table {
-    let mut head = vec![
+fn weights_table() -> Table {
+    let head = [
         "format",
         "weights kept",
         "size (MB)",
         "smaller by",
         "weight error",
     ];
-    let mut notes = vec![
+    let notes = vec![
         "A format N:M keeps the N largest of every M neighbouring weights in a row and forgets the \
          others; with x8, eight rows share one choice, which costs accuracy and buys speed. Size: \
          the linear layers, positions of the kept weights included. Weight error: what is lost, as \
          a share of the weights' own size (root of summed squares); lower is better."
             .to_string(),
     ];
-    if training.held_out.is_some() {
-        head.push("bits per byte");
-        notes.push(
-            "Bits per byte (from assets/shakespeare/training.log): how many bits the model needs for a \
-             byte of text it has not seen, when pruned like this and not trained again; lower is \
-             better, and 8 is knowing nothing. Users train or calibrate after pruning: this is the raw loss."
-                .into(),
-        );
-    }
     Table {
         notes,
         ..Table::new("What compression does to a trained model", &head)
@@ -289,10 +270,6 @@ fn squares(values: impl Iterator<Item = f32>) -> f64 {
         .sum()
 }
 
-fn megabytes(bytes: usize) -> String {
+pub fn megabytes(bytes: usize) -> String {
     format!("{:.2}", bytes as f64 / 1e6)
-}
-
-fn bits(figure: Option<f64>) -> String {
-    figure.map_or_else(|| "n/a".into(), |figure| format!("{figure:.3}"))
 }

@@ -2,12 +2,15 @@
 
 use std::fmt::Write;
 
-use crate::{checks::Checks, quality::Quality, roofline, speed::Speed, table::escape};
+use crate::{
+    checks::Checks, language::Language, quality::Quality, roofline, speed::Speed, table::escape,
+};
 
 const STYLE: &str = include_str!("report.css");
 
 pub struct Report<'a> {
     pub quality: &'a Quality,
+    pub language: &'a Language,
     /// The timings, or why there are none.
     pub speed: std::result::Result<&'a Speed, &'a str>,
     pub checks: &'a Checks,
@@ -23,6 +26,7 @@ impl Report<'_> {
         );
         self.summary(&mut html);
         self.quality(&mut html);
+        self.language(&mut html);
         self.speed(&mut html);
         html.push_str("</body>\n</html>\n");
         html
@@ -38,7 +42,8 @@ impl Report<'_> {
             html,
             "<h1>Lacuna on this machine</h1>\n\
              <p>Lacuna multiplies with neural-network weights that are mostly not there. This report compresses a small \
-             language model that was really trained, checks every product, and times large ones.</p>\n\
+             language model that was really trained, checks every product, writes text with the model, and times large \
+             products.</p>\n\
              <p class=\"verdict{bad}\">{}</p>\n",
             escape(&capitalised(&self.checks.verdict()))
         );
@@ -81,6 +86,17 @@ impl Report<'_> {
         html.push_str(&self.quality.products.to_html());
     }
 
+    fn language(&self, html: &mut String) {
+        let language = self.language;
+        let _ = write!(
+            html,
+            "<h2>The language model</h2>\n<h3>{}</h3>\n<pre>{}</pre>\n",
+            escape(&language.title()),
+            escape(&language.sample)
+        );
+        html.push_str(&language.table.to_html());
+    }
+
     fn speed(&self, html: &mut String) {
         html.push_str("<h2>Speed</h2>\n");
         let speed = match self.speed {
@@ -121,8 +137,8 @@ fn capitalised(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Checks, Quality, Report};
-    use crate::{speed::tests::sample, table::Table};
+    use super::{Checks, Language, Quality, Report};
+    use crate::{lacuna::Device, speed::tests::sample, table::Table};
 
     #[test]
     fn the_report_stands_alone_and_shows_failures() {
@@ -131,16 +147,23 @@ mod tests {
             weights: table(),
             products: table(),
         };
+        let language = Language {
+            device: Device::Cpu,
+            sample: "Exit <pursued>".into(),
+            table: table(),
+        };
         let (speed, mut checks) = (sample(), Checks::default());
         checks.that(false, || "2 < 1".into());
         let report = Report {
             quality: &quality,
+            language: &language,
             speed: Ok(&speed),
             checks: &checks,
             date: "today".into(),
         };
         let html = report.to_html();
         assert!(html.contains("1 of 1 checks FAILED") && html.contains("2 &lt; 1"));
+        assert!(html.contains("<pre>Exit &lt;pursued&gt;</pre>"));
         assert!(!html.contains("http") && !html.contains("src="));
         let fallback = Report {
             speed: Err("no adapter"),
