@@ -7,7 +7,7 @@ use crate::{
     model::{LayerOnDevice, Model, dense},
     sampling::{Sampling, no_number},
 };
-use lacuna::{Gpu, Plan, PlanBuilder, Tensor, Workspace, caps::DeviceClass, gpu::ReadBack};
+use lacuna::{Caps, Gpu, Plan, PlanBuilder, Tensor, Workspace, caps::DeviceClass, gpu::ReadBack};
 use std::{
     ops::ControlFlow,
     sync::Arc,
@@ -73,6 +73,8 @@ enum Stage {
 #[derive(Debug)]
 pub struct Decoder {
     model: Arc<Model>,
+    /// What the launches between the products are made for.
+    caps: Caps,
     context: usize,
     chunk: usize,
     activations: Activations,
@@ -116,6 +118,12 @@ impl Decoder {
     /// [`Error::Choice`] for a context beyond the model's, and the engine's:
     /// a cache larger than a binding, out of memory.
     pub fn new(model: &Arc<Model>, options: &Options) -> Result<Self> {
+        Self::with_caps(model, options, *model.gpu().caps())
+    }
+
+    /// [`Decoder::new`] with the launches between the products made for a device of `caps`:
+    /// a test runs on one adapter what others would be given.
+    fn with_caps(model: &Arc<Model>, options: &Options, caps: Caps) -> Result<Self> {
         let (gpu, config) = (model.gpu(), model.config());
         let most = config.max_positions;
         let context = options.context.unwrap_or(most.min(DEFAULT_CONTEXT));
@@ -126,7 +134,7 @@ impl Decoder {
                 supported: format!("1 to {most} tokens"),
             });
         }
-        let usual = match gpu.caps().class {
+        let usual = match caps.class {
             DeviceClass::Cpu => 32,
             DeviceClass::Gpu => 128,
         };
@@ -138,7 +146,7 @@ impl Decoder {
         let builder = Builder {
             model,
             activations: &activations,
-            glue: Glue::new(config, gpu.caps(), context, options.kv),
+            glue: Glue::new(config, &caps, context, options.kv),
             chunk,
         };
         let workspace = builder.workspace()?;
@@ -153,6 +161,7 @@ impl Decoder {
         )?;
         Ok(Self {
             model: Arc::clone(model),
+            caps,
             context,
             chunk,
             prefill,
@@ -489,7 +498,7 @@ impl Decoder {
         let builder = Builder {
             model,
             activations: act,
-            glue: Glue::new(model.config(), gpu.caps(), self.context, KvType::F32),
+            glue: Glue::new(model.config(), &self.caps, self.context, KvType::F32),
             chunk,
         };
         let mut plan = PlanBuilder::new(gpu);

@@ -36,6 +36,9 @@
 //! that is refused by name when it is opened.
 
 mod checkpoint;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
 mod config;
 mod decoder;
 mod error;

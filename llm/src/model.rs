@@ -5,6 +5,7 @@ use crate::{
     error::{Error, Result},
     recipe::Recipe,
     source::Source,
+    weights::expect,
 };
 use lacuna::{
     Gpu, Tensor, Weight,
@@ -264,7 +265,9 @@ impl Loader<'_> {
         let head_norms = if config.qk_norms {
             let head = |name: &str| {
                 let module = format!("{prefix}.self_attn.{name}");
-                self.source.norm(&module)
+                let weight = self.source.norm(&module)?;
+                expect(|| module, weight.len(), config.head_dim)?;
+                Ok::<_, Error>(weight)
             };
             let both = [head("q_norm")?, head("k_norm")?].concat();
             Some(self.gpu.tensor_from(2, config.head_dim, &both)?)

@@ -5,7 +5,7 @@ use crate::{
     config::{Config, EMBEDDING, HEAD, Linear},
     error::{Error, Result},
     recipe::Recipe,
-    weights::{LayerWeights, Weights},
+    weights::{LayerWeights, Weights, expect_matrix},
 };
 use lacuna::format::{Format, Matrix};
 use std::ops::Range;
@@ -117,16 +117,23 @@ impl Weights {
         Some((self.layers.get(layer.parse::<usize>().ok()?)?, rest))
     }
 
+    fn linear(&self, module: &str) -> Option<(&LayerWeights, Linear)> {
+        let (layer, name) = self.layer(module)?;
+        Some((layer, Linear::ALL.into_iter().find(|l| l.name() == name)?))
+    }
+
     fn find(&self, module: &str) -> Result<&Matrix> {
-        let found = match module {
-            EMBEDDING => Some(&self.embedding),
-            HEAD => Some(self.head()),
-            _ => self.layer(module).and_then(|(layer, name)| {
-                let linear = Linear::ALL.into_iter().find(|l| l.name() == name)?;
-                Some(layer.linear(linear))
-            }),
+        let config = &self.config;
+        let (matrix, shape) = match module {
+            EMBEDDING => (&self.embedding, [config.vocab, config.hidden]),
+            HEAD => (self.head(), [config.vocab, config.hidden]),
+            _ => match self.linear(module) {
+                Some((layer, linear)) => (layer.linear(linear), config.shape(linear)),
+                None => return Err(unknown("weight", module)),
+            },
         };
-        found.ok_or_else(|| unknown("weight", module))
+        expect_matrix(module, matrix, shape)?;
+        Ok(matrix)
     }
 }
 
@@ -168,9 +175,8 @@ impl Source for Weights {
     }
 
     fn bias(&self, module: &str) -> Result<Option<Vec<f32>>> {
-        let (layer, name) = self.layer(module).ok_or_else(|| unknown("bias", module))?;
-        let linear = Linear::ALL.into_iter().find(|l| l.name() == name);
-        let linear = linear.ok_or_else(|| unknown("bias", module))?;
+        let found = self.linear(module);
+        let (layer, linear) = found.ok_or_else(|| unknown("bias", module))?;
         Ok(layer.bias(linear).map(<[f32]>::to_vec))
     }
 

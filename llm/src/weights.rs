@@ -63,7 +63,7 @@ impl LayerWeights {
     }
 }
 
-fn expect(what: impl FnOnce() -> String, got: usize, expected: usize) -> Result<()> {
+pub(crate) fn expect(what: impl FnOnce() -> String, got: usize, expected: usize) -> Result<()> {
     if got == expected {
         return Ok(());
     }
@@ -74,7 +74,7 @@ fn expect(what: impl FnOnce() -> String, got: usize, expected: usize) -> Result<
     })
 }
 
-fn expect_matrix(name: &str, matrix: &Matrix, [rows, cols]: [usize; 2]) -> Result<()> {
+pub(crate) fn expect_matrix(name: &str, matrix: &Matrix, [rows, cols]: [usize; 2]) -> Result<()> {
     expect(|| format!("{name} rows"), matrix.rows(), rows)?;
     expect(|| format!("{name} columns"), matrix.cols(), cols)
 }

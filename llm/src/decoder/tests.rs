@@ -1,25 +1,22 @@
 use super::*;
 use crate::{
+    common::gpu,
     config::{Activation, Config, Layer, Rope, RopeScaling},
     recipe::Recipe,
     sampling,
     twin::Twin,
     weights::Weights,
 };
-use lacuna::{format::Format, gpu, verify::Random};
-
-/// The best adapter. Without one, a test that needs it is skipped with a line on stderr,
-/// unless `LACUNA_TEST_ADAPTER=1` promised one: then it fails.
-fn device() -> Option<Gpu> {
-    match Gpu::new_blocking(&gpu::Options::default()) {
-        Ok(gpu) => Some(gpu),
-        Err(why) if std::env::var_os("LACUNA_TEST_ADAPTER").is_none() => {
-            eprintln!("skipped: {why}");
-            None
-        }
-        Err(why) => panic!("LACUNA_TEST_ADAPTER promises an adapter: {why}"),
-    }
-}
+use lacuna::{
+    caps::DeviceClass,
+    format::{Dense, Format},
+    verify::Random,
+};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 fn llama() -> Config {
     Config {
@@ -121,33 +118,74 @@ fn apart(got: &[f32], expected: &[f32]) -> (f32, f64) {
     (largest, noise / power)
 }
 
+/// What the adapter is, and what its launches between the products would be on a GPU that
+/// has no subgroups: sums in workgroup memory.
+fn both(gpu: &Gpu) -> [Caps; 2] {
+    let shared = Caps {
+        class: DeviceClass::Gpu,
+        subgroups: None,
+        ..*gpu.caps()
+    };
+    [*gpu.caps(), shared]
+}
+
 #[test]
 fn every_position_agrees_with_the_twin() {
-    let Some(gpu) = device() else { return };
+    let Some(gpu) = gpu() else { return };
     for (config, format) in [
         (llama(), "f32"),
         (gemma(), "2:4@f16"),
         (llama(), "1:4x2@bf16"),
     ] {
         let weights = weights(config, format);
-        let mut twin = Twin::new(Arc::clone(&weights)).unwrap();
         let model = load(&gpu, &weights);
-        let mut decoder = Decoder::new(&model, &exact(8)).unwrap();
-        for &id in &ids(40) {
-            decoder.prefill(&[id], &mut go_on).unwrap();
-            let got = decoder.logits().unwrap();
-            let (largest, nmse) = apart(&got, &twin.forward(&[id]).unwrap());
-            assert!(
-                largest <= 1e-4 && nmse <= 1e-10,
-                "{format}: {largest} {nmse}"
-            );
+        let truth = Twin::new(Arc::clone(&weights)).unwrap().forward(&ids(40));
+        let truth = truth.unwrap();
+        for caps in both(&gpu) {
+            let mut decoder = Decoder::with_caps(&model, &exact(8), caps).unwrap();
+            for (&id, truth) in ids(40).iter().zip(truth.chunks(83)) {
+                decoder.prefill(&[id], &mut go_on).unwrap();
+                let (largest, nmse) = apart(&decoder.logits().unwrap(), truth);
+                assert!(
+                    largest <= 1e-4 && nmse <= 1e-10,
+                    "{format}: {largest} {nmse}"
+                );
+            }
         }
     }
 }
 
 #[test]
+fn prompts_scores_and_tokens_need_no_subgroups() {
+    let Some(gpu) = gpu() else { return };
+    let weights = weights(gemma(), "f32");
+    let model = load(&gpu, &weights);
+    let mut given = ids(37);
+    let [mut usual, mut shared] =
+        both(&gpu).map(|caps| Decoder::with_caps(&model, &exact(8), caps).unwrap());
+    let expected = usual.score(&given[..36], &given[1..]).unwrap();
+    let scores = shared.score(&given[..36], &given[1..]).unwrap();
+    for (score, expected) in scores.iter().zip(&expected) {
+        assert!((score - expected).abs() <= 1e-4, "{score} for {expected}");
+    }
+    for decoder in [&mut usual, &mut shared] {
+        decoder.rewind(0).unwrap();
+        decoder.prefill(&given, &mut go_on).unwrap();
+    }
+    let mut twin = Twin::new(weights).unwrap();
+    for _ in 0..20 {
+        let expected = sampling::arg_max(&twin.forward_last(&given).unwrap()).unwrap();
+        for decoder in [&mut usual, &mut shared] {
+            let id = decoder.next_token(&Sampling::default()).unwrap();
+            assert_eq!(id, expected);
+        }
+        given = vec![expected];
+    }
+}
+
+#[test]
 fn a_prompt_in_chunks_is_the_same_prompt() {
-    let Some(gpu) = device() else { return };
+    let Some(gpu) = gpu() else { return };
     for config in [llama(), gemma()] {
         let weights = weights(config, "f32");
         let model = load(&gpu, &weights);
@@ -164,7 +202,7 @@ fn a_prompt_in_chunks_is_the_same_prompt() {
 
 #[test]
 fn scores_are_those_of_the_twin() {
-    let Some(gpu) = device() else { return };
+    let Some(gpu) = gpu() else { return };
     let weights = weights(gemma(), "f32");
     let model = load(&gpu, &weights);
     let mut decoder = Decoder::new(&model, &exact(8)).unwrap();
@@ -181,7 +219,7 @@ fn scores_are_those_of_the_twin() {
 
 #[test]
 fn greedy_tokens_are_those_of_the_twin_and_a_prompt_may_follow() {
-    let Some(gpu) = device() else { return };
+    let Some(gpu) = gpu() else { return };
     let weights = weights(llama(), "f32");
     let mut twin = Twin::new(Arc::clone(&weights)).unwrap();
     let model = load(&gpu, &weights);
@@ -205,7 +243,7 @@ fn greedy_tokens_are_those_of_the_twin_and_a_prompt_may_follow() {
 
 #[test]
 fn sampling_on_the_device_follows_the_reference() {
-    let Some(gpu) = device() else { return };
+    let Some(gpu) = gpu() else { return };
     let model = load(&gpu, &weights(llama(), "f32"));
     let mut decoder = Decoder::new(&model, &exact(8)).unwrap();
     let (mut same, mut all) = (0, 0);
@@ -240,7 +278,7 @@ fn sampling_on_the_device_follows_the_reference() {
 
 #[test]
 fn a_saved_cache_goes_on_where_it_was_and_a_rewound_one_forgets() {
-    let Some(gpu) = device() else { return };
+    let Some(gpu) = gpu() else { return };
     let weights = weights(gemma(), "f32");
     let model = load(&gpu, &weights);
     for kv in [KvType::F16, KvType::F32] {
@@ -263,7 +301,7 @@ fn a_saved_cache_goes_on_where_it_was_and_a_rewound_one_forgets() {
 
 #[test]
 fn what_cannot_be_run_is_refused_and_changes_nothing() {
-    let Some(gpu) = device() else { return };
+    let Some(gpu) = gpu() else { return };
     let model = load(&gpu, &weights(llama(), "f32"));
     let mut decoder = Decoder::new(&model, &exact(8)).unwrap();
     let greedy = Sampling::default();
@@ -307,4 +345,166 @@ fn what_cannot_be_run_is_refused_and_changes_nothing() {
         )
         .is_err()
     );
+}
+
+/// Lengths around chunks and workgroups, each taken as one prompt, up to a cache that is full.
+#[test]
+fn a_context_of_any_length_agrees_with_the_twin() {
+    let Some(gpu) = gpu() else { return };
+    for mut config in [llama(), gemma()] {
+        config.max_positions = 2048;
+        let name = config.activation;
+        let weights = weights(config, "f32");
+        let model = load(&gpu, &weights);
+        let mut twin = Twin::new(weights).unwrap();
+        let mut decoders = [(KvType::F32, 1e-4), (KvType::F16, 1e-2)].map(|(kv, most)| {
+            let options = Options {
+                kv,
+                ..Options::default()
+            };
+            (Decoder::new(&model, &options).unwrap(), most, 0f32)
+        });
+        for length in [1, 2, 31, 32, 33, 127, 128, 129, 1000, 2048] {
+            let prompt = ids(length);
+            // The twin goes on from the last length: its results do not depend on that.
+            let truth = twin.forward_last(&prompt[twin.position()..]).unwrap();
+            for (decoder, most, worst) in &mut decoders {
+                decoder.rewind(0).unwrap();
+                decoder.prefill(&prompt, &mut go_on).unwrap();
+                let (largest, _) = apart(&decoder.logits().unwrap(), &truth);
+                assert!(largest <= *most, "{name:?}, {length} tokens: {largest}");
+                *worst = worst.max(largest);
+            }
+        }
+        let [f32s, f16s] = decoders.map(|(_, _, worst)| worst);
+        eprintln!("{name:?}: at most {f32s:.2e} apart, {f16s:.2e} with an f16 cache");
+    }
+}
+
+#[test]
+fn a_prompt_longer_than_the_window_is_seen_to_the_window_and_no_further() {
+    let Some(gpu) = gpu() else { return };
+    let mut config = gemma();
+    let windowed = config.layers[0];
+    (config.layers, config.max_positions) = (vec![windowed; 3], 400);
+    let weights = weights(config, "f32");
+    let model = load(&gpu, &weights);
+    for chunk in [4, 64, 400] {
+        let mut decoder = Decoder::new(&model, &exact(chunk)).unwrap();
+        let mut after = |prompt: &[u32]| {
+            decoder.rewind(0).unwrap();
+            decoder.prefill(prompt, &mut go_on).unwrap();
+            decoder.logits().unwrap()
+        };
+        let prompt = ids(300);
+        let logits = after(&prompt);
+        let mut twin = Twin::new(Arc::clone(&weights)).unwrap();
+        let (largest, _) = apart(&logits, &twin.forward_last(&prompt).unwrap());
+        assert!(largest <= 1e-4, "{largest}");
+        // Three layers that look back over eight tokens each see the last 25.
+        let mut other = prompt.clone();
+        other[..275].fill(1);
+        assert_eq!(after(&other), logits);
+        other[275] = prompt[275] ^ 1;
+        assert_ne!(after(&other), logits);
+    }
+}
+
+#[test]
+fn a_token_after_the_first_creates_nothing() {
+    let Some(gpu) = gpu() else { return };
+    let model = load(&gpu, &weights(gemma(), "2:4@f16"));
+    let mut decoder = Decoder::new(&model, &exact(8)).unwrap();
+    decoder.prefill(&ids(9), &mut go_on).unwrap();
+    let sampling = Sampling {
+        temperature: 1.0,
+        ..Sampling::default()
+    };
+    decoder.next_token(&sampling).unwrap();
+
+    let counts = || {
+        let counters = gpu.device().get_internal_counters().hal;
+        [
+            counters.buffers.read(),
+            counters.bind_groups.read(),
+            counters.bind_group_layouts.read(),
+            counters.pipeline_layouts.read(),
+            counters.compute_pipelines.read(),
+            counters.shader_modules.read(),
+            counters.memory_allocations.read(),
+        ]
+    };
+    let before = counts();
+    assert!(before[0] > 0 && before[1] > 0, "{before:?} counts nothing");
+    // What is made and dropped again within a token shows only while it lasts.
+    let done = AtomicBool::new(false);
+    let seen = thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut seen = BTreeSet::from([counts()]);
+            while !done.load(Ordering::Relaxed) {
+                seen.insert(counts());
+            }
+            seen
+        });
+        let tokens: Result<Vec<u32>> = (0..20).map(|_| decoder.next_token(&sampling)).collect();
+        done.store(true, Ordering::Relaxed);
+        tokens.unwrap();
+        watcher.join().unwrap()
+    });
+    assert_eq!(seen, BTreeSet::from([before]));
+    assert_eq!(counts(), before);
+    // A text takes writes, which wgpu gives back when they have run.
+    decoder.prefill(&ids(30), &mut go_on).unwrap();
+    decoder.next_token(&sampling).unwrap();
+    assert_eq!(counts(), before);
+}
+
+#[test]
+fn weights_of_other_shapes_than_the_configuration_says_are_refused() {
+    let Some(gpu) = gpu() else { return };
+    let right = weights(gemma(), "f32");
+    let refused = |what: String, change: &dyn Fn(&mut Weights)| {
+        let mut wrong = Weights::clone(&right);
+        change(&mut wrong);
+        let keep = &mut |_: crate::Progress<'_>| ControlFlow::Continue(());
+        let model = Model::load(&gpu, &wrong, &Recipe::default(), keep);
+        let decoder = model.and_then(|m| Decoder::new(&Arc::new(m), &exact(8)));
+        assert!(decoder.is_err(), "{what}");
+    };
+    for linear in Linear::ALL {
+        let [rows, cols] = right.config.shape(linear);
+        for [rows, cols] in [
+            [rows + 8, cols],
+            [rows - 8, cols],
+            [rows, cols + 8],
+            [rows, cols - 8],
+        ] {
+            refused(format!("{linear:?} of {rows} × {cols}"), &|w| {
+                let values = vec![0.5; rows * cols];
+                let dense = Dense::from_f32(rows, cols, values).unwrap();
+                w.layers[1].linears[linear as usize] = dense.into();
+            });
+        }
+    }
+    for linear in [Linear::Q, Linear::V] {
+        refused(format!("bias of {linear:?}"), &|w| {
+            w.layers[2].biases[linear as usize] = Some(vec![0.5; 4]);
+        });
+    }
+    refused("attention norm".into(), &|w| {
+        w.layers[0].attention_norm.pop();
+    });
+    refused("query norm".into(), &|w| {
+        w.layers[0].q_norm.as_mut().unwrap().pop();
+    });
+    refused("query and key norm".into(), &|w| {
+        let value = w.layers[0].q_norm.as_mut().unwrap().pop().unwrap();
+        w.layers[0].k_norm.as_mut().unwrap().push(value);
+    });
+    for rows in [80, 90] {
+        refused(format!("embedding of {rows} rows"), &|w| {
+            let dense = Dense::from_f32(rows, 44, vec![0.5; rows * 44]).unwrap();
+            w.embedding = dense.into();
+        });
+    }
 }

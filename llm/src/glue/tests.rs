@@ -1,25 +1,18 @@
 //! Each launch alone against a naive f64 loop.
 
+mod shaders;
+
 use super::*;
-use crate::config::{Activation, Config, Layer, Rope, RopeScaling};
+use crate::{
+    common::gpu,
+    config::{Activation, Config, Layer, Rope, RopeScaling},
+};
 use lacuna::{
     Gpu, PlanBuilder, Tensor,
     caps::DeviceClass,
     format::{Dense, Matrix, Values},
-    gpu::Options,
     verify::Random,
 };
-
-fn device() -> Option<Gpu> {
-    match Gpu::new_blocking(&Options::default()) {
-        Ok(gpu) => Some(gpu),
-        Err(why) if std::env::var_os("LACUNA_TEST_ADAPTER").is_none() => {
-            eprintln!("skipped: {why}");
-            None
-        }
-        Err(why) => panic!("LACUNA_TEST_ADAPTER promises an adapter: {why}"),
-    }
-}
 
 fn config() -> Config {
     Config {
@@ -93,7 +86,7 @@ fn normed(x: &[f64], weight: &[f64], eps: f32) -> Vec<f64> {
 
 #[test]
 fn gather_takes_the_rows_of_its_part_alone() {
-    let Some(gpu) = device() else { return };
+    let Some(gpu) = gpu() else { return };
     let config = config();
     let values = Random(5).vector(200 * config.hidden);
     for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
@@ -129,7 +122,7 @@ fn gather_takes_the_rows_of_its_part_alone() {
 
 #[test]
 fn norms_settle_what_came_before() {
-    let Some(gpu) = device() else { return };
+    let Some(gpu) = gpu() else { return };
     let config = config();
     let (rows, len) = (5, config.hidden);
     for caps in both(&gpu) {
@@ -193,7 +186,7 @@ fn attended(q: &[f64], keys: &[&[f64]], values: &[&[f64]]) -> Vec<f64> {
 
 #[test]
 fn heads_fill_the_cache_that_attention_reads() {
-    let Some(gpu) = device() else { return };
+    let Some(gpu) = gpu() else { return };
     for (head_dim, qk_norms) in [(8, false), (24, true), (64, true), (256, false)] {
         let mut config = config();
         (config.head_dim, config.qk_norms) = (head_dim, qk_norms);
@@ -293,7 +286,7 @@ fn check_attention(
 
 #[test]
 fn gates_close_and_open_and_never_overflow() {
-    let Some(gpu) = device() else { return };
+    let Some(gpu) = gpu() else { return };
     let mut config = config();
     let mut gates = Random(1).vector(3 * config.ffn);
     gates[..6].copy_from_slice(&[0.0, -0.0, 80.0, -80.0, 1e4, -1e4]);
@@ -318,7 +311,7 @@ fn gates_close_and_open_and_never_overflow() {
 
 #[test]
 fn scores_fold_slices_of_any_length() {
-    let Some(gpu) = device() else { return };
+    let Some(gpu) = gpu() else { return };
     let config = config();
     let (rows, cuts) = (4, [0, 1, 130, 131, 301]);
     for caps in both(&gpu) {

@@ -2,7 +2,10 @@
 
 mod assets;
 mod checkpoints;
+#[path = "../common/mod.rs"]
+mod common;
 mod configs;
+mod faults;
 mod files;
 mod gguf_configs;
 mod mutations;
