@@ -1,13 +1,14 @@
 use super::*;
 use crate::{
     common::gpu,
-    config::{Activation, Config, Layer, Rope, RopeScaling},
+    config::{Activation, Config, Layer, Linear, Rope, RopeScaling},
     recipe::Recipe,
     sampling,
     twin::Twin,
     weights::Weights,
 };
 use lacuna::{
+    Gpu,
     caps::DeviceClass,
     format::{Dense, Format},
     verify::Random,
