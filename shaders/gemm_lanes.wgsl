@@ -2,12 +2,12 @@
 //
 // Lanes lie along the batch: one workgroup of LANES invocations sums ROWS rows x
 // LANES · STRIPS vectors in registers. x comes transposed, so that a column of it is
-// one contiguous load per strip, whatever column the weight asks for: a sparse
+// contiguous for all lanes, whatever column the weight asks for: a sparse
 // weight costs no gather. The weight's values are the same for all lanes.
 //
 // Consts: LANES, ROWS, STRIPS; WORDS = words of a packet; SHARE = rows of the tile that
 // use the same columns; GUARD = some packet reaches past `cols`.
-// Fragments: linear, bias, hold (and load), decode, packet (and columns for N:M).
+// Fragments: linear, bias, hold (and load), xt, decode, packet (and columns for N:M).
 const SPAN: u32 = WORDS * PER_WORD;
 
 @compute @workgroup_size(LANES)
