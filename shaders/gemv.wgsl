@@ -8,8 +8,7 @@
 //
 // Consts: WORKGROUP, ROWS, BATCH; WORDS = words of a packet; SHARE = rows of this
 // workgroup that use the same columns; GUARD = some packet reaches past `cols`.
-// Fragments: linear, bias, load, decode, x, pick, reduce (and columns, packet for N:M).
-const SPAN: u32 = WORDS * PER_WORD;
+// Fragments: linear, bias, load, values or codes, x, pick, reduce (and columns, packet for N:M).
 const ACC: u32 = ROWS * BATCH;
 
 // x of a column that may lie past the end: nothing beyond `cols` ever reaches a sum.
@@ -57,19 +56,13 @@ fn main(
         }
         let held = fetch(packet);
         let fields = fetch_fields(block0, packet);
+        let scales = fetch_scales(row0, packet);
         for (var block = 0u; block < ROWS / SHARE; block++) {
             let picked = pick(held, fields, block0, block, packet);
+            let sums = sum_segments(picked);
             for (var i = 0u; i < SHARE; i++) {
                 let r = block * SHARE + i;
-                let packed = load(row_at[r], packet);
-                for (var word = 0u; word < WORDS; word++) {
-                    let values = decode(packed[word]);
-                    for (var j = 0u; j < PER_WORD; j++) {
-                        for (var b = 0u; b < BATCH; b++) {
-                            acc[r * BATCH + b] += values[j] * picked[b * SPAN + word * PER_WORD + j];
-                        }
-                    }
-                }
+                add_packet(&acc, r, load(row_at[r], packet), picked, sums, scales);
             }
         }
     }

@@ -44,6 +44,57 @@ pub enum Error {
         v: usize,
     },
 
+    /// A quantisation outside 2 to 8 bits and groups of 8, 16 … 128 columns.
+    #[error("{bits} bits in groups of {group} columns: bits are 2 to 8, groups 8, 16, 24 … 128")]
+    Quant {
+        /// Bits of a code.
+        bits: u32,
+        /// Columns of a group.
+        group: usize,
+    },
+
+    /// A quantised weight whose groups and windows cut each other.
+    #[error("groups of {group} columns do not hold whole windows of {m}")]
+    GroupWindow {
+        /// Columns of a group.
+        group: usize,
+        /// Columns of a window.
+        m: usize,
+    },
+
+    /// A share of pruned groups that leaves everything or nothing.
+    #[error("{percent} % of the groups pruned: the limits are 1 and 99")]
+    Sparsity {
+        /// The share asked for.
+        percent: u32,
+    },
+
+    /// A code, zero, scale or factor that no quantised weight may hold.
+    #[error("{what} {value} at element {index} is invalid: {reason}")]
+    Code {
+        /// Which of them.
+        what: &'static str,
+        /// Element number in its section.
+        index: usize,
+        /// Its value.
+        value: f32,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+
+    /// The kept groups of a pruned weight point where nothing is, or are out of order.
+    #[error("{what} {value} of row {row} is invalid: {reason}")]
+    Group {
+        /// `"row offset"` or `"group index"`.
+        what: &'static str,
+        /// Row it belongs to.
+        row: usize,
+        /// The stored value.
+        value: usize,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+
     /// Text that is not a weight format.
     #[error("{text:?} is not a weight format: {reason}")]
     FormatSyntax {

@@ -28,7 +28,8 @@ pub struct Case {
 }
 
 /// Formats whose cases are checked: both extremes of n and m, every width of a device
-/// index, windows that divide nothing, index sets narrower, equal and wider than tiles.
+/// index, windows that divide nothing, index sets narrower, equal and wider than tiles; codes
+/// that straddle words, groups shorter and longer than what a lane takes.
 const FORMATS: &[&str] = &[
     "f32",
     "f16",
@@ -49,6 +50,18 @@ const FORMATS: &[&str] = &[
     "4:8x32",
     "2:7x3",
     "8:32x64@f16",
+    "w4g128",
+    "w4g16-sym",
+    "w2g64",
+    "w3g32",
+    "w8row",
+    "w5g24",
+    "2:4+w4g64",
+    "1:8x16+w3g16-sym",
+    "w4g16s50",
+    "w4g64s30-sym",
+    "w2g8s60-ragged",
+    "w3g40s50-ragged",
 ];
 
 /// `(rows, cols, batch)`: ones, primes, tiles ± 1, empty sides, more vectors than any tile.

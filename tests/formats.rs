@@ -66,7 +66,7 @@ proptest! {
         let again = Nm::from_dense(&back, pattern).unwrap();
         prop_assert_eq!(Matrix::from(again).to_dense(), back.to_dtype(Dtype::F32).unwrap());
         let parts = Nm::from_parts(
-            pattern, pruned.rows(), pruned.cols(), pruned.values().clone(), pruned.indices().to_vec(),
+            pattern, pruned.rows(), pruned.cols(), pruned.values().clone(), pruned.columns().indices().to_vec(),
         );
         prop_assert_eq!(parts.unwrap(), pruned);
     }
@@ -85,7 +85,7 @@ proptest! {
         if let Ok(weight) = Nm::from_parts(pattern, rows, cols, values, indices) {
             let weight = Matrix::from(weight);
             for row in 0..rows {
-                let columns: Vec<usize> = weight.entries(row).map(|(c, _)| c).collect();
+                let columns: Vec<usize> = weight.entries(row).map(|e| e.col).collect();
                 prop_assert!(columns.windows(2).all(|w| w[0] < w[1]));
                 prop_assert!(columns.iter().all(|&c| c < cols));
             }
@@ -131,14 +131,14 @@ fn the_worked_row_of_the_format_is_packed_as_drawn() {
     let dense = Dense::from_f32(1, 6, vec![0.0, 5.0, 0.0, 7.0, 9.0, 0.0]).unwrap();
     let nm = Nm::from_dense(&dense, Pattern::new(2, 4).unwrap()).unwrap();
     assert_eq!(nm.values().to_f32(), [5.0, 7.0, 9.0, 0.0]);
-    assert_eq!(nm.indices(), [0b01_00_11_01]);
+    assert_eq!(nm.columns().indices(), [0b01_00_11_01]);
 }
 
 #[test]
 fn spare_slots_of_a_narrow_last_window_point_at_no_column() {
     let dense = Dense::from_f32(1, 5, vec![1.0; 5]).unwrap();
     let nm = compress::prune_by_magnitude(&dense, Pattern::new(3, 4).unwrap()).unwrap();
-    let columns: Vec<usize> = (0..6).map(|slot| nm.column(0, slot)).collect();
+    let columns: Vec<usize> = (0..6).map(|slot| nm.columns().column(0, slot)).collect();
     assert_eq!(columns, [0, 1, 2, 4, 5, 6]);
     assert_eq!(Matrix::from(nm).entries(0).count(), 4);
 }

@@ -225,7 +225,8 @@ pub(crate) fn section_bytes(weight: &Matrix) -> Vec<Vec<u8>> {
         Matrix::Dense(w) => vec![w.values().to_le_bytes()],
         Matrix::Nm(w) => vec![
             w.values().to_le_bytes(),
-            w.indices()
+            w.columns()
+                .indices()
                 .iter()
                 .flat_map(|word| word.to_le_bytes())
                 .collect(),

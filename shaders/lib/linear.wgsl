@@ -11,6 +11,10 @@ struct Linear {
     indices: u32,
     index_stride: u32,
     x_stride: u32,      // of the transposed x, where a kernel reads one
+    scales: u32,        // of quantised weights
+    scale_stride: u32,
+    factor: f32,        // what every scale is multiplied with; a power of two
+    vector_base: u32,   // first vector of this launch
 }
 
 @group(0) @binding(0) var<uniform> params: Linear;
@@ -18,5 +22,5 @@ struct Linear {
 
 fn store(row: u32, vector: u32, sum: f32) {
     let r = params.row_base + row;
-    y[vector * params.y_stride + r] = sum + bias_of(r);
+    y[(params.vector_base + vector) * params.y_stride + r] = params.factor * sum + bias_of(r);
 }

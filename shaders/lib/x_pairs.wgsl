@@ -3,7 +3,7 @@
 @group(0) @binding(1) var<storage, read> x: array<vec2<u64>>;
 
 fn x_quad(vector: u32, quad: u32) -> vec4<f32> {
-    let pair = x[vector * params.cols / 4u + quad];
+    let pair = x[(params.vector_base + vector) * params.cols / 4u + quad];
     return bitcast<vec4<f32>>(vec4(
         u32(pair.x),
         u32(pair.x >> 32u),

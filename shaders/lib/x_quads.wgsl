@@ -2,11 +2,11 @@
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 
 fn x_at(vector: u32, col: u32) -> f32 {
-    return x[(vector * params.cols + col) / 4u][col % 4u];
+    return x[((params.vector_base + vector) * params.cols + col) / 4u][col % 4u];
 }
 
 fn x_quad(vector: u32, quad: u32) -> vec4<f32> {
-    return x[vector * params.cols / 4u + quad];
+    return x[(params.vector_base + vector) * params.cols / 4u + quad];
 }
 
 fn stage_x(lane: u32) {}

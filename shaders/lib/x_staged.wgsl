@@ -14,7 +14,7 @@ fn x_quad(vector: u32, quad: u32) -> vec4<f32> {
 fn stage_x(lane: u32) {
     let count = min(BATCH * params.cols, STAGED);
     for (var i = lane; i < count; i += WORKGROUP) {
-        staged[i] = x[i];
+        staged[i] = x[params.vector_base * params.cols + i];
     }
     workgroupBarrier();
 }

@@ -1,9 +1,13 @@
-//! Dense weights → sparse formats. No wgpu here.
+//! Dense weights → sparse and quantised formats. No wgpu here.
 
 use crate::{
     error::{Error, Result},
-    format::{Dense, Format, Matrix, Nm, Pattern},
+    format::{Columns, Dense, Format, Matrix, Nm, Pattern},
 };
+
+mod quantize;
+
+pub use quantize::{Grid, Quantizer, prune_groups, quantize};
 
 /// Keeps in each window the columns with the largest `Σ w²` over the rows that
 /// share it, ties to the lower column. The values keep their storage type.
@@ -11,33 +15,50 @@ use crate::{
 /// # Errors
 /// [`Error::NotFinite`] for a NaN or infinite weight.
 pub fn prune_by_magnitude(dense: &Dense, pattern: Pattern) -> Result<Nm> {
-    Nm::select(dense, pattern, |rows, columns, scores| {
-        for row in rows {
-            for (score, col) in scores.iter_mut().zip(columns.clone()) {
-                *score += f64::from(dense.get(row, col)).powi(2);
-            }
-        }
-    })
+    Nm::keep(dense, heaviest(dense, pattern)?)
 }
 
-/// Compresses `dense` to `format`, pruning by magnitude where the format is sparse.
-/// Values are rounded to the format's type before the choice is made.
+/// The columns with the largest `Σ w²`.
+fn heaviest(dense: &Dense, pattern: Pattern) -> Result<Columns> {
+    Columns::select(
+        pattern,
+        dense.rows(),
+        dense.cols(),
+        |rows, columns, scores| {
+            for row in rows {
+                for (score, col) in scores.iter_mut().zip(columns.clone()) {
+                    *score += f64::from(dense.get(row, col)).powi(2);
+                }
+            }
+        },
+    )
+}
+
+/// Compresses `dense` to `format`: prunes by magnitude where the format is sparse, rounds to
+/// the nearest code where it is quantised. Values of N:M are rounded to the format's type
+/// before the choice is made.
 ///
 /// # Errors
-/// [`Error::NotFinite`], and
-/// [`Error::Overflow`] where a value does not fit the type.
+/// [`Error::NotFinite`], and [`Error::Overflow`] where a value does not fit the type.
 pub fn compress(dense: &Dense, format: Format) -> Result<Matrix> {
-    let dtype = format.dtype().unwrap_or_else(|| dense.values().dtype());
-    let converted;
-    let dense = if dtype == dense.values().dtype() {
-        dense
-    } else {
-        converted = dense.to_dtype(dtype)?;
-        &converted
-    };
     match format {
-        Format::Dense(_) => Ok(dense.clone().into()),
-        Format::Nm { pattern, .. } => Ok(prune_by_magnitude(dense, pattern)?.into()),
+        Format::Dense(dtype) => Ok(dense.to_dtype(dtype)?.into()),
+        Format::Nm { pattern, dtype } => {
+            let dtype = dtype.unwrap_or_else(|| dense.values().dtype());
+            Ok(prune_by_magnitude(&dense.to_dtype(dtype)?, pattern)?.into())
+        }
+        Format::Quantized { pattern, quant } => {
+            dense.check_finite()?;
+            let columns = pattern.map(|p| heaviest(dense, p)).transpose()?;
+            Ok(quantize(dense, columns, quant)?.into())
+        }
+        Format::Gqs { quant, pruning } => {
+            let weight = |row, col| f64::from(dense.get(row, col));
+            let score = |row, columns: std::ops::Range<usize>| {
+                columns.map(|col| weight(row, col).powi(2)).sum()
+            };
+            Ok(prune_groups(dense, quant, pruning, score)?.into())
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Unsigned fields packed into u32 words, little-end first: the only place that knows bit order.
+//! Unsigned fields packed into words or bytes, little-end first: the only place that knows bit order.
 //!
 //! ```text
 //! field 0 is the lowest `width` bits of word 0, field 1 the next ones …
@@ -19,6 +19,44 @@ pub const fn width_of(count: usize) -> u32 {
 /// Words that `count` fields of `width` bits take.
 pub const fn words_for(count: usize, width: u32) -> usize {
     (count * width as usize).div_ceil(32)
+}
+
+/// Bytes that `count` fields of `width` bits take.
+pub const fn bytes_for(count: usize, width: u32) -> usize {
+    (count * width as usize).div_ceil(8)
+}
+
+/// Packs fields of at most 8 bits into bytes: the words above in little-endian order, cut
+/// after the last byte in use.
+pub fn pack(fields: &[u8], width: u32) -> Vec<u8> {
+    let mut bytes = vec![0; bytes_for(fields.len(), width)];
+    for (i, &field) in fields.iter().enumerate() {
+        let bit = i * width as usize;
+        let wide = u16::from(field) << (bit % 8);
+        bytes[bit / 8] |= wide as u8;
+        if wide >> 8 != 0 {
+            bytes[bit / 8 + 1] |= (wide >> 8) as u8;
+        }
+    }
+    bytes
+}
+
+/// The first `count` fields of `width` ≤ 8 bits, or `None` where a bit is set after them.
+///
+/// # Panics
+/// Where `bytes` is shorter than [`bytes_for`] says.
+pub fn unpack(bytes: &[u8], width: u32, count: usize) -> Option<Vec<u8>> {
+    let used = count * width as usize;
+    if used % 8 != 0 && bytes[used / 8] >> (used % 8) != 0 {
+        return None;
+    }
+    let field = |i: usize| {
+        let bit = i * width as usize;
+        let low = u16::from(bytes[bit / 8]);
+        let high = bytes.get(bit / 8 + 1).map_or(0, |&b| u16::from(b));
+        (((high << 8 | low) >> (bit % 8)) & ((1 << width) - 1)) as u8
+    };
+    Some((0..count).map(field).collect())
 }
 
 /// Field `index` of `words`.
@@ -63,6 +101,24 @@ mod tests {
                 "width {width}"
             );
         }
+    }
+
+    #[test]
+    fn bytes_hold_the_same_bits_as_words() {
+        for width in 1..=8 {
+            let fields: Vec<u8> = (0..37u32)
+                .map(|i| (i.wrapping_mul(151) & ((1 << width) - 1)) as u8)
+                .collect();
+            let mut words = vec![0; words_for(fields.len(), width)];
+            for (i, &field) in fields.iter().enumerate() {
+                set(&mut words, width, i, field.into());
+            }
+            let bytes = pack(&fields, width);
+            let of_words: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+            assert_eq!(bytes, of_words[..bytes.len()], "width {width}");
+            assert_eq!(unpack(&bytes, width, fields.len()), Some(fields));
+        }
+        assert_eq!(unpack(&[0b1000_0000], 3, 2), None);
     }
 
     #[test]

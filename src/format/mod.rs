@@ -1,18 +1,29 @@
 //! Weights on the host, one file a format. No wgpu here.
 
 pub mod bits;
+mod columns;
 mod dense;
+mod gqs;
+mod name;
 mod nm;
 mod pattern;
+mod quant;
+mod quantized;
 mod values;
 
+pub use columns::Columns;
 pub use dense::Dense;
+pub use gqs::{Gqs, GroupPruning};
+pub use name::Format;
 pub use nm::Nm;
 pub use pattern::Pattern;
+pub use quant::{Codes, Quant};
+pub use quantized::Quantized;
 pub use values::{Dtype, Values};
 
+pub(crate) use quantized::group_slots;
+
 use crate::error::{Error, Result};
-use std::{fmt, str::FromStr};
 
 /// A weight `[rows, cols]` in any format of the engine.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +33,10 @@ pub enum Matrix {
     Dense(Dense),
     /// n kept of every m columns.
     Nm(Nm),
+    /// Codes, for every column or for n of every m.
+    Quantized(Quantized),
+    /// Codes for some groups of columns.
+    Gqs(Gqs),
 }
 
 impl From<Dense> for Matrix {
@@ -36,12 +51,38 @@ impl From<Nm> for Matrix {
     }
 }
 
+impl From<Quantized> for Matrix {
+    fn from(quantized: Quantized) -> Self {
+        Self::Quantized(quantized)
+    }
+}
+
+impl From<Gqs> for Matrix {
+    fn from(gqs: Gqs) -> Self {
+        Self::Gqs(gqs)
+    }
+}
+
+/// A stored weight.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Entry {
+    /// Its column.
+    pub col: usize,
+    /// Its value.
+    pub value: f32,
+    /// What a kernel really adds up for it: `|value|`, or for a code, whose zero may be
+    /// subtracted only after the sum, `|scale| · (code + zero)`.
+    pub magnitude: f32,
+}
+
 impl Matrix {
     /// Output features.
     pub const fn rows(&self) -> usize {
         match self {
             Self::Dense(w) => w.rows(),
             Self::Nm(w) => w.rows(),
+            Self::Quantized(w) => w.rows(),
+            Self::Gqs(w) => w.rows(),
         }
     }
 
@@ -50,42 +91,104 @@ impl Matrix {
         match self {
             Self::Dense(w) => w.cols(),
             Self::Nm(w) => w.cols(),
+            Self::Quantized(w) => w.cols(),
+            Self::Gqs(w) => w.cols(),
         }
     }
 
     /// The format, with its value type.
-    pub const fn format(&self) -> Format {
+    pub fn format(&self) -> Format {
         match self {
             Self::Dense(w) => Format::Dense(w.values().dtype()),
             Self::Nm(w) => Format::Nm {
                 pattern: w.pattern(),
                 dtype: Some(w.values().dtype()),
             },
+            Self::Quantized(w) => Format::Quantized {
+                pattern: w.pattern(),
+                quant: w.codes().quant(),
+            },
+            Self::Gqs(w) => Format::Gqs {
+                quant: w.codes().quant(),
+                pruning: w.pruning(),
+            },
         }
     }
 
-    /// Bytes of every stored section: values and metadata.
+    /// Codes, scales and zeros of a quantised weight.
+    pub const fn codes(&self) -> Option<&Codes> {
+        match self {
+            Self::Dense(_) | Self::Nm(_) => None,
+            Self::Quantized(w) => Some(w.codes()),
+            Self::Gqs(w) => Some(w.codes()),
+        }
+    }
+
+    /// Bytes of every stored section: values or codes, and metadata.
     pub fn stored_bytes(&self) -> usize {
+        let codes = |codes: &Codes| {
+            let (quant, groups) = (codes.quant(), codes.scales().len());
+            bits::bytes_for(codes.codes().len(), quant.bits())
+                + 2 * groups
+                + Codes::zero_bytes(quant, groups)
+        };
         match self {
             Self::Dense(w) => w.values().len() * w.values().dtype().size(),
-            Self::Nm(w) => w.values().len() * w.values().dtype().size() + w.indices().len() * 4,
+            Self::Nm(w) => {
+                w.values().len() * w.values().dtype().size() + w.columns().indices().len() * 4
+            }
+            Self::Quantized(w) => {
+                codes(w.codes()) + w.columns().map_or(0, |c| c.indices().len() * 4)
+            }
+            Self::Gqs(w) => {
+                codes(w.codes())
+                    + w.group_indices().len() * Gqs::index_bytes(w.row_groups())
+                    + w.row_offsets().len() * 4
+            }
         }
     }
 
-    /// The stored (column, value) pairs of `row`, columns ascending. A dense
-    /// weight yields every column; spare slots of N:M yield nothing.
-    pub fn entries(&self, row: usize) -> impl Iterator<Item = (usize, f32)> + '_ {
+    /// The stored weights of `row`, columns ascending. A dense weight yields every column;
+    /// spare slots and what a last group has beyond `cols` yield nothing.
+    pub fn entries(&self, row: usize) -> impl Iterator<Item = Entry> + '_ {
         let slots = match self {
             Self::Dense(w) => w.cols(),
             Self::Nm(w) => w.slots(),
+            Self::Quantized(w) => w.slots(),
+            Self::Gqs(w) => w.kept(row).len() * w.group(),
+        };
+        let plain = |col, value: f32| Entry {
+            col,
+            value,
+            magnitude: value.abs(),
+        };
+        let coded = |col, codes: &Codes, index, group| Entry {
+            col,
+            value: codes.value(index, group),
+            magnitude: codes.magnitude(index, group),
         };
         let cols = self.cols();
         (0..slots)
             .map(move |slot| match self {
-                Self::Dense(w) => (slot, w.get(row, slot)),
-                Self::Nm(w) => (w.column(row, slot), w.values().get(row * slots + slot)),
+                Self::Dense(w) => plain(slot, w.get(row, slot)),
+                Self::Nm(w) => plain(
+                    w.columns().column(row, slot),
+                    w.values().get(row * slots + slot),
+                ),
+                Self::Quantized(w) => coded(
+                    w.column(row, slot),
+                    w.codes(),
+                    row * slots + slot,
+                    w.group(row, slot),
+                ),
+                Self::Gqs(w) => {
+                    let kept = w.kept(row).start + slot / w.group();
+                    let first = w.group_indices()[kept] as usize * w.group();
+                    let within = slot % w.group();
+                    coded(first + within, w.codes(), kept * w.group() + within, kept)
+                }
             })
-            .filter(move |&(col, _)| col < cols)
+            .filter(move |entry| entry.col < cols)
     }
 
     /// The weight as dense f32, zeros where nothing is stored.
@@ -96,100 +199,11 @@ impl Matrix {
         let (rows, cols) = (self.rows(), self.cols());
         let mut values = vec![0.0; rows * cols];
         for row in 0..rows {
-            for (col, value) in self.entries(row) {
-                values[row * cols + col] = value;
+            for entry in self.entries(row) {
+                values[row * cols + entry.col] = entry.value;
             }
         }
         Dense::from_f32(rows, cols, values).expect("rows · cols values were just made")
-    }
-}
-
-/// The name of a weight format, read and written by one grammar everywhere:
-/// `f32`, `f16`, `bf16`, `N:M[xV][@f32|@f16|@bf16]`.
-///
-/// ```
-/// use lacuna::format::Format;
-/// let format: Format = "2:4x8@f16".parse()?;
-/// assert_eq!(format.to_string(), "2:4x8@f16");
-/// # Ok::<(), lacuna::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Format {
-    /// Dense in this storage type.
-    Dense(Dtype),
-    /// N:M; `dtype` is the type of the values, `None` the input's own.
-    Nm {
-        /// The pattern.
-        pattern: Pattern,
-        /// Storage type of the kept values.
-        dtype: Option<Dtype>,
-    },
-}
-
-impl Format {
-    /// The storage type of the values, where the format names one.
-    pub const fn dtype(self) -> Option<Dtype> {
-        match self {
-            Self::Dense(dtype) => Some(dtype),
-            Self::Nm { dtype, .. } => dtype,
-        }
-    }
-
-    /// The format with `dtype` filled in where it names none.
-    #[must_use]
-    pub const fn or_dtype(self, default: Dtype) -> Self {
-        match self {
-            Self::Nm {
-                pattern,
-                dtype: None,
-            } => Self::Nm {
-                pattern,
-                dtype: Some(default),
-            },
-            named => named,
-        }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Dense(dtype) => dtype.fmt(f),
-            Self::Nm {
-                pattern,
-                dtype: None,
-            } => pattern.fmt(f),
-            Self::Nm {
-                pattern,
-                dtype: Some(dtype),
-            } => write!(f, "{pattern}@{dtype}"),
-        }
-    }
-}
-
-impl FromStr for Format {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        if let Some((pattern, dtype)) = text.split_once('@') {
-            return Ok(Self::Nm {
-                pattern: pattern.parse()?,
-                dtype: Some(dtype.parse()?),
-            });
-        }
-        if text.contains(':') {
-            return Ok(Self::Nm {
-                pattern: text.parse()?,
-                dtype: None,
-            });
-        }
-        text.parse()
-            .map(Self::Dense)
-            .map_err(|_| Error::FormatSyntax {
-                text: text.to_owned(),
-                reason: "formats are f32, f16, bf16 and N:M[xV][@f32|@f16|@bf16]".into(),
-            })
     }
 }
 

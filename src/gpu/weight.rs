@@ -36,7 +36,7 @@ impl Gpu {
             .max_binding_bytes
             .min(self.caps().max_buffer_bytes);
         let mut parts = vec![];
-        for layout in layout::split(format, rows, cols, limit)? {
+        for layout in layout::split_weight(weight, limit)? {
             let words = layout::pack(weight, &layout);
             let bytes: &[u8] = bytemuck::cast_slice(&words);
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;

@@ -80,6 +80,7 @@ impl Kernel for GemmLanes {
         };
         let v = layout::sharing(problem.format);
         match problem.format {
+            Format::Quantized { .. } | Format::Gqs { .. } => vec![],
             // Rows with columns of their own share no x: hold one, wide.
             Format::Nm { .. } if v == 1 => vec![
                 config("quads-x4", 1, 4, 4),
@@ -196,13 +197,17 @@ impl Kernel for GemmLanes {
             role: Role::Scratch,
             write: false,
         };
+        let sparse = problem.format.pattern().is_some();
         let products = parts.iter().enumerate().map(|(i, part)| Dispatch {
             name: format!("gemm_lanes/{config} {}", problem.format),
             enables: vec![],
             consts: consts.clone(),
             fragments: fragments.clone(),
-            params: problem.params(part, x_stride),
-            operands: problem.operands(xt, i, variant.weight == Hold::Each(Load::Quads)),
+            params: problem.params(part, x_stride, 0),
+            operands: {
+                let quads = variant.weight == Hold::Each(Load::Quads);
+                problem.operands(xt, i, !quads || sparse, quads)
+            },
             invocations: config.workgroup,
             workgroup_bytes: 0,
             subgroups: variant.weight == Hold::Spread,

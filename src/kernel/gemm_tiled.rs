@@ -6,7 +6,7 @@
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout, problem, shader,
 };
-use crate::{caps::Caps, error::Result, format::Format};
+use crate::{caps::Caps, error::Result};
 
 /// Columns of x staged at a time, rounded to whole windows.
 const TILE_COLS: usize = 16;
@@ -20,7 +20,9 @@ impl Kernel for GemmTiled {
 
     fn configs(&self, problem: &Problem, _caps: &Caps) -> Vec<Config> {
         // 8 x 8 a lane where the tile is full, 4 x 4 for small products and small limits.
-        let sizes: &[_] = if problem.batch > 64 {
+        let sizes: &[_] = if problem.format.quant().is_some() {
+            &[]
+        } else if problem.batch > 64 {
             &[(256, 128, 128), (64, 64, 64), (256, 64, 64), (64, 32, 32)]
         } else if problem.batch > 32 {
             &[(64, 64, 64), (256, 64, 64), (64, 32, 32)]
@@ -51,11 +53,11 @@ impl Kernel for GemmTiled {
         let (rows, batch) = (config.rows as usize, config.batch as usize);
         let side = (rows * batch / config.workgroup as usize).isqrt();
         let v = layout::sharing(problem.format);
-        let (tile_cols, tile_slots) = match problem.format {
-            Format::Dense(_) => (TILE_COLS, TILE_COLS),
-            Format::Nm { pattern, .. } => {
+        let (tile_cols, tile_slots) = match problem.format.pattern() {
+            None => (TILE_COLS, TILE_COLS),
+            Some(pattern) => {
                 // Whole windows, whose slots fill whole words.
-                let even = if pattern.n() % problem.per_word() == 0 {
+                let even = if pattern.n() % problem.values_in(1) == 0 {
                     1
                 } else {
                     2
@@ -70,17 +72,20 @@ impl Kernel for GemmTiled {
             (rows - 1) / v + 2
         };
         let mut fragments = problem.fragments();
-        let (tile, column_bytes) = match problem.format {
-            Format::Dense(_) => (fragment!("tile_dense"), 0),
-            Format::Nm { .. } => (fragment!("tile_nm"), tile_slots * sets * 4),
+        let sparse = problem.format.pattern().is_some();
+        let (tile, column_bytes) = if sparse {
+            (fragment!("tile_nm"), tile_slots * sets * 4)
+        } else {
+            (fragment!("tile_dense"), 0)
         };
         fragments.push(tile);
         // Rows of a lane that use the same columns, wherever the lane's rows begin.
-        let share = match problem.format {
-            Format::Dense(_) => side,
-            Format::Nm { .. } if v % side == 0 => side,
-            Format::Nm { .. } if side % v == 0 => v,
-            Format::Nm { .. } => 1,
+        let share = if !sparse || v % side == 0 {
+            side
+        } else if side % v == 0 {
+            v
+        } else {
+            1
         };
         fragments.extend([fragment!("load_words"), shader!("gemm_tiled")]);
         let mut consts = problem.consts();
@@ -103,8 +108,8 @@ impl Kernel for GemmTiled {
             enables: vec![],
             consts: consts.clone(),
             fragments: fragments.clone(),
-            params: problem.params(part, 0),
-            operands: problem.operands(problem::X, i, false),
+            params: problem.params(part, 0, 0),
+            operands: problem.operands(problem::X, i, true, false),
             invocations: config.workgroup,
             workgroup_bytes: ((tile_cols * (batch + 4) + tile_slots * (rows + 4)) * 4
                 + column_bytes) as u32,

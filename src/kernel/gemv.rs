@@ -10,11 +10,12 @@ use super::{
     packet::{self, Load, Packets},
     problem::{self, unfit},
     shader,
+    variant::{Reduce, Variant, X},
 };
 use crate::{
     caps::{Caps, DeviceClass},
-    error::{Error, Result},
-    format::Format,
+    error::Result,
+    format::{Format, Quant, group_slots},
 };
 use std::borrow::Cow;
 
@@ -23,120 +24,17 @@ pub const MAX_BATCH: usize = 8;
 
 pub struct Gemv;
 
-/// What a variant's name stands for.
-struct Variant {
-    name: &'static str,
-    reduce: Reduce,
-    load: Load,
-    x: X,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Reduce {
-    /// A tree in workgroup memory.
-    Shared,
-    /// Subgroups first, then their sums.
-    Subgroup,
-    /// The workgroup is one subgroup.
-    One,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum X {
-    /// Each slot loads its x.
-    Direct,
-    /// x is bound as `vec4<f32>`.
-    Quads,
-    /// x is bound as `vec2<u64>`.
-    Pairs,
-    /// x is copied to workgroup memory first.
-    Staged,
-    /// Windows of four columns are loaded once and picked from by selection.
-    Window,
-    /// The same with x bound as `vec2<u64>`.
-    WindowPairs,
-}
-
-impl X {
-    fn window(self) -> bool {
-        matches!(self, Self::Window | Self::WindowPairs)
-    }
-}
-
-impl Variant {
-    const fn new(name: &'static str, reduce: Reduce, load: Load, x: X) -> Self {
-        Self {
-            name,
-            reduce,
-            load,
-            x,
-        }
-    }
-
-    /// How the x that meets a packet of `span` values is picked.
-    fn pick(&self, problem: &Problem, span: usize) -> Result<Cow<'static, str>> {
-        match problem.format {
-            Format::Dense(_) if self.x.window() => {
-                Err(unfit("index sets of a dense weight", 0, "one to select by"))
-            }
-            Format::Dense(_) => Ok(fragment!("pick_all")),
-            Format::Nm { .. } if !self.x.window() => Ok(fragment!("pick_gather")),
-            Format::Nm { pattern, .. } if pattern.m() != 4 => {
-                Err(unfit("m", pattern.m(), "windows of 4 columns"))
-            }
-            Format::Nm { pattern, .. } if span % pattern.n() != 0 => {
-                Err(unfit("n", pattern.n(), "a divisor of its packet"))
-            }
-            Format::Nm { .. } => Ok(fragment!("pick_window")),
-        }
-    }
-}
-
-const VARIANTS: &[Variant] = &[
-    Variant::new("one", Reduce::One, Load::Words, X::Direct),
-    Variant::new("one-window", Reduce::One, Load::Words, X::Window),
-    Variant::new("one-quads", Reduce::One, Load::Quads, X::Direct),
-    Variant::new("one-quads-x4", Reduce::One, Load::Quads, X::Quads),
-    Variant::new("one-quads-window", Reduce::One, Load::Quads, X::Window),
-    Variant::new("one-pairs", Reduce::One, Load::Pairs, X::Direct),
-    Variant::new("one-pairs-x4", Reduce::One, Load::Pairs, X::Pairs),
-    Variant::new(
-        "one-pairs-window-x4",
-        Reduce::One,
-        Load::Pairs,
-        X::WindowPairs,
-    ),
-    Variant::new("one-octs", Reduce::One, Load::Octs, X::Direct),
-    Variant::new("one-octs-x4", Reduce::One, Load::Octs, X::Pairs),
-    Variant::new("subgroup", Reduce::Subgroup, Load::Words, X::Direct),
-    Variant::new("subgroup-quads", Reduce::Subgroup, Load::Quads, X::Direct),
-    Variant::new("subgroup-quads-x4", Reduce::Subgroup, Load::Quads, X::Quads),
-    Variant::new(
-        "subgroup-quads-window",
-        Reduce::Subgroup,
-        Load::Quads,
-        X::Window,
-    ),
-    Variant::new(
-        "subgroup-quads-staged",
-        Reduce::Subgroup,
-        Load::Quads,
-        X::Staged,
-    ),
-    Variant::new("portable", Reduce::Shared, Load::Words, X::Direct),
-    Variant::new("portable-window", Reduce::Shared, Load::Words, X::Window),
-    Variant::new("portable-quads", Reduce::Shared, Load::Quads, X::Direct),
-];
-
 impl Kernel for Gemv {
     fn name(&self) -> &'static str {
         "gemv"
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
-        match caps.class {
-            DeviceClass::Cpu => cpu_configs(problem, caps),
-            DeviceClass::Gpu => gpu_configs(problem),
+        match (problem.format, caps.class) {
+            (Format::Gqs { .. }, _) => vec![],
+            (Format::Quantized { quant, .. }, class) => code_configs(problem, quant, class, caps),
+            (_, DeviceClass::Cpu) => cpu_configs(problem, caps),
+            (_, DeviceClass::Gpu) => gpu_configs(problem),
         }
     }
 
@@ -147,98 +45,106 @@ impl Kernel for Gemv {
         parts: &[PartLayout],
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
-        let variant = VARIANTS
-            .iter()
-            .find(|v| v.name == config.variant)
-            .ok_or_else(|| Error::NoKernel {
-                problem: problem.to_string(),
-                reasons: config.to_string(),
-            })?;
-        if problem.batch > MAX_BATCH {
+        let variant = Variant::of(config, problem)?;
+        let coded = problem.format.quant().is_some();
+        if problem.batch > MAX_BATCH && !coded {
             return Err(unfit("batch", problem.batch, "at most 8"));
         }
-        if problem.batch == 0 {
-            return Ok(vec![]);
-        }
-        let (rows, words, batch) = (config.rows as usize, config.words as usize, problem.batch);
-        let packets = Packets::new(problem, rows, words, config.workgroup as usize)?;
-        let mut fragments = problem.fragments();
-        fragments.push(variant.pick(problem, packets.span)?);
-        fragments.extend(variant.load.fragments(problem));
+        let packets = Packets::new(
+            problem,
+            config.rows as usize,
+            config.words as usize,
+            config.workgroup as usize,
+        )?;
+        let sparse = problem.format.pattern().is_some();
+        let words =
+            variant.load.words() || sparse || (coded && !wide_scales(variant.load, config.rows));
 
-        let acc = rows * batch;
-        let subgroups = caps
-            .subgroups
-            .map_or(1, |s| config.workgroup.div_ceil(s.min));
-        let mut workgroup_bytes = match variant.reduce {
-            Reduce::Shared => acc * config.workgroup as usize * 4,
-            Reduce::Subgroup => acc * subgroups as usize * 4 + 4,
-            Reduce::One => 0,
-        };
-        let mut consts = problem.consts();
-        consts.extend([
-            ("WORKGROUP", Const::U32(config.workgroup)),
-            ("ROWS", Const::U32(config.rows)),
-            ("BATCH", Const::U32(batch as u32)),
-            ("WORDS", Const::U32(config.words)),
-            ("SHARE", Const::U32(packets.share as u32)),
-            ("GUARD", Const::Bool(packets.guard)),
-        ]);
-        fragments.push(match variant.x {
-            X::Direct | X::Window => fragment!("x_scalars"),
-            X::Quads | X::Pairs | X::WindowPairs if problem.cols % 4 != 0 => {
-                return Err(unfit("columns", problem.cols, "a multiple of 4"));
-            }
-            X::Quads => fragment!("x_quads"),
-            X::Pairs | X::WindowPairs => fragment!("x_pairs"),
-            X::Staged => {
-                let staged = (batch * problem.cols).max(1);
-                workgroup_bytes += staged * 4;
-                consts.push((
-                    "STAGED",
-                    Const::U32(u32::try_from(staged).unwrap_or(u32::MAX)),
-                ));
-                fragment!("x_staged")
-            }
-        });
-        fragments.push(match variant.reduce {
-            Reduce::Shared => fragment!("reduce_shared"),
-            Reduce::Subgroup => {
-                consts.push(("SUBGROUPS", Const::U32(subgroups)));
-                fragment!("reduce_subgroup")
-            }
-            Reduce::One => {
-                if caps.fixed_subgroup() != Some(config.workgroup) {
-                    let workgroup = config.workgroup as usize;
-                    return Err(unfit(
-                        "workgroup",
-                        workgroup,
-                        "to be one subgroup of fixed size",
-                    ));
+        let mut dispatches = vec![];
+        // Codes have no other kernel: more vectors than registers hold are taken in turns.
+        for vector_base in (0..problem.batch).step_by(MAX_BATCH) {
+            let batch = MAX_BATCH.min(problem.batch - vector_base);
+            let frame = variant.frame(config, problem.cols, batch, caps)?;
+            let mut consts = problem.consts();
+            consts.extend(frame.consts);
+            consts.extend([
+                ("SHARE", Const::U32(packets.share as u32)),
+                ("GUARD", Const::Bool(packets.guard)),
+            ]);
+            let mut fragments = problem.fragments();
+            fragments.push(pick(variant.x, problem, packets.span)?);
+            fragments.extend(variant.load.fragments(problem));
+            fragments.extend(frame.fragments);
+            match problem.format.quant() {
+                None => fragments.push(fragment!("values")),
+                Some(quant) => {
+                    let group = group_slots(problem.format.pattern(), quant, problem.cols);
+                    consts.extend([
+                        ("BITS", Const::U32(quant.bits())),
+                        ("GROUP", Const::U32(group as u32)),
+                        ("SEGMENT", Const::U32(gcd(group, packets.span) as u32)),
+                    ]);
+                    fragments.extend([
+                        fragment!("codes"),
+                        match variant.load {
+                            Load::Octs if config.rows == 8 => fragment!("scales_octs"),
+                            Load::Pairs if config.rows % 4 == 0 => fragment!("scales_pairs"),
+                            Load::Quads if config.rows % 4 == 0 => fragment!("scales_quads"),
+                            _ => fragment!("scales_words"),
+                        },
+                    ]);
+                    if words && !variant.load.words() && !sparse {
+                        fragments.push(fragment!("index_words"));
+                    }
                 }
-                fragment!("reduce_one")
             }
-        });
-        fragments.push(shader!("gemv"));
+            fragments.push(shader!("gemv"));
+            dispatches.extend(parts.iter().enumerate().map(|(i, part)| Dispatch {
+                name: format!("gemv/{config} {}", problem.format),
+                consts: consts.clone(),
+                fragments: fragments.clone(),
+                params: problem.params(part, 0, vector_base),
+                operands: problem.operands(problem::X, i, words, !variant.load.words()),
+                invocations: config.workgroup,
+                workgroup_bytes: frame.workgroup_bytes,
+                subgroups: variant.reduce != Reduce::Shared,
+                int64: variant.load.int64() || variant.x.int64(),
+                grid: super::fold(
+                    u64::from(part.rows.div_ceil(config.rows)),
+                    caps.max_workgroups,
+                ),
+                ..Dispatch::default()
+            }));
+        }
+        Ok(dispatches)
+    }
+}
 
-        let dispatches = parts.iter().enumerate().map(|(i, part)| Dispatch {
-            name: format!("gemv/{config} {}", problem.format),
-            enables: vec![],
-            consts: consts.clone(),
-            fragments: fragments.clone(),
-            params: problem.params(part, 0),
-            operands: problem.operands(problem::X, i, !variant.load.words()),
-            invocations: config.workgroup,
-            workgroup_bytes: u32::try_from(workgroup_bytes).unwrap_or(u32::MAX),
-            subgroups: variant.reduce != Reduce::Shared,
-            int64: variant.load.int64(),
-            scratch_bytes: 0,
-            grid: super::fold(
-                u64::from(part.rows.div_ceil(config.rows)),
-                caps.max_workgroups,
-            ),
-        });
-        Ok(dispatches.collect())
+/// Whether the scales of `rows` rows are read through the view of `load`.
+fn wide_scales(load: Load, rows: u32) -> bool {
+    match load {
+        Load::Words => false,
+        Load::Quads | Load::Pairs => rows % 4 == 0,
+        // The eight whose scales lie together.
+        Load::Octs => rows == 8,
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// How the x that meets a packet of `span` values is picked.
+fn pick(x: X, problem: &Problem, span: usize) -> Result<Cow<'static, str>> {
+    match problem.format.pattern() {
+        None if x.window() => Err(unfit("index sets of a dense weight", 0, "one to select by")),
+        None => Ok(fragment!("pick_all")),
+        Some(_) if !x.window() => Ok(fragment!("pick_gather")),
+        Some(pattern) if pattern.m() != 4 => Err(unfit("m", pattern.m(), "windows of 4 columns")),
+        Some(pattern) if span % pattern.n() != 0 => {
+            Err(unfit("n", pattern.n(), "a divisor of its packet"))
+        }
+        Some(_) => Ok(fragment!("pick_window")),
     }
 }
 
@@ -249,7 +155,7 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
     let v = layout::sharing(problem.format);
     let vector_rows = |most| packet::largest_divisor(v, most);
     // Values of x that meet one word of the weight: what a packet holds must stay in registers.
-    let held = problem.batch * problem.per_word();
+    let held = problem.batch * problem.values_in(1);
     match problem.format {
         Format::Dense(_) => {
             let mut configs = vec![
@@ -272,7 +178,7 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
             });
             configs
         }
-        Format::Nm { .. } if v == 1 => {
+        _ if v == 1 => {
             // x held for a packet: beyond a few registers selection loses to gathering,
             // and many rows to one (measured at batch 1 to 8).
             let tall = if held == 1 { 8 } else { 4 };
@@ -296,7 +202,7 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
             }
             configs
         }
-        Format::Nm { .. } => {
+        _ => {
             let mut configs = vec![
                 config("one-octs", lanes, vector_rows(8), 8),
                 config("one-pairs", lanes, vector_rows(8), 4),
@@ -353,8 +259,57 @@ fn gpu_configs(problem: &Problem) -> Vec<Config> {
     ]
 }
 
+/// Configurations for codes, the best guess first.
+fn code_configs(problem: &Problem, quant: Quant, class: DeviceClass, caps: &Caps) -> Vec<Config> {
+    let config = config(problem);
+    let sparse = problem.format.pattern().is_some();
+    let v = layout::sharing(problem.format);
+    let rows = |most| {
+        if sparse {
+            packet::largest_divisor(v, most)
+        } else {
+            most
+        }
+    };
+    // The fewest words that hold whole codes.
+    let unit = quant.bits() >> quant.bits().trailing_zeros();
+    match class {
+        DeviceClass::Cpu => {
+            let lanes = caps.subgroups.map_or(8, |s| s.min);
+            let x4 = if sparse { "one-pairs" } else { "one-pairs-x4" };
+            let tall = if problem.batch > 2 { 4 } else { 8 };
+            vec![
+                config(x4, lanes, rows(tall), 4 * unit),
+                config("one-octs-x4", lanes, rows(tall), 8 * unit),
+                config("one-pairs-x4", lanes, rows(4), 4 * unit),
+                config("one-quads", lanes, rows(4), 4 * unit),
+                config("one", lanes, rows(4), unit),
+                config("portable-quads", 8, rows(4), 4 * unit),
+                config("portable", 8, rows(4), unit),
+                config("portable", 64, 1, unit),
+            ]
+        }
+        DeviceClass::Gpu => {
+            let most = (8 / (problem.batch as u32).max(1)).clamp(1, 4);
+            let x4 = if sparse {
+                "subgroup-quads"
+            } else {
+                "subgroup-quads-x4"
+            };
+            vec![
+                config(x4, 64, rows(most), 4 * unit),
+                config("subgroup-quads", 32, rows(4), 4 * unit),
+                config("subgroup-quads-staged", 256, rows(4), 4 * unit),
+                config("subgroup", 64, rows(most), unit),
+                config("portable-quads", 64, rows(4), 4 * unit),
+                config("portable", 64, 1, unit),
+            ]
+        }
+    }
+}
+
 fn config(problem: &Problem) -> impl Fn(&'static str, u32, u32, u32) -> Config {
-    let batch = problem.batch as u32;
+    let batch = problem.batch.min(MAX_BATCH) as u32;
     move |variant, workgroup, rows, words| Config {
         variant,
         workgroup,

@@ -3,23 +3,35 @@
 //! ```text
 //! part  | values [rows][value_stride] | indices [sets / interleave][index_stride] |
 //!         words, rows padded to 32 B    words
+//!       | scales [rows / 8][groups][8] |
+//!         words: | scale f16 | zero |
 //! ```
 //! Rows are row-major and start on 32 bytes, so that they can be read as `vec4<u32>` or
-//! `vec4<u64>`; padding is zero.
+//! `vec4<u64>`; padding is zero. Values are f32, f16, bf16 or codes of a row side by side.
 //!
 //! Index fields are widened to a power of two bits, so that none straddles a word.
 //! A word holds four slots of 8 / bits consecutive index sets, which is what a tile of
 //! rows needs when it has loaded 16 bytes of values of each: one load of indices serves
-//! them all.
+//! them all. Scales of eight rows lie together for the same reason.
 //!
 //! ```text
 //! 2 bits:  word w of sets 4g … 4g+3 = | set 4g: slots 4w…4w+3 | set 4g+1 | set 4g+2 | set 4g+3 |
 //! ```
+//! Group-pruned weights have no rows of one length. Their sections are
+//!
+//! ```text
+//! part  | values [kept groups][value_stride] | indices [rows + 1] | scales [kept groups][1 or 2] |
+//!         words of a group's codes             first group of a row  | scale f16 | zero, number |
+//! ```
+//! where a group's number in its row lies above the zero of the same word, or in a word of its
+//! own where 16 bits are too few for both. Rows are filled up to 32 bytes of codes with groups
+//! whose scale is 0, which nothing stored has.
+//!
 //! The same part serves GEMV and GEMM: a weight is resident once.
 
 use crate::{
     error::{Error, Result},
-    format::{Format, Matrix},
+    format::{Codes, Format, Gqs, Matrix, Quant, Values, bits},
 };
 
 const SECTION_WORDS: usize = 64;
@@ -28,8 +40,11 @@ const QUAD_WORDS: usize = 4;
 /// Slots of one index set in a word of indices.
 pub(super) const SLOTS_PER_WORD: usize = 4;
 
+/// Rows whose scales lie together.
+pub(super) const SCALE_ROWS: usize = 8;
+
 /// Where the sections of one part lie. Offsets and strides are in words of four bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct PartLayout {
     /// First row of the weight that this part holds.
     pub row_base: u32,
@@ -37,93 +52,234 @@ pub struct PartLayout {
     pub rows: u32,
     /// Offset of the values.
     pub values: u32,
-    /// Words from one row of values to the next.
+    /// Words from one row of values, or kept group of codes, to the next.
     pub value_stride: u32,
-    /// Offset of the indices.
+    /// Offset of the indices, or of the row offsets.
     pub indices: u32,
     /// Words from one group of interleaved index sets to the next.
     pub index_stride: u32,
+    /// Offset of the scales.
+    pub scales: u32,
+    /// Words from the scales of one row or eight to those of the next.
+    pub scale_stride: u32,
     /// Words of the whole part.
     pub words: u32,
+    /// The bits of the f32 that every scale is multiplied with.
+    pub factor: u32,
 }
 
-/// Value slots of one row in `format`.
+/// Stored values of one row in `format`; of a group-pruned weight, the mean.
 pub fn slots(format: Format, cols: usize) -> usize {
     match format {
-        Format::Dense(_) => cols,
-        Format::Nm { pattern, .. } => pattern.slots(cols),
+        Format::Gqs { quant, pruning } => pruning.kept(quant.groups(cols)) * quant.group_cols(cols),
+        _ => format.pattern().map_or(cols, |p| p.slots(cols)),
+    }
+}
+
+/// Bits of one stored value.
+pub fn value_bits(format: Format) -> usize {
+    match format.quant() {
+        Some(quant) => quant.bits() as usize,
+        None => 8 * format.dtype().map_or(4, crate::format::Dtype::size),
     }
 }
 
 /// Bits of one index on the device: the next power of two of what the format needs.
 pub fn device_index_bits(format: Format) -> u32 {
-    match format {
-        Format::Dense(_) => 0,
-        Format::Nm { pattern, .. } => pattern.index_bits().max(1).next_power_of_two(),
-    }
+    format
+        .pattern()
+        .map_or(0, |p| p.index_bits().max(1).next_power_of_two())
 }
 
 /// Index sets that share the words of their indices.
 pub fn interleave(format: Format) -> usize {
-    match format {
-        Format::Dense(_) => 1,
-        Format::Nm { .. } => 8 / device_index_bits(format) as usize,
+    match device_index_bits(format) {
+        0 => 1,
+        bits => 8 / bits as usize,
     }
 }
 
-/// Rows that share an index set; 1 for dense.
+/// Rows that share an index set; 1 for a weight without.
 pub fn sharing(format: Format) -> usize {
-    match format {
-        Format::Dense(_) => 1,
-        Format::Nm { pattern, .. } => pattern.v(),
-    }
+    format.pattern().map_or(1, crate::format::Pattern::v)
 }
 
-/// Values in one word of the format's storage type.
-pub fn values_per_word(format: Format) -> usize {
-    4 / format.dtype().map_or(4, crate::format::Dtype::size)
+/// Words of the codes of a kept group.
+pub(super) fn group_words(quant: Quant, cols: usize) -> usize {
+    bits::words_for(quant.group_cols(cols), quant.bits())
 }
 
-/// Cuts a weight into parts of at most `max_bytes`, at rows that no index word crosses.
+/// Words of scale, zero and number of a kept group.
+pub(super) fn scale_words(quant: Quant, cols: usize) -> usize {
+    1 + usize::from(bits::width_of(quant.groups(cols)) > 16 - zero_bits(quant))
+}
+
+/// Bits of the zero beside a scale.
+pub(super) fn zero_bits(quant: Quant) -> u32 {
+    if quant.symmetric() { 0 } else { quant.bits() }
+}
+
+/// Kept groups are filled up to this multiple in every row.
+fn group_step(quant: Quant, cols: usize) -> usize {
+    let words = group_words(quant, cols);
+    ROW_WORDS >> words.trailing_zeros().min(ROW_WORDS.trailing_zeros())
+}
+
+fn section(words: usize) -> usize {
+    // A lane may look past the last row by less than a quad; it must find memory there.
+    (words + QUAD_WORDS).next_multiple_of(SECTION_WORDS)
+}
+
+/// Cuts a weight into parts of at most `max_bytes`, at rows that no word crosses.
+///
+/// Group-pruned weights are taken to be balanced; [`split_weight`] knows better.
 ///
 /// # Errors
-/// [`Error::Limit`] where even the rows that share index words are larger than `max_bytes`.
+/// [`Error::Limit`] where even the rows that share words are larger than `max_bytes`.
 pub fn split(format: Format, rows: usize, cols: usize, max_bytes: u64) -> Result<Vec<PartLayout>> {
-    let slots = slots(format, cols);
-    let value_stride = slots
-        .div_ceil(values_per_word(format))
-        .next_multiple_of(ROW_WORDS);
-    let index_stride = slots.div_ceil(SLOTS_PER_WORD);
-    // Parts are cut where neither an index set nor a word of indices is.
-    let group = sharing(format) * interleave(format);
-    let section = |words: usize| (words + QUAD_WORDS).next_multiple_of(SECTION_WORDS);
-    let index_words = |rows: usize| match format {
-        Format::Dense(_) => 0,
-        // A lane may look past the last set by less than a quad; it must find memory there.
-        Format::Nm { .. } => section(rows.div_ceil(group) * index_stride),
-    };
-    let words = |rows: usize| section(rows * value_stride) + index_words(rows);
+    match format {
+        Format::Gqs { quant, pruning } => {
+            let kept = pruning.kept(quant.groups(cols));
+            split_groups(quant, rows, cols, |_| kept, max_bytes)
+        }
+        _ => split_rows(format, rows, cols, max_bytes),
+    }
+}
 
-    // u32 offsets address at most 2^32 words.
-    let limit = usize::try_from(max_bytes / 4)
+/// How `weight` is cut into parts of at most `max_bytes`.
+///
+/// # Errors
+/// Those of [`split`].
+pub fn split_weight(weight: &Matrix, max_bytes: u64) -> Result<Vec<PartLayout>> {
+    let (rows, cols) = (weight.rows(), weight.cols());
+    let mut parts = match weight {
+        Matrix::Gqs(w) => {
+            let kept = |row| w.kept(row).len();
+            split_groups(w.codes().quant(), rows, cols, kept, max_bytes)
+        }
+        _ => split_rows(weight.format(), rows, cols, max_bytes),
+    }?;
+    if let Some(codes) = weight.codes() {
+        let factor = codes.factor().to_bits();
+        parts.iter_mut().for_each(|part| part.factor = factor);
+    }
+    Ok(parts)
+}
+
+/// u32 offsets address at most 2^32 words.
+fn word_limit(max_bytes: u64) -> usize {
+    usize::try_from(max_bytes / 4)
         .unwrap_or(usize::MAX)
-        .min(u32::MAX as usize);
+        .min(u32::MAX as usize)
+}
+
+fn split_groups(
+    quant: Quant,
+    rows: usize,
+    cols: usize,
+    kept: impl Fn(usize) -> usize,
+    max_bytes: u64,
+) -> Result<Vec<PartLayout>> {
+    let (stride, meta) = (group_words(quant, cols), scale_words(quant, cols));
+    let step = group_step(quant, cols);
+    let limit = word_limit(max_bytes);
+    let layout = |row_base: usize, rows: usize, groups: usize| {
+        let indices = section(groups * stride);
+        let scales = indices + section(rows + 1);
+        PartLayout {
+            row_base: row_base as u32,
+            rows: rows as u32,
+            value_stride: stride as u32,
+            indices: indices as u32,
+            scales: scales as u32,
+            scale_stride: meta as u32,
+            words: (scales + section(groups * meta)) as u32,
+            factor: 1f32.to_bits(),
+            ..PartLayout::default()
+        }
+    };
+    // Three sections, each with less than a section of padding, and a row offset for each row.
+    let words = |rows: usize, groups: usize| {
+        groups * (stride + meta) + rows + 3 * (SECTION_WORDS + QUAD_WORDS)
+    };
+    let mut parts = vec![];
+    let (mut row_base, mut groups) = (0, 0);
+    for row in 0..rows {
+        let here = kept(row).next_multiple_of(step);
+        if words(1, here) > limit {
+            return Err(Error::Limit {
+                what: "bytes of a row",
+                value: words(1, here) as u64 * 4,
+                limit: limit as u64 * 4,
+            });
+        }
+        if words(row + 1 - row_base, groups + here) > limit {
+            parts.push(layout(row_base, row - row_base, groups));
+            (row_base, groups) = (row, 0);
+        }
+        groups += here;
+    }
+    if rows > row_base {
+        parts.push(layout(row_base, rows - row_base, groups));
+    }
+    Ok(parts)
+}
+
+fn split_rows(format: Format, rows: usize, cols: usize, max_bytes: u64) -> Result<Vec<PartLayout>> {
+    let slots = slots(format, cols);
+    let value_stride = (slots * value_bits(format))
+        .div_ceil(32)
+        .next_multiple_of(ROW_WORDS);
+    let index_stride = match format.pattern() {
+        None => 0,
+        Some(_) => slots.div_ceil(SLOTS_PER_WORD),
+    };
+    let scale_stride = format
+        .quant()
+        .map_or(0, |quant| quant.groups(cols) * SCALE_ROWS);
+    // Parts are cut where neither an index set nor a word of indices nor eight scales are.
+    let mut group = sharing(format) * interleave(format);
+    if scale_stride > 0 {
+        group *= SCALE_ROWS >> group.trailing_zeros().min(SCALE_ROWS.trailing_zeros());
+    }
+    let part = |row_base: usize, rows: usize| {
+        let some = |words: usize| if words == 0 { 0 } else { section(words) };
+        let indices = section(rows * value_stride);
+        let sets = rows.div_ceil(sharing(format) * interleave(format));
+        let scales = indices + some(sets * index_stride);
+        let words = scales + some(rows.div_ceil(SCALE_ROWS) * scale_stride);
+        let layout = PartLayout {
+            row_base: row_base as u32,
+            rows: rows as u32,
+            values: 0,
+            value_stride: value_stride as u32,
+            indices: indices as u32,
+            index_stride: index_stride as u32,
+            scales: scales as u32,
+            scale_stride: scale_stride as u32,
+            words: words as u32,
+            factor: 1f32.to_bits(),
+        };
+        (layout, words)
+    };
+
+    let limit = word_limit(max_bytes);
     let groups = rows.div_ceil(group);
-    let fits = |groups: usize| words((groups * group).min(rows)) <= limit;
-    if groups > 0 && !fits(1) {
+    let words = |groups: usize| part(0, (groups * group).min(rows)).1;
+    if groups > 0 && words(1) > limit {
         return Err(Error::Limit {
             what: "bytes of the rows that share index words",
-            value: words(group.min(rows)) as u64 * 4,
+            value: words(1) as u64 * 4,
             limit: limit as u64 * 4,
         });
     }
     let mut per_part = groups.max(1);
-    if !fits(per_part) {
+    if words(per_part) > limit {
         // Largest count that fits, rounded down to 64 rows where that leaves any: tiles stay whole.
         let (mut low, mut high) = (1, per_part);
         while high - low > 1 {
             let middle = usize::midpoint(low, high);
-            if fits(middle) {
+            if words(middle) <= limit {
                 low = middle;
             } else {
                 high = middle;
@@ -135,49 +291,101 @@ pub fn split(format: Format, rows: usize, cols: usize, max_bytes: u64) -> Result
     let rows_per_part = per_part * group;
     Ok((0..rows)
         .step_by(rows_per_part.max(1))
-        .map(|row_base| {
-            let held = rows_per_part.min(rows - row_base);
-            PartLayout {
-                row_base: row_base as u32,
-                rows: held as u32,
-                values: 0,
-                value_stride: value_stride as u32,
-                indices: section(held * value_stride) as u32,
-                index_stride: index_stride as u32,
-                words: words(held) as u32,
-            }
-        })
+        .map(|row_base| part(row_base, rows_per_part.min(rows - row_base)).0)
         .collect())
 }
 
 /// The words of one part of `weight`.
 pub fn pack(weight: &Matrix, part: &PartLayout) -> Vec<u32> {
     let mut words = vec![0; part.words as usize];
+    let rows = part.row_base as usize..(part.row_base + part.rows) as usize;
     let slots = slots(weight.format(), weight.cols());
-    let values = match weight {
-        Matrix::Dense(w) => w.values(),
-        Matrix::Nm(w) => w.values(),
+    let row_words = |row: usize| {
+        let to = part.values as usize + (row - rows.start) * part.value_stride as usize;
+        to..to + part.value_stride as usize
     };
-    for row in 0..part.rows as usize {
-        let from = (part.row_base as usize + row) * slots;
-        let to = part.values as usize + row * part.value_stride as usize;
-        values.pack_into(
-            from..from + slots,
-            &mut words[to..to + part.value_stride as usize],
-        );
+    let pack_values = |values: &Values, words: &mut [u32]| {
+        for row in rows.clone() {
+            values.pack_into(row * slots..(row + 1) * slots, &mut words[row_words(row)]);
+        }
+    };
+    match weight {
+        Matrix::Dense(w) => pack_values(w.values(), &mut words),
+        Matrix::Nm(w) => pack_values(w.values(), &mut words),
+        Matrix::Quantized(w) => {
+            let codes = w.codes();
+            for row in rows.clone() {
+                let to = &mut words[row_words(row)];
+                for (slot, &code) in codes.codes()[row * slots..][..slots].iter().enumerate() {
+                    bits::set(to, codes.quant().bits(), slot, code.into());
+                }
+                let local = row - rows.start;
+                let at = part.scales as usize
+                    + local / SCALE_ROWS * part.scale_stride as usize
+                    + local % SCALE_ROWS;
+                for group in 0..w.groups() {
+                    words[at + group * SCALE_ROWS] = scale_word(codes, row * w.groups() + group);
+                }
+            }
+        }
+        Matrix::Gqs(w) => pack_groups(w, part, &mut words),
     }
-    if let Matrix::Nm(w) = weight {
-        let (share, width) = (w.pattern().v(), device_index_bits(weight.format()));
+    let columns = match weight {
+        Matrix::Nm(w) => Some(w.columns()),
+        Matrix::Quantized(w) => w.columns(),
+        Matrix::Dense(_) | Matrix::Gqs(_) => None,
+    };
+    if let Some(columns) = columns {
+        let (share, width) = (columns.pattern().v(), device_index_bits(weight.format()));
         let interleave = interleave(weight.format());
-        let first_set = part.row_base as usize / share;
-        for set in 0..(part.rows as usize).div_ceil(share) {
+        let first_set = rows.start / share;
+        for set in 0..rows.len().div_ceil(share) {
             let at = part.indices as usize + set / interleave * part.index_stride as usize;
             for slot in 0..slots {
                 let field = set % interleave * SLOTS_PER_WORD + slot % SLOTS_PER_WORD;
                 words[at + slot / SLOTS_PER_WORD] |=
-                    w.index(first_set + set, slot) << (field as u32 * width);
+                    columns.index(first_set + set, slot) << (field as u32 * width);
             }
         }
     }
     words
+}
+
+/// Scale and zero of a group.
+fn scale_word(codes: &Codes, group: usize) -> u32 {
+    u32::from(codes.scales()[group].to_bits()) | u32::from(codes.zero(group)) << 16
+}
+
+fn pack_groups(w: &Gqs, part: &PartLayout, words: &mut [u32]) {
+    let quant = w.codes().quant();
+    let (stride, group) = (part.value_stride as usize, w.group());
+    let step = group_step(quant, w.cols());
+    let mut to = 0;
+    for row in 0..part.rows as usize {
+        let kept = w.kept(part.row_base as usize + row);
+        for (i, from) in kept.clone().enumerate() {
+            let at = part.values as usize + (to + i) * stride;
+            for (c, &code) in w.codes().codes()[from * group..][..group]
+                .iter()
+                .enumerate()
+            {
+                bits::set(&mut words[at..at + stride], quant.bits(), c, code.into());
+            }
+            let scale = u32::from(w.codes().scales()[from].to_bits());
+            let zero = match quant.symmetric() {
+                true => 0,
+                false => u32::from(w.codes().zero(from)) << 16,
+            };
+            let at = part.scales as usize + (to + i) * part.scale_stride as usize;
+            let number = w.group_indices()[from];
+            if part.scale_stride == 1 {
+                words[at] = scale | zero | number << (16 + zero_bits(quant));
+            } else {
+                words[at] = scale | zero;
+                words[at + 1] = number;
+            }
+        }
+        to += kept.len().next_multiple_of(step);
+        words[part.indices as usize + row + 1] = to as u32;
+    }
 }

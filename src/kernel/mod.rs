@@ -8,10 +8,12 @@ mod dispatch;
 mod gemm_lanes;
 mod gemm_tiled;
 mod gemv;
+mod gqs_gemv;
 mod grid;
 pub mod layout;
 mod packet;
 mod problem;
+mod variant;
 
 pub use dispatch::{Const, Dispatch, Operand, Role};
 pub use grid::fold;
@@ -78,7 +80,12 @@ pub trait Kernel: Sync {
 }
 
 /// Every kernel. Tests, benches and the planner iterate over this list.
-pub static KERNELS: &[&dyn Kernel] = &[&gemv::Gemv, &gemm_lanes::GemmLanes, &gemm_tiled::GemmTiled];
+pub static KERNELS: &[&dyn Kernel] = &[
+    &gemv::Gemv,
+    &gemm_lanes::GemmLanes,
+    &gemm_tiled::GemmTiled,
+    &gqs_gemv::GqsGemv,
+];
 
 /// A kernel in one configuration.
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@
 //! and `lib/columns_*`.
 
 use super::{Problem, fragment, layout, problem::unfit};
-use crate::{error::Result, format::Format};
+use crate::error::Result;
 use std::borrow::Cow;
 
 /// How a tile of rows takes its packets.
@@ -23,9 +23,13 @@ impl Packets {
     /// # Errors
     /// Where tiles and index sets cut each other, or packets do not fill index words.
     pub fn new(problem: &Problem, rows: usize, words: usize, lanes: usize) -> Result<Self> {
-        let span = words * problem.per_word();
+        let span = problem.values_in(words);
+        let bits = layout::value_bits(problem.format);
+        if words * 32 % bits != 0 {
+            return Err(unfit("words of a packet", words, "to hold whole codes"));
+        }
         let round = span * lanes;
-        let Format::Nm { pattern, .. } = problem.format else {
+        let Some(pattern) = problem.format.pattern() else {
             let guard = problem.cols % round != 0;
             return Ok(Self {
                 span,
@@ -84,15 +88,20 @@ impl Load {
         matches!(self, Self::Pairs | Self::Octs)
     }
 
-    /// The fragments that load values and index fields.
-    pub fn fragments(self, problem: &Problem) -> Vec<Cow<'static, str>> {
-        let mut fragments = vec![match self {
+    /// The fragment that loads a packet.
+    pub fn fragment(self) -> Cow<'static, str> {
+        match self {
             Self::Words => fragment!("load_words"),
             Self::Quads => fragment!("load_quads"),
             Self::Pairs => fragment!("load_pairs"),
             Self::Octs => fragment!("load_octs"),
-        }];
-        if !self.words() && matches!(problem.format, Format::Nm { .. }) {
+        }
+    }
+
+    /// The fragments that load values and index fields.
+    pub fn fragments(self, problem: &Problem) -> Vec<Cow<'static, str>> {
+        let mut fragments = vec![self.fragment()];
+        if !self.words() && problem.format.pattern().is_some() {
             fragments.push(fragment!("index_words"));
         }
         fragments.push(fields_fragment(problem));
@@ -102,9 +111,9 @@ impl Load {
 
 /// How the index fields of a packet are read.
 pub(super) fn fields_fragment(problem: &Problem) -> Cow<'static, str> {
-    match problem.format {
-        Format::Dense(_) => fragment!("packet_all"),
-        Format::Nm { .. } => fragment!("packet_nm"),
+    match problem.format.pattern() {
+        None => fragment!("packet_all"),
+        Some(_) => fragment!("packet_nm"),
     }
 }
 

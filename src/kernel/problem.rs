@@ -65,9 +65,9 @@ impl Problem {
         layout::split(self.format, self.rows, self.cols, limit)
     }
 
-    /// Values of the weight in one word.
-    pub(super) fn per_word(&self) -> usize {
-        layout::values_per_word(self.format)
+    /// Values of the weight in `words` words, less what a last one shares with the next.
+    pub(super) fn values_in(&self, words: usize) -> usize {
+        words * 32 / layout::value_bits(self.format)
     }
 
     /// Stored values of a row.
@@ -76,7 +76,12 @@ impl Problem {
     }
 
     /// `lib/linear.wgsl`'s block.
-    pub(super) fn params(&self, part: &PartLayout, x_stride: usize) -> Vec<u32> {
+    pub(super) fn params(
+        &self,
+        part: &PartLayout,
+        x_stride: usize,
+        vector_base: usize,
+    ) -> Vec<u32> {
         vec![
             part.rows,
             self.cols as u32,
@@ -89,6 +94,10 @@ impl Problem {
             part.indices,
             part.index_stride,
             x_stride as u32,
+            part.scales,
+            part.scale_stride,
+            part.factor,
+            vector_base as u32,
         ]
     }
 
@@ -96,7 +105,7 @@ impl Problem {
     pub(super) fn consts(&self) -> Vec<(&'static str, Const)> {
         let v = layout::sharing(self.format);
         let mut consts = vec![("V", Const::U32(v as u32))];
-        if let Format::Nm { pattern, .. } = self.format {
+        if let Some(pattern) = self.format.pattern() {
             consts.extend([
                 ("N", Const::U32(pattern.n() as u32)),
                 ("M", Const::U32(pattern.m() as u32)),
@@ -109,26 +118,40 @@ impl Problem {
         consts
     }
 
+    /// The fragment that adds the bias, or adds none.
+    pub(super) fn bias_fragment(&self) -> Cow<'static, str> {
+        if self.bias {
+            fragment!("bias")
+        } else {
+            fragment!("bias_none")
+        }
+    }
+
     /// Fragments that describe the format and the bias.
     pub(super) fn fragments(&self) -> Vec<Cow<'static, str>> {
         vec![
             fragment!("linear"),
-            if self.bias {
-                fragment!("bias")
-            } else {
-                fragment!("bias_none")
+            self.bias_fragment(),
+            match self.format.quant() {
+                Some(_) => fragment!("code"),
+                None => super::decode_fragment(self.format.dtype().unwrap_or(Dtype::F32)),
             },
-            super::decode_fragment(self.format.dtype().unwrap_or(Dtype::F32)),
-            match self.format {
-                Format::Dense(_) => fragment!("columns_all"),
-                Format::Nm { .. } => fragment!("columns_nm"),
+            match self.format.pattern() {
+                None => fragment!("columns_all"),
+                Some(_) => fragment!("columns_nm"),
             },
         ]
     }
 
     /// Bindings of part `part`: `x` (or what stands for it), y, the weight, the bias.
-    /// `quads` asks for the view of 16-byte loads.
-    pub(super) fn operands(&self, x: Operand, part: usize, quads: bool) -> Vec<Operand> {
+    /// `words` and `quads` ask for the view of the weight in words and in wider loads.
+    pub(super) fn operands(
+        &self,
+        x: Operand,
+        part: usize,
+        words: bool,
+        quads: bool,
+    ) -> Vec<Operand> {
         let weight = |name, binding| Operand {
             name,
             binding,
@@ -144,7 +167,7 @@ impl Problem {
                 write: true,
             },
         ];
-        if !quads || matches!(self.format, Format::Nm { .. }) {
+        if words {
             operands.push(weight("words", 3));
         }
         if quads {

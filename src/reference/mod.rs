@@ -1,14 +1,15 @@
 //! The truth: naive loops with f64 sums, and how far an honest f32 kernel may stray from them.
 //!
 //! For each output element the bound is
-//! `(16 + cols/32) · 2⁻²⁴ · A + cols · 2⁻¹²⁶` with `A = |bias| + Σ |w·x|`.
+//! `(16 + cols/32) · 2⁻²⁴ · A + cols · 2⁻¹²⁶` with `A = |bias| + Σ |w·x|`, where a weight that
+//! is a code counts as `|scale| · (code + zero)`: kernels subtract the zeros of a group at once.
 //! Honest f32 kernels keep well inside it: 32 partial sums err by at most about
 //! 5 · 2⁻²⁴·A, one serial sum of 4096 positive terms by 59, while a dropped tail
 //! element costs 1400 and f16 accumulation 1900.
 
 use crate::{
     error::{Error, Result},
-    format::Matrix,
+    format::{Entry, Matrix},
 };
 
 /// The exact product and the error allowed to a kernel.
@@ -16,7 +17,8 @@ use crate::{
 pub struct Reference {
     /// `y [batch, rows]`, summed in f64.
     pub y: Vec<f64>,
-    /// Allowed absolute error of each element of `y`.
+    /// Allowed absolute error of each element of `y`; NaN where any result that is not finite
+    /// is right: kernels that subtract zeros after the sum make NaN of an infinite x.
     pub bound: Vec<f64>,
 }
 
@@ -49,40 +51,61 @@ impl Comparison {
 /// # Errors
 /// [`Error::Shape`] where `x` or `bias` has another length.
 pub fn linear(weight: &Matrix, x: &[f32], batch: usize, bias: Option<&[f32]>) -> Result<Reference> {
-    let (rows, cols) = (weight.rows(), weight.cols());
+    let rows: Vec<usize> = (0..weight.rows()).collect();
+    linear_rows(weight, &rows, x, batch, bias)
+}
+
+/// [`linear`] for some rows of a weight that is too large for all of them: `y [batch, rows.len()]`.
+/// `bias` has an element for every row of the weight.
+///
+/// # Errors
+/// [`Error::Shape`] where `x` or `bias` has another length, or a row is not there.
+pub fn linear_rows(
+    weight: &Matrix,
+    rows: &[usize],
+    x: &[f32],
+    batch: usize,
+    bias: Option<&[f32]>,
+) -> Result<Reference> {
+    let cols = weight.cols();
+    let shape = |what, got, expected| {
+        Err(Error::Shape {
+            what,
+            got,
+            expected,
+        })
+    };
     if batch.checked_mul(cols) != Some(x.len()) {
-        return Err(Error::Shape {
-            what: "x elements",
-            got: x.len(),
-            expected: batch.saturating_mul(cols),
-        });
+        return shape("x elements", x.len(), batch.saturating_mul(cols));
     }
     if let Some(bias) = bias
-        && bias.len() != rows
+        && bias.len() != weight.rows()
     {
-        return Err(Error::Shape {
-            what: "bias elements",
-            got: bias.len(),
-            expected: rows,
-        });
+        return shape("bias elements", bias.len(), weight.rows());
     }
+    if let Some(&row) = rows.iter().find(|&&row| row >= weight.rows()) {
+        return shape("row", row, weight.rows().saturating_sub(1));
+    }
+    let coded = weight.format().quant().is_some();
     let unit = (16.0 + cols as f64 / 32.0) * f64::exp2(-24.0);
     let tiny = cols as f64 * f64::exp2(-126.0);
-    let mut y = vec![0.0; batch * rows];
-    let mut bound = vec![0.0; batch * rows];
-    for row in 0..rows {
+    let mut y = vec![0.0; batch * rows.len()];
+    let mut bound = vec![0.0; batch * rows.len()];
+    for (i, &row) in rows.iter().enumerate() {
         let bias = bias.map_or(0.0, |b| f64::from(b[row]));
-        let entries: Vec<(usize, f32)> = weight.entries(row).collect();
+        let entries: Vec<Entry> = weight.entries(row).collect();
         for b in 0..batch {
             let (mut sum, mut magnitude) = (bias, bias.abs());
-            for &(col, w) in &entries {
-                let product = f64::from(w) * f64::from(x[b * cols + col]);
-                sum += product;
-                magnitude += product.abs();
+            for entry in &entries {
+                let x = f64::from(x[b * cols + entry.col]);
+                sum += f64::from(entry.value) * x;
+                magnitude += f64::from(entry.magnitude) * x.abs();
             }
-            y[b * rows + row] = sum;
-            bound[b * rows + row] = if magnitude == 0.0 {
+            y[b * rows.len() + i] = sum;
+            bound[b * rows.len() + i] = if magnitude == 0.0 {
                 0.0
+            } else if coded && !magnitude.is_finite() {
+                f64::NAN
             } else {
                 unit * magnitude + tiny
             };
@@ -119,7 +142,9 @@ impl Reference {
             } else {
                 y
             };
-            let ratio = if y.is_nan() {
+            let ratio = if bound.is_nan() {
+                if got.is_finite() { f64::INFINITY } else { 0.0 }
+            } else if y.is_nan() {
                 if got.is_nan() { 0.0 } else { f64::INFINITY }
             } else if y.is_infinite() {
                 if got.is_infinite() && got.signum() == y.signum() {

@@ -2,7 +2,7 @@
 
 use lacuna::{
     Result,
-    format::{Dense, Matrix},
+    format::Matrix,
     reference::{self, Comparison, Reference},
     verify::Random,
 };
@@ -29,18 +29,10 @@ impl Truth {
             chosen(all_rows, SAMPLED_ROWS),
             chosen(batch, SAMPLED_VECTORS),
         );
-        // Zeros where nothing is stored change neither the sums nor their bounds.
-        let mut values = vec![0.0; rows.len() * cols];
-        for (&row, values) in rows.iter().zip(values.chunks_mut(cols)) {
-            for (col, value) in weight.entries(row) {
-                values[col] = value;
-            }
-        }
-        let part = Dense::from_f32(rows.len(), cols, values)?.into();
         let pick = |&v: &usize| x[v * cols..][..cols].iter().copied();
         let x: Vec<f32> = vectors.iter().flat_map(pick).collect();
         Ok(Self {
-            reference: reference::linear(&part, &x, vectors.len(), None)?,
+            reference: reference::linear_rows(weight, &rows, &x, vectors.len(), None)?,
             rows,
             vectors,
             all_rows,

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use lacuna::{
-    format::{Dense, Matrix},
+    format::Matrix,
     reference::{self, Comparison, Reference},
     verify::Random,
 };
@@ -34,20 +34,12 @@ impl Truth {
                 sample(batch, SAMPLED_VECTORS),
             )
         };
-        // Zeros where nothing is stored change neither the sums nor their bounds.
-        let mut values = vec![0.0; rows.len() * cols];
-        for (row, values) in rows.iter().zip(values.chunks_mut(cols)) {
-            for (col, value) in weight.entries(*row) {
-                values[col] = value;
-            }
-        }
-        let part = Dense::from_f32(rows.len(), cols, values)?.into();
         let x: Vec<f32> = vectors
             .iter()
             .flat_map(|v| &x[v * cols..(v + 1) * cols])
             .copied()
             .collect();
-        let reference = reference::linear(&part, &x, vectors.len(), None)?;
+        let reference = reference::linear_rows(weight, &rows, &x, vectors.len(), None)?;
         Ok(Self {
             rows,
             vectors,

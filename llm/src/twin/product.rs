@@ -33,8 +33,8 @@ impl Rows<'_> {
             }
         } else {
             out[..cols].fill(0.0);
-            for (col, value) in self.matrix.entries(row) {
-                out[col] = f64::from(value);
+            for entry in self.matrix.entries(row) {
+                out[entry.col] = f64::from(entry.value);
             }
         }
     }

@@ -14,7 +14,7 @@ type Vector = Vec<f64>;
 
 fn times(w: &Matrix, x: &Vector) -> Vector {
     (0..w.rows())
-        .map(|row| w.entries(row).map(|(col, w)| f64::from(w) * x[col]).sum())
+        .map(|row| w.entries(row).map(|e| f64::from(e.value) * x[e.col]).sum())
         .collect()
 }
 
@@ -121,7 +121,7 @@ impl Naive<'_> {
         let c = &self.0.config;
         let embed = |&id: &u32| -> Vector {
             let row = self.0.embedding.entries(id as usize);
-            row.map(|(_, w)| f64::from(w) * f64::from(c.embedding_scale))
+            row.map(|e| f64::from(e.value) * f64::from(c.embedding_scale))
                 .collect()
         };
         let mut xs: Vec<Vector> = ids.iter().map(embed).collect();

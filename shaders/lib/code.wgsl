@@ -1,0 +1,16 @@
+// Codes of BITS bits side by side, lowest bits first. Field i may straddle two words.
+const CODE_MASK: u32 = (1u << BITS) - 1u;
+
+fn code(packed: array<u32, WORDS>, first_bit: u32, i: u32) -> f32 {
+    let bit = first_bit + i * BITS;
+    var field = packed[bit / 32u] >> (bit % 32u);
+    if bit % 32u + BITS > 32u {
+        field |= packed[bit / 32u + 1u] << (32u - bit % 32u);
+    }
+    // A code is never negative: converting it as a signed number is one instruction everywhere.
+    return f32(i32(field & CODE_MASK));
+}
+
+fn scale_of(word: u32) -> f32 {
+    return unpack2x16float(word & 0xffffu).x;
+}

@@ -1,0 +1,14 @@
+// Scales of a tile of 4 or 8 rows, 16 bytes at a time as 64-bit integers. What lies past the
+// last row is padding.
+fn load_scales(row0: u32, group: u32) -> array<u32, ROWS> {
+    var scales: array<u32, ROWS>;
+    let at = params.scales + row0 / 8u * params.scale_stride + group * 8u + row0 % 8u;
+    for (var r = 0u; r < ROWS; r += 4u) {
+        let quad = quads[(at + r) / 4u];
+        for (var j = 0u; j < 2u; j++) {
+            scales[r + 2u * j] = u32(quad[j]);
+            scales[r + 2u * j + 1u] = u32(quad[j] >> 32u);
+        }
+    }
+    return scales;
+}

@@ -1,0 +1,255 @@
+//! Values → codes, group by group.
+
+use crate::{
+    error::{Error, Result},
+    format::{Codes, Columns, Dense, Gqs, GroupPruning, Nm, Quant, Quantized},
+};
+use half::f16;
+
+/// Scales that the clip search tries, as shares of the one that spans the group.
+const CLIPS: [f32; 9] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6];
+
+/// Rounds groups of values to codes and collects them.
+///
+/// The scale of a group spans its values, zero included, so that zero is a code and the zero
+/// fits the bits. With importances (how much the square of each value's error costs, such as
+/// `E[x²]` of its column) the span may be clipped where that costs less.
+#[derive(Debug)]
+pub struct Quantizer {
+    quant: Quant,
+    factor: f32,
+    codes: Vec<u8>,
+    scales: Vec<f16>,
+    zeros: Vec<u8>,
+}
+
+/// The scale and zero of one group.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Grid {
+    scale: f16,
+    zero: u8,
+    max_code: u8,
+    factor: f32,
+}
+
+impl Grid {
+    /// The code nearest to `value`.
+    pub fn code(&self, value: f32) -> u8 {
+        let steps = value / self.step() + f32::from(self.zero);
+        // A cast saturates: NaN and what lies below become 0.
+        (steps.round() as u8).min(self.max_code)
+    }
+
+    /// What `code` stands for.
+    pub fn value(&self, code: u8) -> f32 {
+        self.step() * (f32::from(code) - f32::from(self.zero))
+    }
+
+    fn step(&self) -> f32 {
+        self.factor * self.scale.to_f32()
+    }
+}
+
+impl Quantizer {
+    /// A quantiser for the values of `largest` magnitude or less.
+    ///
+    /// Scales are halves; where those of the smallest groups would fall below the normal ones,
+    /// or those of the largest overflow, all are kept relative to a common factor.
+    pub fn new(quant: Quant, dense: &Dense) -> Self {
+        let values = dense.values();
+        let largest = (0..values.len())
+            .map(|i| values.get(i).abs())
+            .fold(0.0, f32::max);
+        // The largest scale lands between 2 and 4: 2^16 below it is still a normal half.
+        let step = largest / f32::from(quant.max_code());
+        let factor = if step > 0.0 && step.is_finite() && !(2e-3..=1e4).contains(&step) {
+            step.log2().floor().clamp(-79.0, 79.0).exp2() / 2.0
+        } else {
+            1.0
+        };
+        Self {
+            quant,
+            factor,
+            codes: vec![],
+            scales: vec![],
+            zeros: vec![],
+        }
+    }
+
+    /// The grid for the next group; it does not append anything.
+    pub fn grid(&self, values: &[f32], importances: Option<&[f32]>) -> Grid {
+        let Some(importances) = importances else {
+            return self.span(values, 1.0);
+        };
+        let cost = |grid: &Grid| -> f64 {
+            let terms = values.iter().zip(importances);
+            terms
+                .map(|(&v, &i)| f64::from(i) * f64::from(v - grid.value(grid.code(v))).powi(2))
+                .sum()
+        };
+        let grids = CLIPS.map(|clip| self.span(values, clip));
+        let costs = grids.map(|grid| cost(&grid));
+        let best = (0..grids.len()).min_by(|&a, &b| costs[a].total_cmp(&costs[b]));
+        grids[best.unwrap_or(0)]
+    }
+
+    fn span(&self, values: &[f32], clip: f32) -> Grid {
+        let quant = self.quant;
+        let max_code = quant.max_code();
+        let min = values.iter().copied().fold(0.0, f32::min) * clip;
+        let max = values.iter().copied().fold(0.0, f32::max) * clip;
+        let half = |scale: f32| {
+            let scale = scale / self.factor;
+            let rounded = f16::from_f32(scale.clamp(-65504.0, 65504.0));
+            if rounded.to_f32().abs() >= Codes::MIN_SCALE {
+                rounded
+            } else {
+                f16::from_f32(Codes::MIN_SCALE.copysign(scale))
+            }
+        };
+        let (scale, zero) = if quant.symmetric() {
+            // Two bits have one code on the far side of zero: point it at the larger end.
+            let end = if -min >= max { min } else { max };
+            let scale = if quant.bits() == 2 {
+                end / -2.0
+            } else {
+                end.abs() / f32::from(quant.middle() - 1)
+            };
+            (
+                half(if end == 0.0 { self.factor } else { scale }),
+                quant.middle(),
+            )
+        } else if min == max {
+            (half(self.factor), 0)
+        } else {
+            // `max / steps − min / steps` cannot overflow where `max − min` does.
+            let steps = f32::from(max_code);
+            let scale = half(max / steps - min / steps);
+            let zero = (-min / (self.factor * scale.to_f32())).round() as u8;
+            (scale, zero.min(max_code))
+        };
+        Grid {
+            scale,
+            zero,
+            max_code,
+            factor: self.factor,
+        }
+    }
+
+    /// Appends a group: `values` rounded to `grid`, then codes that decode to 0 up to `len`.
+    pub fn push(&mut self, grid: Grid, values: &[f32], len: usize) {
+        self.codes.extend(values.iter().map(|&v| grid.code(v)));
+        let spare = len.saturating_sub(values.len());
+        self.codes.extend(std::iter::repeat_n(grid.zero, spare));
+        self.scales.push(grid.scale);
+        if !self.quant.symmetric() {
+            self.zeros.push(grid.zero);
+        }
+    }
+
+    /// The codes appended so far.
+    ///
+    /// # Errors
+    /// Never for finite values.
+    pub fn finish(self) -> Result<Codes> {
+        Codes::new(self.quant, self.codes, self.scales, self.zeros, self.factor)
+    }
+}
+
+/// Rounds every value, or those of `columns`, to the nearest code of its group.
+///
+/// # Errors
+/// [`Error::NotFinite`], [`Error::Shape`] where `columns` are those of another shape,
+/// [`Error::GroupWindow`].
+pub fn quantize(dense: &Dense, columns: Option<Columns>, quant: Quant) -> Result<Quantized> {
+    dense.check_finite()?;
+    let (rows, cols) = (dense.rows(), dense.cols());
+    let kept = match columns {
+        None => None,
+        Some(columns) => Some(Nm::keep(dense, columns)?),
+    };
+    let (slots, pattern) = match &kept {
+        None => (cols, None),
+        Some(kept) => (kept.slots(), Some(kept.pattern())),
+    };
+    let values = kept.as_ref().map_or(dense.values(), Nm::values);
+    let group = crate::format::group_slots(pattern, quant, cols);
+    let mut quantizer = Quantizer::new(quant, dense);
+    for row in 0..rows {
+        for first in (0..slots).step_by(group.max(1)) {
+            let range = row * slots + first..row * slots + slots.min(first + group);
+            let values: Vec<f32> = range.map(|i| values.get(i)).collect();
+            let grid = quantizer.grid(&values, None);
+            quantizer.push(grid, &values, 0);
+        }
+    }
+    let columns = kept.map(|kept| kept.columns().clone());
+    Quantized::new(rows, cols, columns, quantizer.finish()?)
+}
+
+/// Keeps the groups with the largest scores, ties to the lower one, and rounds their values.
+///
+/// `score` is asked for `(row, columns)` of every group.
+///
+/// # Errors
+/// [`Error::NotFinite`]; [`Error::Quant`] for groups of a whole row.
+pub fn prune_groups(
+    dense: &Dense,
+    quant: Quant,
+    pruning: GroupPruning,
+    mut score: impl FnMut(usize, std::ops::Range<usize>) -> f64,
+) -> Result<Gqs> {
+    dense.check_finite()?;
+    let (rows, cols) = (dense.rows(), dense.cols());
+    let Some(group) = quant.group() else {
+        return Err(Error::Quant {
+            bits: quant.bits(),
+            group: cols,
+        });
+    };
+    let groups = quant.groups(cols);
+    let columns = |index: usize| index * group..cols.min((index + 1) * group);
+    let mut scored: Vec<(usize, usize, f64)> = Vec::with_capacity(rows * groups);
+    for row in 0..rows {
+        scored.extend((0..groups).map(|index| (row, index, score(row, columns(index)))));
+    }
+    let mut kept: Vec<(usize, usize)> = vec![];
+    let choose = |all: &mut [(usize, usize, f64)], kept: &mut Vec<(usize, usize)>| {
+        all.sort_by(|a, b| b.2.total_cmp(&a.2));
+        kept.extend(
+            all[..pruning.kept(all.len())]
+                .iter()
+                .map(|&(r, i, _)| (r, i)),
+        );
+    };
+    if pruning.ragged() {
+        choose(&mut scored, &mut kept);
+    } else {
+        let of_rows = scored.chunks_mut(groups.max(1));
+        of_rows.for_each(|of_row| choose(of_row, &mut kept));
+    }
+    kept.sort_unstable();
+
+    let mut quantizer = Quantizer::new(quant, dense);
+    let mut row_offsets = vec![0u32; rows + 1];
+    let mut values = vec![];
+    for &(row, index) in &kept {
+        row_offsets[row + 1] += 1;
+        values.clear();
+        values.extend(columns(index).map(|col| dense.get(row, col)));
+        let grid = quantizer.grid(&values, None);
+        quantizer.push(grid, &values, group);
+    }
+    for row in 0..rows {
+        row_offsets[row + 1] += row_offsets[row];
+    }
+    let indices = kept.iter().map(|&(_, index)| index as u32).collect();
+    Gqs::from_parts(
+        rows,
+        cols,
+        pruning,
+        row_offsets,
+        indices,
+        quantizer.finish()?,
+    )
+}

@@ -1,0 +1,240 @@
+//! Group quantisation: values as small integers that share a scale and a zero.
+//!
+//! ```text
+//! value = factor · scale · (code − zero)
+//!
+//! code   0 … 2^bits − 1       one for each stored value
+//! zero   0 … 2^bits − 1       one for each group; 2^(bits − 1) for all where symmetric
+//! scale  f16, |scale| ≥ 2⁻¹⁴  one for each group; shaders may flush smaller halves to zero
+//! factor f32, a power of two  one for the whole weight, 1 unless scales need it
+//!
+//! w4g4, one row of 6 columns: 0.5 1.0 −0.25 0.75 | 2.0 0.0
+//!   scales 0.0833 0.1333   zeros 3 0   codes 9 15 0 12 | 15 0
+//! ```
+//! A group is `group` consecutive *columns* of one row, or the whole row; the last group of
+//! a row may be short. A pruned weight has a code only for what it keeps of them.
+
+use super::bits;
+use crate::error::{Error, Result};
+use half::f16;
+use std::fmt;
+
+/// How values are quantised: bits of a code, columns of a group, with a zero or without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Quant {
+    bits: u32,
+    group: Option<usize>,
+    symmetric: bool,
+}
+
+impl Quant {
+    /// Fewest bits of a code.
+    pub const MIN_BITS: u32 = 2;
+    /// Most bits of a code.
+    pub const MAX_BITS: u32 = 8;
+    /// Largest group that is not the whole row.
+    pub const MAX_GROUP: usize = 128;
+    /// Groups are multiples of this many columns, so that their codes fill whole bytes.
+    pub const GROUP_STEP: usize = 8;
+
+    /// Codes of `bits` bits, `group` columns sharing a scale; `None` is the whole row.
+    ///
+    /// # Errors
+    /// [`Error::Quant`] unless `2 ≤ bits ≤ 8` and `group` is a multiple of 8 from 8 to 128.
+    pub const fn new(bits: u32, group: Option<usize>, symmetric: bool) -> Result<Self> {
+        let columns = match group {
+            Some(g) => g,
+            None => Self::GROUP_STEP,
+        };
+        if bits < Self::MIN_BITS
+            || bits > Self::MAX_BITS
+            || columns == 0
+            || columns > Self::MAX_GROUP
+            || columns % Self::GROUP_STEP != 0
+        {
+            return Err(Error::Quant {
+                bits,
+                group: columns,
+            });
+        }
+        Ok(Self {
+            bits,
+            group,
+            symmetric,
+        })
+    }
+
+    /// Bits of a code.
+    pub const fn bits(self) -> u32 {
+        self.bits
+    }
+
+    /// Columns of a group, `None` where it is the whole row.
+    pub const fn group(self) -> Option<usize> {
+        self.group
+    }
+
+    /// Whether every zero is `2^(bits − 1)` and none is stored.
+    pub const fn symmetric(self) -> bool {
+        self.symmetric
+    }
+
+    /// The largest code: `2^bits − 1`.
+    pub const fn max_code(self) -> u8 {
+        ((1u32 << self.bits) - 1) as u8
+    }
+
+    /// The zero of every group of a symmetric weight.
+    pub const fn middle(self) -> u8 {
+        1 << (self.bits - 1)
+    }
+
+    /// Columns of a group in a row of `cols`; at least 1.
+    pub const fn group_cols(self, cols: usize) -> usize {
+        match self.group {
+            Some(group) => group,
+            None if cols == 0 => 1,
+            None => cols,
+        }
+    }
+
+    /// Groups of a row of `cols` columns.
+    pub const fn groups(self, cols: usize) -> usize {
+        cols.div_ceil(self.group_cols(cols))
+    }
+}
+
+impl fmt::Display for Quant {
+    /// `w4g128`, `w4row`; `-sym` is written by [`Format`](super::Format), which may put more between.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.group {
+            Some(group) => write!(f, "w{}g{group}", self.bits),
+            None => write!(f, "w{}row", self.bits),
+        }
+    }
+}
+
+/// Codes with the scales and zeros of their groups; the owner knows which code is in which group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Codes {
+    quant: Quant,
+    codes: Vec<u8>,
+    scales: Vec<f16>,
+    zeros: Vec<u8>,
+    factor: f32,
+}
+
+impl Codes {
+    /// Smallest magnitude of a scale: the smallest normal half.
+    pub const MIN_SCALE: f32 = 1.0 / 16384.0;
+
+    /// Takes codes made elsewhere and checks each of them. `zeros` is empty where `quant` is
+    /// symmetric and as long as `scales` where it is not.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for zeros of another length; [`Error::Code`] for a code or zero beyond
+    /// the bits, a scale that is not finite or below [`MIN_SCALE`](Self::MIN_SCALE), a factor
+    /// that is no power of two.
+    pub fn new(
+        quant: Quant,
+        codes: Vec<u8>,
+        scales: Vec<f16>,
+        zeros: Vec<u8>,
+        factor: f32,
+    ) -> Result<Self> {
+        let expected = if quant.symmetric { 0 } else { scales.len() };
+        if zeros.len() != expected {
+            return Err(Error::Shape {
+                what: "zeros",
+                got: zeros.len(),
+                expected,
+            });
+        }
+        let refuse = |what, index, value, reason| {
+            Err(Error::Code {
+                what,
+                index,
+                value,
+                reason,
+            })
+        };
+        for (what, fields) in [("code", &codes), ("zero", &zeros)] {
+            if let Some(index) = fields.iter().position(|&c| c > quant.max_code()) {
+                return refuse(what, index, fields[index].into(), "it needs more bits");
+            }
+        }
+        let bad = |s: &f16| !s.is_finite() || s.to_f32().abs() < Self::MIN_SCALE;
+        if let Some(index) = scales.iter().position(bad) {
+            let reason = "its magnitude must be finite and at least 2^-14";
+            return refuse("scale", index, scales[index].to_f32(), reason);
+        }
+        // A power of two leaves every product exact; these keep the extremes normal.
+        let exponent = factor.log2();
+        if exponent.fract() != 0.0 || !(-80.0..=80.0).contains(&exponent) {
+            let reason = "it must be a power of two from 2^-80 to 2^80";
+            return refuse("factor", 0, factor, reason);
+        }
+        Ok(Self {
+            quant,
+            codes,
+            scales,
+            zeros,
+            factor,
+        })
+    }
+
+    /// How the values are quantised.
+    pub const fn quant(&self) -> Quant {
+        self.quant
+    }
+
+    /// Every code, one byte each.
+    pub fn codes(&self) -> &[u8] {
+        &self.codes
+    }
+
+    /// The scale of each group, without the factor.
+    pub fn scales(&self) -> &[f16] {
+        &self.scales
+    }
+
+    /// The zero of each group; empty where the weight is symmetric.
+    pub fn zeros(&self) -> &[u8] {
+        &self.zeros
+    }
+
+    /// What every scale is multiplied with.
+    pub const fn factor(&self) -> f32 {
+        self.factor
+    }
+
+    /// The zero of `group`.
+    pub fn zero(&self, group: usize) -> u8 {
+        self.zeros
+            .get(group)
+            .copied()
+            .unwrap_or(self.quant.middle())
+    }
+
+    /// Value of code `index`, which belongs to `group`. Exact.
+    pub fn value(&self, index: usize, group: usize) -> f32 {
+        let steps = i32::from(self.codes[index]) - i32::from(self.zero(group));
+        self.factor * (self.scales[group].to_f32() * steps as f32)
+    }
+
+    /// `factor · |scale| · (code + zero)`: what a kernel that sums codes and subtracts
+    /// zeros afterwards really adds up.
+    pub(crate) fn magnitude(&self, index: usize, group: usize) -> f32 {
+        let steps = u32::from(self.codes[index]) + u32::from(self.zero(group));
+        self.factor * (self.scales[group].to_f32().abs() * steps as f32)
+    }
+
+    /// Bytes of `groups` packed zeros.
+    pub(crate) const fn zero_bytes(quant: Quant, groups: usize) -> usize {
+        if quant.symmetric {
+            0
+        } else {
+            bits::bytes_for(groups, quant.bits)
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `gqs_gemv`: group-pruned, group-quantised weights.
+//!
+//! [`Config`]: `rows` are summed by one workgroup, one after the other; a lane takes `words` of
+//! codes at a time, which are whole groups. Variants are those of `gemv`.
+
+use super::{
+    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout,
+    packet::Load,
+    problem::{self, unfit},
+    shader,
+    variant::{Reduce, Variant},
+};
+use crate::{
+    caps::{Caps, DeviceClass},
+    error::Result,
+    format::{Format, Quant},
+};
+
+/// Vectors that one launch takes at most.
+const MAX_BATCH: usize = 8;
+
+pub struct GqsGemv;
+
+impl Kernel for GqsGemv {
+    fn name(&self) -> &'static str {
+        "gqs_gemv"
+    }
+
+    fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
+        let Format::Gqs { quant, .. } = problem.format else {
+            return vec![];
+        };
+        let group = layout::group_words(quant, problem.cols) as u32;
+        let config = |variant, workgroup, rows, words: u32| Config {
+            variant,
+            workgroup,
+            rows,
+            batch: problem.batch.min(MAX_BATCH) as u32,
+            // Whole groups, and no more than rows are filled up to.
+            words: if words % group == 0 { words } else { group },
+        };
+        let lanes = caps.subgroups.map_or(8, |s| s.min);
+        match caps.class {
+            DeviceClass::Cpu => vec![
+                config("one-pairs-x4", lanes, 4, 4),
+                config("one-octs-x4", lanes, 4, 8),
+                config("one-pairs-x4", lanes, 1, 4),
+                config("one-quads-x4", lanes, 4, 4),
+                config("one", lanes, 4, group),
+                config("portable", 8, 1, group),
+            ],
+            DeviceClass::Gpu => vec![
+                config("subgroup-quads-x4", 32, 1, 4),
+                config("subgroup-quads-x4", 64, 2, 4),
+                config("subgroup-quads-staged", 256, 4, 4),
+                config("subgroup", 64, 1, group),
+                config("portable-quads", 64, 1, 4),
+                config("portable", 64, 1, group),
+            ],
+        }
+    }
+
+    fn lower(
+        &self,
+        problem: &Problem,
+        config: &Config,
+        parts: &[PartLayout],
+        caps: &Caps,
+    ) -> Result<Vec<Dispatch>> {
+        let variant = Variant::of(config, problem)?;
+        let Format::Gqs { quant, .. } = problem.format else {
+            return Err(unfit("kept groups of a row", 0, "group-pruned weights"));
+        };
+        let group = quant.group_cols(problem.cols);
+        let group_words = layout::group_words(quant, problem.cols);
+        let words = config.words as usize;
+        let loads = match variant.load {
+            Load::Words => 1,
+            Load::Quads | Load::Pairs => 4,
+            Load::Octs => 8,
+        };
+        if words % group_words != 0 || words % loads != 0 {
+            return Err(unfit(
+                "words of a packet",
+                words,
+                "whole groups in whole loads",
+            ));
+        }
+        let mut dispatches = vec![];
+        for vector_base in (0..problem.batch).step_by(MAX_BATCH) {
+            let batch = MAX_BATCH.min(problem.batch - vector_base);
+            let frame = variant.frame(config, problem.cols, batch, caps)?;
+            let mut consts = frame.consts;
+            consts.extend(group_consts(quant, problem.cols));
+            consts.push(("GROUPS", Const::U32((words / group_words) as u32)));
+            let mut fragments = vec![
+                fragment!("linear"),
+                problem.bias_fragment(),
+                fragment!("code"),
+            ];
+            fragments.push(variant.load.fragment());
+            if !variant.load.words() {
+                fragments.push(fragment!("index_words"));
+            }
+            fragments.extend(frame.fragments);
+            fragments.push(shader!("gqs_gemv"));
+            debug_assert!(group % 4 == 0, "groups are multiples of 8 columns");
+            dispatches.extend(parts.iter().enumerate().map(|(i, part)| Dispatch {
+                name: format!("gqs_gemv/{config} {}", problem.format),
+                consts: consts.clone(),
+                fragments: fragments.clone(),
+                params: problem.params(part, 0, vector_base),
+                operands: problem.operands(problem::X, i, true, !variant.load.words()),
+                invocations: config.workgroup,
+                workgroup_bytes: frame.workgroup_bytes,
+                subgroups: variant.reduce != Reduce::Shared,
+                int64: variant.load.int64() || variant.x.int64(),
+                grid: super::fold(
+                    u64::from(part.rows.div_ceil(config.rows)),
+                    caps.max_workgroups,
+                ),
+                ..Dispatch::default()
+            }));
+        }
+        Ok(dispatches)
+    }
+}
+
+/// Consts that describe the kept groups.
+fn group_consts(quant: Quant, cols: usize) -> Vec<(&'static str, Const)> {
+    let group = quant.group_cols(cols);
+    let number = |value: usize| Const::U32(value as u32);
+    vec![
+        ("BITS", Const::U32(quant.bits())),
+        ("GROUP", number(group)),
+        ("GROUP_WORDS", number(layout::group_words(quant, cols))),
+        ("SCALE_WORDS", number(layout::scale_words(quant, cols))),
+        ("ZERO_BITS", Const::U32(layout::zero_bits(quant))),
+        ("MIDDLE", Const::F32(f32::from(quant.middle()))),
+        ("EDGE", Const::Bool(cols % group != 0)),
+    ]
+}
