@@ -34,18 +34,18 @@ pub struct Grid {
 
 impl Grid {
     /// The code nearest to `value`.
-    pub fn code(&self, value: f32) -> u8 {
+    pub fn code(self, value: f32) -> u8 {
         let steps = value / self.step() + f32::from(self.zero);
         // A cast saturates: NaN and what lies below become 0.
         (steps.round() as u8).min(self.max_code)
     }
 
     /// What `code` stands for.
-    pub fn value(&self, code: u8) -> f32 {
+    pub fn value(self, code: u8) -> f32 {
         self.step() * (f32::from(code) - f32::from(self.zero))
     }
 
-    fn step(&self) -> f32 {
+    fn step(self) -> f32 {
         self.factor * self.scale.to_f32()
     }
 }
@@ -119,7 +119,7 @@ impl Quantizer {
                 half(if end == 0.0 { self.factor } else { scale }),
                 quant.middle(),
             )
-        } else if min == max {
+        } else if min >= max {
             (half(self.factor), 0)
         } else {
             // `max / steps − min / steps` cannot overflow where `max − min` does.

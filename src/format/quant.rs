@@ -116,6 +116,8 @@ impl fmt::Display for Quant {
 
 /// Codes with the scales and zeros of their groups; the owner knows which code is in which group.
 #[derive(Debug, Clone, PartialEq)]
+// "codes" is the word of the papers and of the files.
+#[allow(clippy::struct_field_names)]
 pub struct Codes {
     quant: Quant,
     codes: Vec<u8>,

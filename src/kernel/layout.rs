@@ -161,7 +161,9 @@ pub fn split_weight(weight: &Matrix, max_bytes: u64) -> Result<Vec<PartLayout>> 
     }?;
     if let Some(codes) = weight.codes() {
         let factor = codes.factor().to_bits();
-        parts.iter_mut().for_each(|part| part.factor = factor);
+        for part in &mut parts {
+            part.factor = factor;
+        }
     }
     Ok(parts)
 }
@@ -372,9 +374,10 @@ fn pack_groups(w: &Gqs, part: &PartLayout, words: &mut [u32]) {
                 bits::set(&mut words[at..at + stride], quant.bits(), c, code.into());
             }
             let scale = u32::from(w.codes().scales()[from].to_bits());
-            let zero = match quant.symmetric() {
-                true => 0,
-                false => u32::from(w.codes().zero(from)) << 16,
+            let zero = if quant.symmetric() {
+                0
+            } else {
+                u32::from(w.codes().zero(from)) << 16
             };
             let at = part.scales as usize + (to + i) * part.scale_stride as usize;
             let number = w.group_indices()[from];
