@@ -2,17 +2,20 @@
 //
 // over the kept groups k of row r, whose first column is c(k), for BATCH vectors. GQSA,
 // https://arxiv.org/abs/2412.17560. One workgroup sums ROWS rows, one after the other; each
-// lane takes a packet of GROUPS kept groups at a time: their codes are contiguous, the x of a
-// group is, and only that x is read.
+// lane takes a packet at a time, GROUPS kept groups or one of the PIECES of a group: codes are
+// contiguous, the x of a group is, and only that x is read.
 //
 // Reads the weight once and the x of every kept group: (BITS + 32) / group + 32 bits of x a
 // weight, which caches serve. 2 · kept · batch FLOPs.
 //
 // Consts: WORKGROUP, ROWS, BATCH, BITS; GROUP = columns of a group; GROUP_WORDS = words of its
-// codes; GROUPS, WORDS = GROUPS · GROUP_WORDS of a packet; SCALE_WORDS; ZERO_BITS; MIDDLE = the
-// zero where none is stored; EDGE = the last group reaches past `cols`.
+// codes; WORDS of a packet; SCALE_WORDS; ZERO_BITS; MIDDLE = the zero where none is stored;
+// EDGE = the last group reaches past `cols`.
 // Fragments: linear, bias, load, code, x, reduce.
 const ACC: u32 = ROWS * BATCH;
+const GROUPS: u32 = max(1u, WORDS / GROUP_WORDS);
+const PIECES: u32 = max(1u, GROUP_WORDS / WORDS);
+const PIECE: u32 = GROUP / PIECES;   // columns
 
 fn store_sum(row0: u32, i: u32, sum: f32) {
     let row = row0 + i / BATCH;
@@ -21,22 +24,18 @@ fn store_sum(row0: u32, i: u32, sum: f32) {
     }
 }
 
-// x of a group, zero beyond `cols`.
-fn group_x(vector: u32, col: u32) -> array<f32, GROUP> {
-    var xs: array<f32, GROUP>;
+// Eight columns of x, zero beyond `cols`.
+fn chunk_x(vector: u32, col: u32) -> array<f32, 8> {
+    var xs: array<f32, 8>;
     if EDGE {
-        for (var i = 0u; i < GROUP; i++) {
+        for (var i = 0u; i < 8u; i++) {
             let at = min(col + i, params.cols - 1u);
             xs[i] = select(0.0, x_at(vector, at), col + i < params.cols);
         }
     } else {
-        for (var q = 0u; q < GROUP / 4u; q++) {
-            let quad = x_quad(vector, col / 4u + q);
-            xs[4u * q] = quad.x;
-            xs[4u * q + 1u] = quad.y;
-            xs[4u * q + 2u] = quad.z;
-            xs[4u * q + 3u] = quad.w;
-        }
+        let low = x_quad(vector, col / 4u);
+        let high = x_quad(vector, col / 4u + 1u);
+        xs = array<f32, 8>(low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
     }
     return xs;
 }
@@ -47,6 +46,7 @@ fn add_group(
     packed: array<u32, WORDS>,
     g: u32,
     k: u32,
+    piece: u32,
 ) {
     let word = words[params.scales + k * SCALE_WORDS];
     var number = word >> (16u + ZERO_BITS);
@@ -59,12 +59,20 @@ fn add_group(
     }
     let scale = scale_of(word);
     for (var b = 0u; b < BATCH; b++) {
-        let xs = group_x(b, number * GROUP);
+        var dots: array<f32, PIECE / 8u>;
+        var sums: array<f32, PIECE / 8u>;
+        for (var c = 0u; c < PIECE / 8u; c++) {
+            let xs = chunk_x(b, number * GROUP + piece * PIECE + c * 8u);
+            for (var i = 0u; i < 8u; i++) {
+                dots[c] += code(packed, g * GROUP_WORDS * 32u / BITS + c * 8u + i) * xs[i];
+                sums[c] += xs[i];
+            }
+        }
         var dot = 0.0;
         var sum = 0.0;
-        for (var i = 0u; i < GROUP; i++) {
-            dot += code(packed, g * GROUP_WORDS * 32u, i) * xs[i];
-            sum += xs[i];
+        for (var c = 0u; c < PIECE / 8u; c++) {
+            dot += dots[c];
+            sum += sums[c];
         }
         // Groups that fill up a row have scale 0; the x they point at must not matter.
         (*acc)[r * BATCH + b] += select(0.0, scale * (dot - zero * sum), scale != 0.0);
@@ -88,13 +96,14 @@ fn main(
         // Rows past the end repeat the last one; their sums are not stored.
         let row = min(row0 + r, params.rows - 1u);
         let begin = words[params.indices + row];
-        let packets = (words[params.indices + row + 1u] - begin) / GROUPS;
+        let packets = (words[params.indices + row + 1u] - begin) * PIECES / GROUPS;
         for (var base = 0u; base < packets; base += WORKGROUP) {
             let packet = base + lane.index;
             if packet < packets {
                 let packed = load(params.values + begin * GROUP_WORDS, packet);
                 for (var g = 0u; g < GROUPS; g++) {
-                    add_group(&acc, r, packed, g, begin + packet * GROUPS + g);
+                    let k = begin + packet / PIECES * GROUPS + g;
+                    add_group(&acc, r, packed, g, k, packet % PIECES);
                 }
             }
         }

@@ -1,11 +1,13 @@
 // Codes of BITS bits side by side, lowest bits first. Field i may straddle two words.
 const CODE_MASK: u32 = (1u << BITS) - 1u;
 
-fn code(packed: array<u32, WORDS>, first_bit: u32, i: u32) -> f32 {
-    let bit = first_bit + i * BITS;
+fn code(packed: array<u32, WORDS>, i: u32) -> f32 {
+    let bit = i * BITS;
     var field = packed[bit / 32u] >> (bit % 32u);
-    if bit % 32u + BITS > 32u {
-        field |= packed[bit / 32u + 1u] << (32u - bit % 32u);
+    if 32u % BITS != 0u {
+        if bit % 32u + BITS > 32u {
+            field |= packed[bit / 32u + 1u] << (32u - bit % 32u);
+        }
     }
     // A code is never negative: converting it as a signed number is one instruction everywhere.
     return f32(i32(field & CODE_MASK));

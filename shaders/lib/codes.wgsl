@@ -3,6 +3,8 @@
 const SPAN: u32 = WORDS * 32u / BITS;
 const SEGMENTS: u32 = SPAN / SEGMENT;
 const SCALES: u32 = SEGMENTS * ROWS;
+// Drivers unroll short loops inside short loops, not long ones.
+const CHUNK: u32 = min(8u, SEGMENT);
 const SUMS: u32 = SEGMENTS * BATCH;
 
 fn fetch_scales(row0: u32, packet: u32) -> array<u32, SCALES> {
@@ -23,9 +25,13 @@ fn sum_segments(picked: array<f32, BATCH * SPAN>) -> array<f32, SUMS> {
     var sums: array<f32, SUMS>;
     for (var s = 0u; s < SEGMENTS; s++) {
         for (var b = 0u; b < BATCH; b++) {
-            for (var i = 0u; i < SEGMENT; i++) {
-                sums[s * BATCH + b] += picked[b * SPAN + s * SEGMENT + i];
+            var sum = 0.0;
+            for (var c = 0u; c < SEGMENT / CHUNK; c++) {
+                for (var i = 0u; i < CHUNK; i++) {
+                    sum += picked[b * SPAN + s * SEGMENT + c * CHUNK + i];
+                }
             }
+            sums[s * BATCH + b] = sum;
         }
     }
     return sums;
@@ -41,10 +47,13 @@ fn add_packet(
 ) {
     for (var s = 0u; s < SEGMENTS; s++) {
         var dots: array<f32, BATCH>;
-        for (var i = 0u; i < SEGMENT; i++) {
-            let q = code(packed, s * SEGMENT * BITS, i);
-            for (var b = 0u; b < BATCH; b++) {
-                dots[b] += q * picked[b * SPAN + s * SEGMENT + i];
+        for (var c = 0u; c < SEGMENT / CHUNK; c++) {
+            for (var i = 0u; i < CHUNK; i++) {
+                let at = s * SEGMENT + c * CHUNK + i;
+                let q = code(packed, at);
+                for (var b = 0u; b < BATCH; b++) {
+                    dots[b] += q * picked[b * SPAN + at];
+                }
             }
         }
         let word = scales[s * ROWS + r];

@@ -273,37 +273,38 @@ fn code_configs(problem: &Problem, quant: Quant, class: DeviceClass, caps: &Caps
     };
     // The fewest words that hold whole codes.
     let unit = quant.bits() >> quant.bits().trailing_zeros();
+    // Longer bodies are not unrolled by CPU adapters, and then cost several times as much.
+    let most = 64 / (problem.values_in(unit as usize) * problem.batch.clamp(1, MAX_BATCH));
+    let most = (most as u32).clamp(1, 8);
     match class {
         DeviceClass::Cpu => {
             let lanes = caps.subgroups.map_or(8, |s| s.min);
-            let x4 = if sparse { "one-pairs" } else { "one-pairs-x4" };
-            let tall = if problem.batch > 2 { 4 } else { 8 };
             vec![
-                config(x4, lanes, rows(tall), 4 * unit),
-                config("one-octs-x4", lanes, rows(tall), 8 * unit),
-                config("one-pairs-x4", lanes, rows(4), 4 * unit),
-                config("one-quads", lanes, rows(4), 4 * unit),
-                config("one", lanes, rows(4), unit),
-                config("portable-quads", 8, rows(4), 4 * unit),
-                config("portable", 8, rows(4), unit),
+                config("one-x4", lanes, rows(most), unit),
+                config("one", lanes, rows(most), unit),
+                config("one", lanes, rows(most.min(4)), unit),
+                config("portable", 8, rows(most), unit),
                 config("portable", 64, 1, unit),
             ]
         }
         DeviceClass::Gpu => {
-            let most = (8 / (problem.batch as u32).max(1)).clamp(1, 4);
             let x4 = if sparse {
                 "subgroup-quads"
             } else {
                 "subgroup-quads-x4"
             };
-            vec![
+            // What a lane holds of x must stay in registers.
+            let held = problem.values_in(4 * unit as usize) * problem.batch.min(MAX_BATCH);
+            let most = (8 / (problem.batch as u32).max(1)).clamp(1, 4);
+            let mut configs = vec![
                 config(x4, 64, rows(most), 4 * unit),
-                config("subgroup-quads", 32, rows(4), 4 * unit),
-                config("subgroup-quads-staged", 256, rows(4), 4 * unit),
+                config("subgroup-quads-staged", 256, rows(most), 4 * unit),
+                config("portable-quads", 64, 1, 4 * unit),
                 config("subgroup", 64, rows(most), unit),
-                config("portable-quads", 64, rows(4), 4 * unit),
                 config("portable", 64, 1, unit),
-            ]
+            ];
+            configs.drain(..if held <= 128 { 0 } else { 3 });
+            configs
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `gqs_gemv`: group-pruned, group-quantised weights.
 //!
 //! [`Config`]: `rows` are summed by one workgroup, one after the other; a lane takes `words` of
-//! codes at a time, which are whole groups. Variants are those of `gemv`.
+//! codes at a time: whole groups, or a whole piece of one. Variants are those of `gemv`.
 
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout,
@@ -36,26 +36,33 @@ impl Kernel for GqsGemv {
             workgroup,
             rows,
             batch: problem.batch.min(MAX_BATCH) as u32,
-            // Whole groups, and no more than rows are filled up to.
-            words: if words % group == 0 { words } else { group },
+            // Whole groups, or whole pieces of one in whole chunks of 8 columns.
+            words: if words % group == 0
+                || (group % words == 0 && words * 32 % (8 * quant.bits()) == 0)
+            {
+                words
+            } else {
+                group
+            },
         };
+        // The fewest words that hold whole chunks of 8 codes.
+        let unit = quant.bits().div_ceil(4);
         let lanes = caps.subgroups.map_or(8, |s| s.min);
         match caps.class {
             DeviceClass::Cpu => vec![
                 config("one-pairs-x4", lanes, 4, 4),
-                config("one-octs-x4", lanes, 4, 8),
                 config("one-pairs-x4", lanes, 1, 4),
-                config("one-quads-x4", lanes, 4, 4),
-                config("one", lanes, 4, group),
-                config("portable", 8, 1, group),
+                config("one-x4", lanes, 4, unit),
+                config("one", lanes, 4, unit),
+                config("portable", 8, 1, unit),
             ],
             DeviceClass::Gpu => vec![
                 config("subgroup-quads-x4", 32, 1, 4),
                 config("subgroup-quads-x4", 64, 2, 4),
                 config("subgroup-quads-staged", 256, 4, 4),
-                config("subgroup", 64, 1, group),
+                config("subgroup", 64, 1, unit),
                 config("portable-quads", 64, 1, 4),
-                config("portable", 64, 1, group),
+                config("portable", 64, 1, unit),
             ],
         }
     }
@@ -71,7 +78,6 @@ impl Kernel for GqsGemv {
         let Format::Gqs { quant, .. } = problem.format else {
             return Err(unfit("kept groups of a row", 0, "group-pruned weights"));
         };
-        let group = quant.group_cols(problem.cols);
         let group_words = layout::group_words(quant, problem.cols);
         let words = config.words as usize;
         let loads = match variant.load {
@@ -79,12 +85,9 @@ impl Kernel for GqsGemv {
             Load::Quads | Load::Pairs => 4,
             Load::Octs => 8,
         };
-        if words % group_words != 0 || words % loads != 0 {
-            return Err(unfit(
-                "words of a packet",
-                words,
-                "whole groups in whole loads",
-            ));
+        if words % loads != 0 || (words % group_words != 0 && group_words % words != 0) {
+            let needed = "whole groups, or whole pieces of one, in whole loads";
+            return Err(unfit("words of a packet", words, needed));
         }
         let mut dispatches = vec![];
         for vector_base in (0..problem.batch).step_by(MAX_BATCH) {
@@ -92,7 +95,6 @@ impl Kernel for GqsGemv {
             let frame = variant.frame(config, problem.cols, batch, caps)?;
             let mut consts = frame.consts;
             consts.extend(group_consts(quant, problem.cols));
-            consts.push(("GROUPS", Const::U32((words / group_words) as u32)));
             let mut fragments = vec![
                 fragment!("linear"),
                 problem.bias_fragment(),
@@ -104,7 +106,6 @@ impl Kernel for GqsGemv {
             }
             fragments.extend(frame.fragments);
             fragments.push(shader!("gqs_gemv"));
-            debug_assert!(group % 4 == 0, "groups are multiples of 8 columns");
             dispatches.extend(parts.iter().enumerate().map(|(i, part)| Dispatch {
                 name: format!("gqs_gemv/{config} {}", problem.format),
                 consts: consts.clone(),

@@ -138,6 +138,7 @@ pub(super) struct Frame {
 
 pub(super) const VARIANTS: &[Variant] = &[
     Variant::new("one", Reduce::One, Load::Words, X::Direct),
+    Variant::new("one-x4", Reduce::One, Load::Words, X::Pairs),
     Variant::new("one-window", Reduce::One, Load::Words, X::Window),
     Variant::new("one-quads", Reduce::One, Load::Quads, X::Direct),
     Variant::new("one-quads-x4", Reduce::One, Load::Quads, X::Quads),

@@ -52,6 +52,7 @@ fn dispatches(devices: &[Caps]) -> BTreeMap<String, Dispatch> {
         indices: 0,
         index_stride: 0,
         words: 256,
+        ..PartLayout::default()
     };
     for caps in devices {
         for kv in [KvType::F16, KvType::F32] {
