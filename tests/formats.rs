@@ -5,7 +5,10 @@
 
 use lacuna::{
     Error, compress,
-    format::{Dense, Dtype, Format, Matrix, Nm, Pattern, Values, bits},
+    format::{
+        Codes, Columns, Dense, Dtype, Format, Gqs, GroupPruning, Matrix, Nm, Pattern, Quant,
+        Quantized, Values, bits,
+    },
 };
 use proptest::prelude::*;
 
@@ -28,7 +31,143 @@ fn dtype() -> impl Strategy<Value = Dtype> {
     prop_oneof![Just(Dtype::F32), Just(Dtype::F16), Just(Dtype::Bf16)]
 }
 
+fn quant() -> impl Strategy<Value = Quant> {
+    let group = prop_oneof![Just(None), (1usize..=16).prop_map(|g| Some(8 * g))];
+    (2u32..=8, group, any::<bool>()).prop_map(|(b, g, s)| Quant::new(b, g, s).unwrap())
+}
+
+/// A quantised format, one of each kind.
+fn coded() -> impl Strategy<Value = Format> {
+    let pruned = (quant(), 1u32..=99, any::<bool>()).prop_map(|(quant, percent, ragged)| {
+        let group = quant.group().or(Some(8));
+        Format::Gqs {
+            quant: Quant::new(quant.bits(), group, quant.symmetric()).unwrap(),
+            pruning: GroupPruning::new(percent, ragged).unwrap(),
+        }
+    });
+    let with = (quant(), proptest::option::of(pattern())).prop_map(|(quant, pattern)| {
+        let whole = |p: &Pattern| quant.group().is_none_or(|g| g % p.m() == 0);
+        let pattern = pattern.filter(whole);
+        Format::Quantized { pattern, quant }
+    });
+    prop_oneof![pruned, with]
+}
+
+/// Scales that are all valid, from any bits.
+fn scales(count: usize, bits: &[u16]) -> Vec<half::f16> {
+    let normal = |i: usize| half::f16::from_bits(bits[i % bits.len()] & 0xbfff | 0x0400);
+    (0..count).map(normal).collect()
+}
+
 proptest! {
+    #[test]
+    fn the_error_of_a_code_is_half_a_step_inside_the_span(
+        (rows, cols, values) in (1usize..6, 1usize..70).prop_flat_map(|(rows, cols)| {
+            let value = prop_oneof![Just(0.0f32), -1.0f32..1.0];
+            (Just(rows), Just(cols), proptest::collection::vec(value, rows * cols))
+        }),
+        size in prop::sample::select(vec![1e-25f32, 1e-6, 1.0, 300.0, 1e20]),
+        quant in quant(),
+    ) {
+        let values: Vec<f32> = values.into_iter().map(|v| v * size).collect();
+        let dense = Dense::from_f32(rows, cols, values).unwrap();
+        let weight = compress::quantize(&dense, None, quant).unwrap();
+        let codes = weight.codes();
+        let back = Matrix::from(weight.clone()).to_dense();
+        for row in 0..rows {
+            for col in 0..cols {
+                let group = row * weight.groups() + col / quant.group_cols(cols);
+                let (w, decoded) = (dense.get(row, col), back.get(row, col));
+                if w == 0.0 {
+                    prop_assert_eq!(decoded, 0.0);
+                }
+                let step = f64::from(codes.factor()) * f64::from(codes.scales()[group].to_f32());
+                let place = f64::from(w) / step + f64::from(codes.zero(group));
+                let error = (f64::from(w) - f64::from(decoded)).abs() / step.abs();
+                if (0.0..=f64::from(quant.max_code())).contains(&place) {
+                    prop_assert!(error <= 0.5001, "{w} became {decoded}, step {step}");
+                } else if !quant.symmetric() {
+                    // The zero was rounded, and the scale: the ends may miss half a step too.
+                    prop_assert!(error <= 0.7, "{w} became {decoded}, step {step}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_quantised_format_is_read_as_it_is_written(format in coded()) {
+        prop_assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
+    }
+
+    #[test]
+    fn any_text_is_a_format_or_refused(text in "[0-9]{0,2}:?[0-9]?[+]?w[0-9]{0,2}(g|row|s|-)[0-9]{0,3}(s[0-9]{0,3})?(-sym|-ragged){0,2}") {
+        if let Ok(format) = text.parse::<Format>() {
+            prop_assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
+        }
+    }
+
+    #[test]
+    fn group_metadata_of_any_numbers_is_refused_or_stays_in_bounds(
+        rows in 0usize..5, cols in 0usize..40, percent in 1u32..=99, ragged: bool,
+        offsets in proptest::collection::vec(prop_oneof![0u32..8, any::<u32>()], 0..6),
+        indices in proptest::collection::vec(prop_oneof![0u32..6, any::<u32>()], 0..8),
+        rising: bool, fitting: bool, bits in proptest::collection::vec(any::<u16>(), 1..9),
+    ) {
+        let (mut offsets, mut indices) = (offsets, indices);
+        if rising {
+            offsets.sort_unstable();
+            indices.sort_unstable();
+            indices.dedup();
+        }
+        if fitting {
+            offsets.resize(rows + 1, indices.len() as u32);
+            offsets[0] = 0;
+            offsets[rows] = indices.len() as u32;
+        }
+        let quant = Quant::new(3, Some(8), true).unwrap();
+        let kept = indices.len();
+        let codes = Codes::new(quant, vec![7; 8 * kept], scales(kept, &bits), vec![], 1.0).unwrap();
+        let pruning = GroupPruning::new(percent, ragged).unwrap();
+        if let Ok(weight) = Gqs::from_parts(rows, cols, pruning, offsets, indices, codes) {
+            let weight = Matrix::from(weight);
+            prop_assert_eq!(weight.to_dense().cols(), cols);
+            for row in 0..rows {
+                let columns: Vec<usize> = weight.entries(row).map(|e| e.col).collect();
+                prop_assert!(columns.is_sorted() && columns.iter().all(|&c| c < cols));
+            }
+        }
+    }
+
+    #[test]
+    fn codes_of_any_number_and_bits_are_refused_or_stay_in_bounds(
+        rows in 0usize..4, cols in 0usize..24, quant in quant(), pattern in proptest::option::of(pattern()),
+        codes in 0usize..100, groups in 0usize..12, zeros in 0usize..12, fitting: bool,
+        any in any::<u8>(), scale in any::<u16>(), factor in any::<u32>(),
+    ) {
+        let columns = pattern.map(|p| Columns::select(p, rows, cols, |_, _, _| {}).unwrap());
+        let (codes, groups, zeros) = if fitting {
+            let groups = rows * quant.groups(cols);
+            let slots = columns.as_ref().map_or(cols, Columns::slots);
+            (rows * slots, groups, if quant.symmetric() { 0 } else { groups })
+        } else {
+            (codes, groups, zeros)
+        };
+        let factor = if fitting { 0.5 } else { f32::from_bits(factor) };
+        let scale = half::f16::from_bits(scale);
+        let made = Codes::new(quant, vec![any; codes], vec![scale; groups], vec![any; zeros], factor);
+        if let Ok(codes) = made {
+            prop_assert!(any <= quant.max_code() || codes.codes().is_empty() && zeros == 0);
+            prop_assert!(factor.to_bits() & 0x7f_ffff == 0 && factor > 0.0);
+            if let Ok(weight) = Quantized::new(rows, cols, columns, codes) {
+                let dense = Matrix::from(weight).to_dense();
+                prop_assert!(dense.values().to_f32().iter().all(|v| v.is_finite()));
+            } else {
+                // What fits is refused only where a group would end inside a window.
+                prop_assert!(!fitting || pattern.is_some());
+            }
+        }
+    }
+
     #[test]
     fn pruning_keeps_the_heaviest_columns_of_each_window(
         dense in dtype().prop_flat_map(dense),
@@ -252,5 +391,65 @@ fn patterns_outside_the_format_are_refused() {
         "", "2:", ":4", "2:4x", "2:4x0", "2:4@f8", "f8", "2:4:8", "+2:4", "2 :4", "0x2:4",
     ] {
         assert!(text.parse::<Format>().is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn a_ragged_weight_keeps_as_many_groups_as_its_format_says() {
+    let quant = Quant::new(2, Some(8), true).unwrap();
+    let pruning = GroupPruning::new(50, true).unwrap();
+    let weight = |offsets: [u32; 3], indices: &[u32]| {
+        let kept = indices.len();
+        let codes = Codes::new(
+            quant,
+            vec![1; 8 * kept],
+            scales(kept, &[0x3c00]),
+            vec![],
+            1.0,
+        );
+        Gqs::from_parts(
+            2,
+            32,
+            pruning,
+            offsets.to_vec(),
+            indices.to_vec(),
+            codes.unwrap(),
+        )
+    };
+    assert!(weight([0, 4, 4], &[0, 1, 2, 3]).is_ok());
+    assert!(weight([0, 1, 4], &[3, 0, 1, 2]).is_ok());
+    let few = weight([0, 1, 3], &[0, 0, 1]);
+    let what = "kept groups";
+    assert_eq!(
+        few.unwrap_err(),
+        Error::Shape {
+            what,
+            got: 3,
+            expected: 4
+        }
+    );
+}
+
+#[test]
+fn factors_beside_a_power_of_two_are_refused() {
+    let quant = Quant::new(4, None, true).unwrap();
+    let made = |factor| Codes::new(quant, vec![], vec![], vec![], factor).is_ok();
+    for exponent in -80..=80 {
+        let factor = 2f32.powi(exponent);
+        assert!(made(factor) && !made(-factor), "2^{exponent}");
+        assert!(
+            !made(factor.next_up()) && !made(factor.next_down()),
+            "2^{exponent}"
+        );
+    }
+    for factor in [
+        0.0,
+        f32::NAN,
+        f32::INFINITY,
+        2f32.powi(81),
+        2f32.powi(-81),
+        f32::MIN_POSITIVE,
+    ] {
+        assert!(!made(factor), "{factor}");
     }
 }

@@ -1,4 +1,4 @@
-//! `compress`: dense weights in, pruned and packed ones out.
+//! `compress`: dense weights in, pruned, quantised and packed ones out.
 
 use crate::{
     error::{Error, Result},
@@ -20,7 +20,9 @@ pub struct Args {
     /// The file to write; it appears complete or not at all
     #[arg(short, long)]
     output: PathBuf,
-    /// Weight format, for example 2:4 or 1:8x16@f16
+    /// Weight format: 2:4 or 1:8x16@f16 (N:M pruned), w4g128 or w3row (quantised, a scale for G
+    /// columns or the row), 2:4+w4g64 (both), w4g16s50 (50 % of the groups dropped); the
+    /// quantised ones take -sym, the last also -ragged
     #[arg(long)]
     format: Format,
     /// What decides which weights are kept

@@ -5,7 +5,7 @@ use crate::{
     interrupt, out, progress,
     table::{Table, percent},
 };
-use lacuna::format::Format;
+use lacuna::format::{Dtype, Format};
 use lacuna_io::{
     Compliance, Module, Sparsity, WeightFile, printable, stored_bytes, usual_patterns,
 };
@@ -30,6 +30,9 @@ struct Weight {
     cols: usize,
     bytes: u64,
     dense_bytes: u64,
+    /// Codes have no exact form with fewer of them.
+    #[serde(skip)]
+    quantised: bool,
     zero_share: f64,
     patterns: Vec<Pattern>,
     /// The smallest of the patterns that lose nothing.
@@ -130,9 +133,10 @@ fn weight(file: &WeightFile, module: &Module) -> Result<Weight> {
         rows,
         cols,
         bytes: module.bytes(),
-        dense_bytes: dtype
-            .and_then(|d| stored_bytes(Format::Dense(d), rows, cols))
+        // Codes unpack to f32.
+        dense_bytes: stored_bytes(Format::Dense(dtype.unwrap_or(Dtype::F32)), rows, cols)
             .unwrap_or_default(),
+        quantised: format.quant().is_some(),
         zero_share: sparsity.zero_share(),
         patterns: sparsity.patterns.iter().map(pattern).collect(),
         exact,
@@ -169,10 +173,11 @@ fn text(report: &Report) -> String {
                 } else {
                     obeyed.join(" ")
                 },
-                w.exact.as_ref().map_or_else(
-                    || "n/a (pruning needed)".into(),
-                    |e| format!("{} as {}", e.bytes, e.format),
-                ),
+                match &w.exact {
+                    Some(e) => format!("{} as {}", e.bytes, e.format),
+                    None if w.quantised => "n/a (quantised)".into(),
+                    None => "n/a (pruning needed)".into(),
+                },
             ]);
         }
         text += &table.text();

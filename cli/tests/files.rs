@@ -76,6 +76,61 @@ fn a_weight_survives_compressing_inspecting_unpacking_and_multiplying() {
 }
 
 #[test]
+fn quantised_weights_go_through_every_command() {
+    let model = Model::new();
+    let x = model.input(2, COLS);
+    for format in [
+        "w4g8",
+        "w3row-sym",
+        "2:4+w4g8",
+        "w4g8s50",
+        "w2g8s30-sym-ragged",
+    ] {
+        let (packed, dense) = (model.path("packed"), model.path("dense"));
+        let args = ["-o", &packed, "--format", format, "--json"];
+        let report = json(&[&["compress", &model.weights()][..], &args].concat());
+        let down = &report["weights"][0];
+        assert_eq!(down["to"], format);
+
+        let listed = json(&["inspect", &packed, "--json"]);
+        let weights = listed["weights"].as_array().unwrap();
+        let up = weights.iter().find(|w| w["name"] == "layers.0.up").unwrap();
+        assert_eq!(up["format"], format);
+        assert!(up["bytes"].as_u64() < up["dense_bytes"].as_u64(), "{up}");
+        assert!(up["exact"].is_null());
+        let text = stdout(&lacuna(&["inspect", &packed]));
+        assert!(
+            text.contains(format) && text.contains("n/a (quantised)"),
+            "{text}"
+        );
+
+        stdout(&lacuna(&["unpack", &packed, "-o", &dense]));
+        let product = |weights: &str, out: String| {
+            let args = ["--tensor", "layers.0.up", "--input", &x, "-o", &out];
+            let all = [&["matmul", weights, "--device", "cpu"][..], &args].concat();
+            stdout(&lacuna(&all));
+            y(out)
+        };
+        let (a, b) = (
+            product(&packed, model.path("y1")),
+            product(&dense, model.path("y2")),
+        );
+        assert_eq!(a, b, "{format}");
+    }
+    for wrong in ["w4g12", "w9g8", "w4g8s0", "2:3+w4g8"] {
+        let args = [
+            "compress",
+            &model.weights(),
+            "-o",
+            &model.path("no"),
+            "--format",
+            wrong,
+        ];
+        assert_ne!(code(&lacuna(&args)), 0, "{wrong}");
+    }
+}
+
+#[test]
 fn the_bias_is_added() {
     let model = Model::new();
     let (x, out) = (model.input(1, COLS), model.path("y"));

@@ -1,5 +1,5 @@
-//! Sparse weights in safetensors: which sections a format has, and the entry in
-//! the header that ties them together. `docs/container.md` is the specification.
+//! Sparse and quantised weights in safetensors: the entry in the header that ties their
+//! sections together. `docs/container.md` is the specification.
 //!
 //! ```text
 //! __metadata__:  lacuna.version = "1"
@@ -9,9 +9,9 @@
 
 use crate::{
     error::{Error, Result, parser_words, quoted},
-    tensor::{TensorDtype, byte_len, file_dtype},
+    tensor::byte_len,
 };
-use lacuna::format::{Format, Matrix, bits};
+use lacuna::format::{Codes, Format};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
@@ -31,21 +31,21 @@ pub(crate) struct Declared {
     pub format: Format,
     pub rows: usize,
     pub cols: usize,
+    /// [`Codes::factor`]; 1 where there are no codes.
+    pub factor: f32,
 }
+
+/// No number takes more characters in JSON.
+const WIDEST_FACTOR: f64 = -f64::MIN_POSITIVE;
 
 #[derive(Serialize, Deserialize)]
 struct Json {
     format: String,
     rows: usize,
     cols: usize,
-}
-
-/// One tensor of a weight.
-pub(crate) struct Section {
-    /// What follows the module's name, dot included.
-    pub suffix: &'static str,
-    pub dtype: TensorDtype,
-    pub shape: [usize; 2],
+    /// A power of two. As f64 its digits are exact for readers that know no f32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    factor: Option<f64>,
 }
 
 impl Declared {
@@ -58,7 +58,17 @@ impl Declared {
                 ));
             }
         }
-        let declared = Self { format, rows, cols };
+        // Formats put together by hand may be such that no name stands for them.
+        if format.quant().is_some() {
+            let named: Format = format.to_string().parse().map_err(|e| parser_words(&e))?;
+            debug_assert_eq!(named, format);
+        }
+        let declared = Self {
+            format,
+            rows,
+            cols,
+            factor: 1.0,
+        };
         for section in declared.sections()? {
             if byte_len(section.dtype, &section.shape).is_none() {
                 return Err(format!(
@@ -67,46 +77,6 @@ impl Declared {
             }
         }
         Ok(declared)
-    }
-
-    /// The tensors of the weight, in the order of the specification.
-    pub fn sections(&self) -> Result<Vec<Section>, String> {
-        let Self { format, rows, cols } = *self;
-        match format {
-            Format::Dense(dtype) => {
-                let dtype = file_dtype(dtype);
-                Ok(vec![Section {
-                    suffix: DENSE_SUFFIX,
-                    dtype,
-                    shape: [rows, cols],
-                }])
-            }
-            Format::Nm {
-                pattern,
-                dtype: Some(dtype),
-            } => {
-                let slots = pattern.slots(cols);
-                let words = bits::words_for(slots, pattern.index_bits());
-                Ok(vec![
-                    Section {
-                        suffix: ".values",
-                        dtype: file_dtype(dtype),
-                        shape: [rows, slots],
-                    },
-                    Section {
-                        suffix: ".indices",
-                        dtype: TensorDtype::U32,
-                        shape: [pattern.sets(rows), words],
-                    },
-                ])
-            }
-            Format::Nm { dtype: None, .. } => Err(format!(
-                "format {format} names no value type, as in {format}@f16"
-            )),
-            _ => Err(format!(
-                "format {format} has no sections in container version {CONTAINER_VERSION}"
-            )),
-        }
     }
 
     /// Bytes of all sections.
@@ -121,11 +91,22 @@ impl Declared {
 
     /// The key and text of the entry in the header.
     pub fn entry(&self, module: &str) -> (String, String) {
-        let Self { format, rows, cols } = *self;
+        self.entry_with(module, self.factor.into())
+    }
+
+    /// The entry as long as it can be, for a weight whose factor is not known yet.
+    pub fn widest_entry(&self, module: &str) -> (String, String) {
+        let factor = self.format.quant().map_or(1.0, |_| WIDEST_FACTOR);
+        self.entry_with(module, factor)
+    }
+
+    #[allow(clippy::float_cmp, reason = "powers of two are exact")]
+    fn entry_with(&self, module: &str, factor: f64) -> (String, String) {
         let json = Json {
-            format: format.to_string(),
-            rows,
-            cols,
+            format: self.format.to_string(),
+            rows: self.rows,
+            cols: self.cols,
+            factor: (factor != 1.0).then_some(factor),
         };
         let text = serde_json::to_string(&json).expect("text and numbers are always JSON");
         (format!("{KEY_PREFIX}{module}"), text)
@@ -144,7 +125,30 @@ impl Declared {
             // The parser's error repeats the text, which may be of any length.
             Err(e) => return Err(parser_words(&e)),
         };
-        Self::new(format, json.rows, json.cols)
+        let factor = factor(format, json.factor)?;
+        Ok(Self {
+            factor,
+            ..Self::new(format, json.rows, json.cols)?
+        })
+    }
+}
+
+/// The factor of an entry, by the rules of [`Codes::new`].
+fn factor(format: Format, given: Option<f64>) -> Result<f32, String> {
+    let Some(given) = given else {
+        return Ok(1.0);
+    };
+    let Some(quant) = format.quant() else {
+        return Err(format!(
+            "format {format} has no factor, the entry has {given}"
+        ));
+    };
+    // The JSON parser may miss the nearest f64 by a bit, but not the nearest f32.
+    match Codes::new(quant, vec![], vec![], vec![], given as f32) {
+        Ok(codes) => Ok(codes.factor()),
+        Err(_) => Err(format!(
+            "factor is {given}, expected a power of two from 2^-80 to 2^80"
+        )),
     }
 }
 
@@ -217,20 +221,4 @@ pub(crate) fn declared(
         };
     }
     Ok(modules)
-}
-
-/// The bytes of each section of `weight`, in the order of [`Declared::sections`].
-pub(crate) fn section_bytes(weight: &Matrix) -> Vec<Vec<u8>> {
-    match weight {
-        Matrix::Dense(w) => vec![w.values().to_le_bytes()],
-        Matrix::Nm(w) => vec![
-            w.values().to_le_bytes(),
-            w.columns()
-                .indices()
-                .iter()
-                .flat_map(|word| word.to_le_bytes())
-                .collect(),
-        ],
-        _ => Vec::new(),
-    }
 }

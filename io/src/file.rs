@@ -4,6 +4,7 @@ use crate::{
     container::{DENSE_SUFFIX, Declared, KEY_PREFIX, declared},
     error::{Error, Result, quoted},
     index::{Files, Index, files},
+    sections::{SUFFIXES, Section},
     shard::Shard,
     tensor::{TensorDtype, TensorInfo, weight_dtype},
 };
@@ -37,7 +38,7 @@ pub(crate) struct Stored {
     pub range: Range<u64>,
 }
 
-/// A weight of a file: a dense tensor `P.weight` or the sections of a sparse one.
+/// A weight of a file: a dense tensor `P.weight` or the sections of another.
 #[derive(Debug, Clone)]
 pub struct Module {
     name: String,
@@ -51,7 +52,7 @@ impl Module {
         &self.name
     }
 
-    /// Its format, always with the type of its values.
+    /// Its format, with the type of its values unless they are codes.
     pub const fn format(&self) -> Format {
         self.declared.format
     }
@@ -219,6 +220,7 @@ impl WeightFile {
             module: module.to_owned(),
             reason,
         })?;
+        self.check_no_others(module, declared, &sections)?;
         for section in sections {
             let tensor = format!("{module}{}", section.suffix);
             let stored = self.stored(&tensor)?;
@@ -242,6 +244,30 @@ impl WeightFile {
             });
         }
         Ok(())
+    }
+
+    /// Refuses sections that a quantised weight does not have, such as zeros of a symmetric
+    /// one: a reader that went by them would get other values.
+    fn check_no_others(&self, module: &str, declared: Declared, known: &[Section]) -> Result<()> {
+        if declared.format.quant().is_none() {
+            return Ok(());
+        }
+        let mut others = SUFFIXES
+            .iter()
+            .filter(|suffix| known.iter().all(|section| section.suffix != **suffix))
+            .map(|suffix| format!("{module}{suffix}"));
+        match others.find(|tensor| self.tensors.contains_key(tensor)) {
+            None => Ok(()),
+            Some(tensor) => Err(Error::Module {
+                file: self.path.clone(),
+                module: module.to_owned(),
+                reason: format!(
+                    "its format {} has no section {}, which is here",
+                    declared.format,
+                    quoted(&tensor)
+                ),
+            }),
+        }
     }
 
     /// The path it was opened from.

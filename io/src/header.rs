@@ -69,11 +69,13 @@ impl Header {
         Ok(header)
     }
 
-    /// The header as a file begins with it, length included.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
+    /// The header as a file begins with it, length included, filled up with spaces to at least
+    /// `len` bytes, a multiple of 8.
+    pub fn to_bytes(&self, len: u64) -> Result<Vec<u8>, String> {
         let mut json = serde_json::to_vec(self).map_err(|e| e.to_string())?;
         // Tensors after a header of a multiple of 8 bytes are aligned in the file.
-        json.resize(json.len().next_multiple_of(8), b' ');
+        let padded = json.len().next_multiple_of(8);
+        json.resize(padded.max((len as usize).saturating_sub(8)), b' ');
         if json.len() as u64 > MAX_HEADER {
             return Err(format!(
                 "the header takes {} bytes, the limit is {MAX_HEADER}",

@@ -1,7 +1,7 @@
 //! Weight files of Lacuna: what checkpoints store, to and from the formats of the engine.
 //!
 //! A file is safetensors, alone or in shards behind an index. Dense weights are
-//! plain tensors `P.weight`; sparse ones are sections beside an entry in the
+//! plain tensors `P.weight`; sparse and quantised ones are sections beside an entry in the
 //! header, as `docs/container.md` describes byte by byte. GGUF files are read as well,
 //! through [`GgufFile`]. Nothing here needs a GPU.
 //!
@@ -42,6 +42,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod coded;
 mod container;
 mod error;
 mod file;
@@ -51,6 +52,7 @@ mod header;
 mod index;
 mod output;
 mod read;
+mod sections;
 mod shard;
 mod sparsity;
 mod tensor;

@@ -1,12 +1,13 @@
 //! Writing safetensors files, all or nothing.
 
 use crate::{
-    container::{CONTAINER_VERSION, Declared, KEY_PREFIX, VERSION_KEY, section_bytes},
+    container::{CONTAINER_VERSION, Declared, KEY_PREFIX, VERSION_KEY},
     error::{Error, Result},
     header::Header,
+    sections::section_bytes,
     tensor::{RawTensor, TensorDtype, byte_len},
 };
-use lacuna::format::{Format, Matrix};
+use lacuna::format::{Codes, Format, Matrix};
 use safetensors::tensor::TensorInfo as Entry;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -91,7 +92,7 @@ impl Output {
         if sparse {
             self.metadata
                 .insert(VERSION_KEY.into(), CONTAINER_VERSION.to_string());
-            self.metadata.extend([declared.entry(module)]);
+            self.metadata.extend([declared.widest_entry(module)]);
         }
         self.modules.insert(module.into(), declared);
         Ok(())
@@ -115,14 +116,15 @@ impl Output {
             });
         }
         let (header, offsets) = self.layout();
-        let header = header
-            .to_bytes()
+        // Factors are known only with the weights: `finish` writes what fits into this place.
+        let bytes = header
+            .to_bytes(0)
             .map_err(|reason| plan("__metadata__", reason))?;
-        let data_start = header.len() as u64;
+        let data_start = bytes.len() as u64;
 
         let start = || {
             let mut file = temporary(path)?;
-            file.write_all(&header)?;
+            file.write_all(&bytes)?;
             Ok(file)
         };
         let file = start().map_err(|reason| Error::Write {
@@ -136,6 +138,8 @@ impl Output {
         Ok(Writer {
             path: path.into(),
             file,
+            header,
+            data_start,
             slots,
             modules: self.modules,
             written: BTreeSet::new(),
@@ -172,6 +176,8 @@ impl Output {
 pub struct Writer {
     path: PathBuf,
     file: NamedTempFile,
+    header: Header,
+    data_start: u64,
     /// Position in the file and length of every tensor.
     slots: BTreeMap<String, (u64, usize)>,
     modules: BTreeMap<String, Declared>,
@@ -212,7 +218,7 @@ impl Writer {
     /// [`Error::Plan`] where it was not declared or with another format or shape;
     /// [`Error::Write`].
     pub fn weight(&mut self, module: &str, weight: &Matrix) -> Result<()> {
-        let Some(&declared) = self.modules.get(module) else {
+        let Some(declared) = self.modules.get_mut(module) else {
             return Err(plan(module, "it was not declared".into()));
         };
         let given = (weight.format(), weight.rows(), weight.cols());
@@ -225,6 +231,7 @@ impl Writer {
                 ),
             ));
         }
+        declared.factor = weight.codes().map_or(1.0, Codes::factor);
         let sections = declared.sections().map_err(|reason| plan(module, reason))?;
         for (section, bytes) in sections.iter().zip(section_bytes(weight)) {
             self.tensor(&format!("{module}{}", section.suffix), &bytes)?;
@@ -232,15 +239,38 @@ impl Writer {
         Ok(())
     }
 
+    /// Replaces the widest entries by those of the weights that were written.
+    fn write_factors(&mut self) -> Result<()> {
+        let coded = |d: &Declared| d.format.quant().is_some();
+        if !self.modules.values().any(coded) {
+            return Ok(());
+        }
+        let modules = self.modules.iter().filter(|(_, d)| coded(d));
+        let entries = modules.map(|(module, declared)| declared.entry(module));
+        self.header.metadata.extend(entries);
+        let bytes = self
+            .header
+            .to_bytes(self.data_start)
+            .map_err(|reason| plan("__metadata__", reason))?;
+        let file = self.file.as_file_mut();
+        file.rewind()
+            .and_then(|()| file.write_all(&bytes))
+            .map_err(|reason| Error::Write {
+                file: self.path.clone(),
+                reason,
+            })
+    }
+
     /// Makes the file durable and lets it appear under its name.
     ///
     /// # Errors
     /// [`Error::Plan`] where a declared tensor was not written, [`Error::Write`];
     /// in both cases nothing is left and a file at the path is as it was.
-    pub fn finish(self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         if let Some(missing) = self.slots.keys().find(|name| !self.written.contains(*name)) {
             return Err(plan(missing, "it was declared but not written".into()));
         }
+        self.write_factors()?;
         let failed = |reason: io::Error| Error::Write {
             file: self.path.clone(),
             reason,

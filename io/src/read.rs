@@ -59,18 +59,17 @@ impl WeightFile {
         Ok(Some(self.values(&name, stored)?.to_f32()))
     }
 
-    /// Reads a weight; every index of a sparse one is checked.
+    /// Reads a weight; every index, offset and code of it is checked.
     ///
     /// # Errors
     /// [`Error::NoWeight`], [`Error::Weight`] where sections contradict the
     /// format, and what reading may give.
     pub fn weight(&self, name: &str) -> Result<Matrix> {
-        let Declared { format, rows, cols } = self.module(name)?.declared;
-        let wrong = |reason| Error::Weight {
-            file: self.path().to_owned(),
-            module: name.into(),
-            reason,
-        };
+        let declared = self.module(name)?.declared;
+        let Declared {
+            format, rows, cols, ..
+        } = declared;
+        let wrong = |reason| self.wrong(name, reason);
         let values = |suffix: &str| {
             let tensor = format!("{name}{suffix}");
             self.stored(&tensor)
@@ -86,6 +85,8 @@ impl WeightFile {
                     .map(Matrix::from)
                     .map_err(wrong)
             }
+            Format::Quantized { pattern, quant } => self.quantized(name, declared, pattern, quant),
+            Format::Gqs { quant, pruning } => self.gqs(name, declared, quant, pruning),
             // Formats without sections were refused when the file was opened.
             _ => Dense::new(rows, cols, values(DENSE_SUFFIX)?)
                 .map(Matrix::from)

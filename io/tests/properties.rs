@@ -3,8 +3,8 @@
 mod common;
 
 use common::{Folder, gguf, message_of, read_all, sparse, write_weight};
-use lacuna::format::{Dense, Dtype, Matrix, Pattern, Values};
-use lacuna_io::{Kind, WeightFile, stored_bytes};
+use lacuna::format::{Dense, Dtype, Format, Matrix, Pattern, Values};
+use lacuna_io::{Kind, Output, WeightFile, stored_bytes};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use std::fs;
 
@@ -18,8 +18,50 @@ fn dtype() -> impl Strategy<Value = Dtype> {
     prop::sample::select(Dtype::ALL.to_vec())
 }
 
+/// Every quantised format there is, of groups small enough to see.
+fn coded_format() -> impl Strategy<Value = Format> {
+    let quant = || (2..=8u32, 1..=5usize, any::<bool>());
+    let sym = |symmetric| if symmetric { "-sym" } else { "" };
+    let dense = quant().prop_map(move |(b, g, s)| format!("w{b}g{}{}", 8 * g, sym(s)));
+    let row = (2..=8u32, any::<bool>()).prop_map(move |(b, s)| format!("w{b}row{}", sym(s)));
+    let windows = prop::sample::select(vec!["2:4", "1:8x3", "1:2", "4:8x2", "3:4", "8:8"]);
+    let both =
+        (windows, quant()).prop_map(move |(p, (b, g, s))| format!("{p}+w{b}g{}{}", 8 * g, sym(s)));
+    let pruned = (quant(), 1..=99u32, any::<bool>()).prop_map(move |((b, g, s), percent, r)| {
+        let ragged = if r { "-ragged" } else { "" };
+        format!("w{b}g{}s{percent}{}{ragged}", 8 * g, sym(s))
+    });
+    prop_oneof![dense, row, both, pruned].prop_map(|name| name.parse().unwrap())
+}
+
+/// A weight of `format` whose values are of about `size`, some of them zero.
+fn coded(format: Format, rows: usize, cols: usize, size: f32, seed: u64) -> Matrix {
+    let mut state = seed | 1;
+    let values = (0..rows * cols).map(|_| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let value = (state >> 40) as f32 / 8_388_608.0 - 1.0;
+        if state % 5 == 0 { 0.0 } else { value * size }
+    });
+    let dense = Dense::from_f32(rows, cols, values.collect()).unwrap();
+    lacuna::compress::compress(&dense, format).unwrap()
+}
+
 /// A file of one sparse weight, as bytes.
 fn container() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![of_values(), of_codes()]
+}
+
+fn of_codes() -> impl Strategy<Value = Vec<u8>> {
+    (coded_format(), 1..6usize, 1..60usize).prop_map(|(format, rows, cols)| {
+        let folder = Folder::new();
+        write_weight(&folder.path("x"), &coded(format, rows, cols, 1e-6, 3));
+        fs::read(folder.path("x")).unwrap()
+    })
+}
+
+fn of_values() -> impl Strategy<Value = Vec<u8>> {
     (pattern(), dtype(), 1..6usize, 1..40usize).prop_map(|(pattern, dtype, rows, cols)| {
         let folder = Folder::new();
         write_weight(
@@ -109,6 +151,34 @@ proptest! {
         prop_assert_eq!(file.plain_tensors().count(), 0);
         prop_assert_eq!(file.weight("P").unwrap(), weight);
         safetensors::SafeTensors::deserialize(&fs::read(folder.path("x")).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn coded_weights_come_back_as_they_were(
+        format in coded_format(), rows in 1..12usize, cols in 1..100usize, seed: u64,
+        size in prop::sample::select(vec![1e-20f32, 1e-4, 1.0, 1e15]),
+    ) {
+        let weight = coded(format, rows, cols, size, seed);
+        let folder = Folder::new();
+        write_weight(&folder.path("x"), &weight);
+        let file = WeightFile::open(folder.path("x")).unwrap();
+        let module = file.module("P").unwrap();
+        prop_assert_eq!((module.format(), module.rows(), module.cols()), (format, rows, cols));
+        prop_assert_eq!(Some(module.bytes()), stored_bytes(format, rows, cols));
+        prop_assert_eq!(module.bytes(), weight.stored_bytes() as u64);
+        prop_assert_eq!(file.plain_tensors().count(), 0);
+        let back = file.weight("P").unwrap();
+        prop_assert_eq!(&back, &weight);
+        safetensors::SafeTensors::deserialize(&fs::read(folder.path("x")).unwrap()).unwrap();
+
+        // Unpacked, it is what the codes stand for.
+        let mut plan = Output::new();
+        plan.weight("P", Format::Dense(Dtype::F32), rows, cols).unwrap();
+        let mut writer = plan.create(folder.path("y")).unwrap();
+        writer.weight("P", &back.to_dense().into()).unwrap();
+        writer.finish().unwrap();
+        let unpacked = WeightFile::open(folder.path("y")).unwrap().weight("P").unwrap();
+        prop_assert_eq!(unpacked, Matrix::from(weight.to_dense()));
     }
 
     #[test]

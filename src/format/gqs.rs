@@ -12,7 +12,8 @@
 //!   row 0 keeps columns 0…7 and 16…23, row 1 keeps 0…7 and 8…15
 //!   row_offsets 0 2 4     group_indices 0 2 | 0 1
 //! ```
-//! Balanced weights keep the same number of groups in every row; ragged ones any number.
+//! Balanced weights keep the same number of groups in every row; ragged ones any number, but
+//! in all as many as their format says, so that the format gives the size.
 
 use super::{Codes, checked_len};
 use crate::error::{Error, Result};
@@ -69,7 +70,8 @@ impl Gqs {
     ///
     /// # Errors
     /// [`Error::Quant`] for a group of the whole row, which could only be dropped whole;
-    /// [`Error::Shape`] for a section of the wrong length; [`Error::Group`] for offsets that
+    /// [`Error::Shape`] for a section of the wrong length, or where a ragged weight keeps more
+    /// or fewer groups than its format says; [`Error::Group`] for offsets that
     /// do not rise from 0 to the number of kept groups, rows of different length in a balanced
     /// weight, indices that do not ascend or lie past the row's last group.
     pub fn from_parts(
@@ -126,6 +128,14 @@ impl Gqs {
         };
         if self.row_offsets[0] != 0 {
             return refuse(0, self.row_offsets[0], "the first is 0");
+        }
+        let all = self.pruning.kept(self.rows * self.row_groups());
+        if self.pruning.ragged() && self.group_indices.len() != all {
+            return Err(Error::Shape {
+                what: "kept groups",
+                got: self.group_indices.len(),
+                expected: all,
+            });
         }
         let last = self.row_offsets[self.rows];
         if last as usize != self.group_indices.len() {

@@ -126,11 +126,11 @@ impl Matrix {
 
     /// Bytes of every stored section: values or codes, and metadata.
     pub fn stored_bytes(&self) -> usize {
-        let codes = |codes: &Codes| {
-            let (quant, groups) = (codes.quant(), codes.scales().len());
-            bits::bytes_for(codes.codes().len(), quant.bits())
+        // Rows of packed fields begin on a byte of their own.
+        let coded = |quant: Quant, rows: usize, codes: usize, groups: usize| {
+            rows * (bits::bytes_for(codes, quant.bits())
                 + 2 * groups
-                + Codes::zero_bytes(quant, groups)
+                + Codes::zero_bytes(quant, groups))
         };
         match self {
             Self::Dense(w) => w.values().len() * w.values().dtype().size(),
@@ -138,11 +138,13 @@ impl Matrix {
                 w.values().len() * w.values().dtype().size() + w.columns().indices().len() * 4
             }
             Self::Quantized(w) => {
-                codes(w.codes()) + w.columns().map_or(0, |c| c.indices().len() * 4)
+                coded(w.codes().quant(), w.rows(), w.slots(), w.groups())
+                    + w.columns().map_or(0, |c| c.indices().len() * 4)
             }
             Self::Gqs(w) => {
-                codes(w.codes())
-                    + w.group_indices().len() * Gqs::index_bytes(w.row_groups())
+                let kept = w.group_indices().len();
+                coded(w.codes().quant(), 1, kept * w.group(), kept)
+                    + kept * Gqs::index_bytes(w.row_groups())
                     + w.row_offsets().len() * 4
             }
         }

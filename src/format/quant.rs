@@ -171,8 +171,10 @@ impl Codes {
             return refuse("scale", index, scales[index].to_f32(), reason);
         }
         // A power of two leaves every product exact; these keep the extremes normal.
-        let exponent = factor.log2();
-        if exponent.fract() != 0.0 || !(-80.0..=80.0).contains(&exponent) {
+        // A logarithm would round those beside one to it.
+        let exponent = factor.to_bits() >> 23;
+        let power = factor.to_bits() & 0x7f_ffff == 0;
+        if !power || !(127 - 80..=127 + 80).contains(&exponent) {
             let reason = "it must be a power of two from 2^-80 to 2^80";
             return refuse("factor", 0, factor, reason);
         }
