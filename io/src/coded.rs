@@ -84,20 +84,18 @@ impl WeightFile {
         let row_bytes = bits::bytes_for(of_row, quant.bits());
         let mut fields = vec![];
         for (row, packed) in bytes.chunks_exact(row_bytes.max(1)).enumerate() {
-            match bits::unpack(packed, quant.bits(), of_row) {
-                Some(unpacked) => fields.extend(unpacked),
-                None => {
-                    let last = packed[row_bytes - 1];
-                    let used = of_row * quant.bits() as usize % 8;
-                    return Err(Error::Tensor {
-                        file: self.file_of(self.stored(&tensor)?),
-                        tensor,
-                        what: "last byte of a row",
-                        got: format!("{last:#04x} in row {row}"),
-                        expected: format!("zeros from bit {used} on"),
-                    });
-                }
-            }
+            let Some(unpacked) = bits::unpack(packed, quant.bits(), of_row) else {
+                let last = packed[row_bytes - 1];
+                let used = of_row * quant.bits() as usize % 8;
+                return Err(Error::Tensor {
+                    file: self.file_of(self.stored(&tensor)?),
+                    tensor,
+                    what: "last byte of a row",
+                    got: format!("{last:#04x} in row {row}"),
+                    expected: format!("zeros from bit {used} on"),
+                });
+            };
+            fields.extend(unpacked);
         }
         Ok(fields)
     }

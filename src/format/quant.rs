@@ -173,7 +173,7 @@ impl Codes {
         // A power of two leaves every product exact; these keep the extremes normal.
         // A logarithm would round those beside one to it.
         let exponent = factor.to_bits() >> 23;
-        let power = factor.to_bits() & 0x7f_ffff == 0;
+        let power = factor.to_bits().trailing_zeros() >= 23;
         if !power || !(127 - 80..=127 + 80).contains(&exponent) {
             let reason = "it must be a power of two from 2^-80 to 2^80";
             return refuse("factor", 0, factor, reason);

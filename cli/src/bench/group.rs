@@ -372,7 +372,7 @@ impl Group<'_> {
         if row.gb_per_s.is_none() {
             row.reason = Some("the clock is too coarse for so short a product".into());
         }
-        let dtype = subject.format.dtype().unwrap_or(Dtype::F32);
+        let dtype = super::value_type(subject.format);
         let dense = subjects
             .iter()
             .find(|s| s.format == Format::Dense(dtype) && self.is_baseline(s.format, s.candidate));

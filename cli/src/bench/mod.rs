@@ -190,6 +190,13 @@ fn rows_of(bench: &Bench<'_>, formats: &Formats, batch: usize) -> Result<Vec<Row
     }
 }
 
+/// The type of the dense weight that `format` is compared with.
+fn value_type(format: Format) -> Dtype {
+    // Codes replace halves: nobody keeps f32 weights who could keep codes.
+    let coded = format.quant().map(|_| Dtype::F16);
+    format.dtype().or(coded).unwrap_or(Dtype::F32)
+}
+
 /// The weight in every format that is asked for and in the dense ones they are compared with.
 fn formats(layer: &Layer, dense: &Dense, asked: &[Format]) -> Result<Formats> {
     let own = dense.values().dtype();
@@ -201,7 +208,7 @@ fn formats(layer: &Layer, dense: &Dense, asked: &[Format]) -> Result<Formats> {
     }
     let baselines = Dtype::ALL
         .into_iter()
-        .filter(|d| unique.iter().any(|f| f.dtype() == Some(*d)))
+        .filter(|d| unique.iter().any(|f| value_type(*f) == *d))
         .map(Format::Dense);
     let mut weights: Vec<(Format, Matrix)> = vec![];
     for format in baselines.chain(unique.iter().copied()) {
