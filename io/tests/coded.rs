@@ -8,6 +8,7 @@ use lacuna::{
     format::{Codes, Dense, Format, Gqs, Matrix, Quantized, Values},
 };
 use lacuna_io::{Kind, Output, WeightFile, stored_bytes};
+use std::fmt::Write as _;
 
 type Section = (&'static str, &'static str, Vec<usize>, Vec<u8>);
 
@@ -28,7 +29,8 @@ impl File {
         let (mut tensors, mut data) = (String::new(), vec![]);
         for (name, dtype, shape, bytes) in &self.sections {
             let (from, to) = (data.len(), data.len() + bytes.len());
-            tensors += &format!(
+            let _ = write!(
+                tensors,
                 r#","P.{name}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{from},{to}]}}"#
             );
             data.extend(bytes);
