@@ -12,6 +12,10 @@ use crate::{
     format::{Entry, Matrix},
 };
 
+mod sampled;
+
+pub use sampled::Sampled;
+
 /// The exact product and the error allowed to a kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reference {

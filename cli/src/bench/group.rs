@@ -5,7 +5,6 @@ use super::{
     rotation::{self, Need, Rotation},
     row::{Row, percentile},
     subject::{Refusal, Subject},
-    truth::Truth,
 };
 use crate::{
     error::{Error, Result},
@@ -15,6 +14,7 @@ use lacuna::{
     Gpu, Tensor, Weight,
     format::{Dtype, Format, Matrix},
     kernel::{self, Candidate, Problem},
+    reference::Sampled,
     verify::Random,
 };
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ pub struct Formats {
 /// A weight of the group in one format, and its copies on the device.
 struct Entry<'a> {
     weight: &'a Matrix,
-    truth: Truth,
+    truth: Sampled,
     copies: Vec<Weight>,
     /// Samples taken so far.
     turn: usize,
@@ -84,7 +84,7 @@ pub fn measure(bench: &Bench<'_>, layer: &Formats, batch: usize) -> Result<Vec<R
         };
         let entry = Entry {
             weight,
-            truth: Truth::new(weight, &x, batch)?,
+            truth: Sampled::new(weight, &x, batch)?,
             copies: vec![copy],
             turn: 0,
         };

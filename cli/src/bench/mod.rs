@@ -12,7 +12,6 @@ mod report;
 mod rotation;
 mod row;
 mod subject;
-mod truth;
 
 use crate::{
     device,

@@ -1,9 +1,10 @@
 //! One candidate on one weight: checked first, then timed.
 
-use super::{clock::Timed, rotation::Rotation, truth::Truth};
+use super::{clock::Timed, rotation::Rotation};
 use crate::error::Result;
 use lacuna::{
     Gpu, Plan, PlanBuilder, Tensor, Weight, Workspace, format::Format, kernel::Candidate,
+    reference::Sampled,
 };
 use std::time::Instant;
 
@@ -45,7 +46,7 @@ impl Subject {
         candidate: Candidate,
         weight: &Weight,
         x: &Tensor,
-        truth: &Truth,
+        truth: &Sampled,
     ) -> Result<Result<Self, Refusal>> {
         let (batch, rows) = (x.batch(), weight.rows());
         // What the kernel does not write stays NaN.
