@@ -2,7 +2,6 @@
 //! turn in one process, so that whatever else the machine does meets all of them.
 
 mod subject;
-mod truth;
 
 use burn::tensor::{
     DType, Device, DeviceKind,
@@ -14,14 +13,13 @@ use lacuna::{
     compress::compress,
     format::{Dense, Dtype, Matrix, Values},
     gpu::{Options, Selector},
-    reference::Comparison,
+    reference::{Comparison, Sampled},
     verify::Random,
     wgpu,
 };
 use serde_json::{Value, json};
 use std::{error::Error, process::ExitCode, time::Instant};
 use subject::{Burn, Cpu, Form, INPUTS, Lacuna, Product, Subject};
-use truth::Truth;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -164,7 +162,7 @@ impl Line {
     }
 
     /// Runs one sample, checks its result outside the clock, returns seconds of a product.
-    fn sample(&mut self, products: usize, truths: &[[Truth; INPUTS]]) -> Result<(f64, f64)> {
+    fn sample(&mut self, products: usize, truths: &[[Sampled; INPUTS]]) -> Result<(f64, f64)> {
         let input = self.samples % INPUTS;
         let (begin, cpu) = (Instant::now(), ProcessTime::now());
         self.subject.run(input, self.products, products)?;
@@ -179,7 +177,7 @@ impl Line {
 
     /// Runs until three samples in a row are no longer far from the fastest: Burn
     /// compiles and tunes in its first calls.
-    fn warm_up(&mut self, products: usize, truths: &[[Truth; INPUTS]]) -> Result<()> {
+    fn warm_up(&mut self, products: usize, truths: &[[Sampled; INPUTS]]) -> Result<()> {
         const MOST: usize = 30;
         let (mut fastest, mut near) = (f64::INFINITY, 0);
         while near < 3 && self.samples < MOST {
@@ -295,7 +293,7 @@ impl Case {
         }
         let mut truths = vec![];
         for matrix in &matrices {
-            let [a, b] = inputs.each_ref().map(|x| Truth::new(matrix, x, batch));
+            let [a, b] = inputs.each_ref().map(|x| Sampled::new(matrix, x, batch));
             truths.push([a?, b?]);
         }
 
