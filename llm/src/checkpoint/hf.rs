@@ -61,7 +61,8 @@ impl HfTensors {
         &self.folder
     }
 
-    fn name(&self, name: &str) -> String {
+    /// The file's name of a module or tensor.
+    pub fn name(&self, name: &str) -> String {
         renamed(name, self.prefix.0, self.prefix.1)
     }
 

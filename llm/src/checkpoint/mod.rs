@@ -1,6 +1,7 @@
 //! A model on disk: its configuration and its tensors by Hugging Face's names.
 
 mod demands;
+mod export;
 mod gguf;
 mod hf;
 
