@@ -69,11 +69,16 @@ fn sampled(file: &mut File, len: u64) -> io::Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
+/// SHA-256 of `bytes`, in hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 /// SHA-256 of the whole file at `path`, in hexadecimal digits.
 ///
 /// # Errors
 /// [`Error::Read`], and [`Error::Malformed`] for what is no regular file.
-pub fn sha256(path: impl AsRef<Path>) -> Result<String> {
+pub fn sha256_of_file(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
     let (mut file, _) = open_regular(path)?;
     let mut hash = Sha256::new();

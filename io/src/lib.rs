@@ -63,7 +63,7 @@ pub use atomic::write_file;
 pub use container::{CONTAINER_VERSION, stored_bytes};
 pub use error::{Error, Kind, Result, printable};
 pub use file::{Module, WeightFile};
-pub use fingerprint::{Fingerprint, sha256};
+pub use fingerprint::{Fingerprint, sha256, sha256_of_file};
 pub use gguf::{FromGguf, GgmlType, GgufFile, GgufMetadata, GgufTensor, GgufValue};
 pub use globs::TensorGlobs;
 pub use output::{Output, Writer, save};

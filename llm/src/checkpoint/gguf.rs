@@ -111,6 +111,10 @@ impl GgufTensors {
         Ok(dtype.map_or_else(|| name.to_owned(), |dtype| dtype.to_string()))
     }
 
+    pub fn bytes(&self, module: &str) -> Result<u64> {
+        Ok(self.weight(module)?.1.bytes)
+    }
+
     pub fn vector(&self, config: &Config, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
         let stored = self.name(name)?;
         if self.file.tensor(&stored).is_none() {

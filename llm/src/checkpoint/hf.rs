@@ -115,6 +115,10 @@ impl HfTensors {
         Ok(self.weights.module(&self.name(module))?.format())
     }
 
+    pub fn bytes(&self, module: &str) -> Result<u64> {
+        Ok(self.weights.module(&self.name(module))?.bytes())
+    }
+
     pub fn vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
         if self.weights.tensor(&self.name(name)).is_none() {
             return Ok(None);

@@ -174,6 +174,19 @@ impl Checkpoint {
         }
     }
 
+    /// Bytes of a weight in the file.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModule`].
+    pub fn stored_bytes(&self, module: &str) -> Result<u64> {
+        let module = self.resolved(module);
+        weight_shape(&self.config, module)?;
+        match &self.tensors {
+            Tensors::Hf(t) => t.bytes(module),
+            Tensors::Gguf(t) => t.bytes(module),
+        }
+    }
+
     /// A bias by its tensor's name, `P.bias`; `None` where the model has none.
     ///
     /// # Errors
