@@ -46,7 +46,8 @@ impl Shard {
         let mut header_len = [0; 8];
         file.read_exact(&mut header_len).map_err(read)?;
         if header_len.starts_with(&MAGIC.to_le_bytes()) {
-            let reason = "it is a GGUF file, where safetensors is needed";
+            let reason = "it is a GGUF file, not safetensors; GGUF is told by the name ….gguf, and \
+                          read where weights are inspected or compressed and models run";
             return Err(malformed(reason.into()));
         }
         let header_len = u64::from_le_bytes(header_len);

@@ -76,13 +76,27 @@ pub struct Method {
 
 impl Method {
     /// Checks that everything is there that the weights of `plan` need.
-    pub fn new(args: &Args, _plan: &Plan) -> Result<Self> {
+    pub fn new(args: &Args, plan: &Plan) -> Result<Self> {
         let lacks = args.stats.is_none() && args.activations.is_none();
+        let usage = |reason: String| Err(Error::Usage(reason));
         if args.score != Score::Magnitude && lacks {
-            return Err(Error::Usage(format!(
+            return usage(format!(
                 "--score {} needs --stats or --activations",
                 args.score
-            )));
+            ));
+        }
+        if args.recover != Recover::None && lacks {
+            return usage(format!(
+                "--recover {} needs --stats or --activations",
+                args.recover
+            ));
+        }
+        if !lacks {
+            let weights = plan.compressed().count();
+            return usage(format!(
+                "this build compresses by magnitude alone; the statistics of {weights} weights \
+                 would change nothing"
+            ));
         }
         Ok(Self {
             score: args.score,

@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Result},
     interrupt, progress,
 };
+pub use input::is_gguf;
 use input::{Input, Weight};
 use job::Job;
 use join::Place;
