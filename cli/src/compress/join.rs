@@ -103,7 +103,7 @@ pub fn check(shards: &Shards) -> Result<Report> {
         shards.parts()?.len(),
         names.join(", ")
     );
-    Err(shard(&shards.file(first), reason))
+    Err(shard(&shards.file(first), &reason))
 }
 
 /// Writes the tensors of all parts to one file, whose bytes depend on them alone.

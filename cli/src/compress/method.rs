@@ -72,51 +72,55 @@ fn value_name(value: &impl clap::ValueEnum) -> String {
 pub struct Method {
     pub score: Score,
     pub recover: Recover,
+    /// What tells the statistics from others, where there are any.
+    pub statistics: Option<String>,
 }
 
 impl Method {
     /// Checks that everything is there that the weights of `plan` need.
     pub fn new(args: &Args, plan: &Plan) -> Result<Self> {
-        let lacks = args.stats.is_none() && args.activations.is_none();
         let usage = |reason: String| Err(Error::Usage(reason));
+        let lacks = args.stats.is_none() && args.activations.is_none();
         if args.score != Score::Magnitude && lacks {
-            return usage(format!(
-                "--score {} needs --stats or --activations",
-                args.score
-            ));
+            let score = args.score;
+            return usage(format!("--score {score} needs --stats or --activations"));
         }
         if args.recover != Recover::None && lacks {
+            let recover = args.recover;
             return usage(format!(
-                "--recover {} needs --stats or --activations",
-                args.recover
+                "--recover {recover} needs --stats or --activations"
             ));
         }
         if !lacks {
             let weights = plan.compressed().count();
             return usage(format!(
-                "this build compresses by magnitude alone; the statistics of {weights} weights \
-                 would change nothing"
+                "this build compresses by magnitude alone; inputs of {weights} weights would \
+                 change nothing"
             ));
         }
         Ok(Self {
             score: args.score,
             recover: args.recover,
+            statistics: None,
         })
     }
 
-    /// What tells the statistics from others, where there are any.
-    #[allow(clippy::unused_self)]
-    pub fn fingerprint(&self) -> Result<Option<String>> {
-        Ok(None)
-    }
-
-    /// `dense` in `format`, and how far its outputs are from the dense ones, where inputs are known.
+    /// `dense` in `format`, and how far its outputs are from the dense ones, where inputs are
+    /// known. `module` is the weight's name in the statistics.
     pub fn compress(
         &self,
-        _module: &str,
+        module: &str,
         dense: &Dense,
         format: Format,
-    ) -> Result<(Matrix, Option<f64>), lacuna::Error> {
-        Ok((compress::compress(dense, format)?, None))
+    ) -> Result<(Matrix, Option<f64>)> {
+        let packed = compress::compress(dense, format).map_err(|reason| Error::Weight {
+            module: module.into(),
+            reason,
+        })?;
+        debug_assert_eq!(
+            (self.score, self.recover),
+            (Score::Magnitude, Recover::None)
+        );
+        Ok((packed, None))
     }
 }

@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> Result<()> {
         format: target.to_string(),
         tensors: args.tensors.clone(),
         score: method.score.to_string(),
-        statistics: method.fingerprint()?,
+        statistics: method.statistics.clone(),
         recover: method.recover.to_string(),
         beside: beside.iter().map(hashed).collect(),
         parts: plan.parts.keys().map(Part::to_string).collect(),
@@ -229,10 +229,7 @@ impl Work<'_> {
                 sparse.to_dense().to_dtype(dtype).map_err(named)?
             }
         };
-        let (packed, output_error) = self
-            .method
-            .compress(&weight.module, &dense, format)
-            .map_err(named)?;
+        let (packed, output_error) = self.method.compress(&weight.module, &dense, format)?;
         let bytes = packed.stored_bytes();
         let row = Row {
             name: weight.name.clone(),

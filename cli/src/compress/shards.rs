@@ -92,7 +92,7 @@ impl Shards {
         let part = |name: &String| {
             let reason = || format!("it lists the part \"{}\"", printable(name));
             name.parse()
-                .map_err(|()| shard(&self.folder.join(JOB), reason()))
+                .map_err(|()| shard(&self.folder.join(JOB), &reason()))
         };
         let mut parts: Vec<Part> = self.job.parts.iter().map(part).collect::<Result<_>>()?;
         parts.sort_unstable();
@@ -132,22 +132,19 @@ impl Shards {
             return Ok(None);
         }
         let record: Record<Report> = serde_json::from_str(&read_text(&path)?)
-            .map_err(|e| shard(&path, format!("it is no report of a part: {e}")))?;
+            .map_err(|e| shard(&path, &format!("it is no report of a part: {e}")))?;
         if record.job != self.id {
             let reason = "it belongs to another job than the job.json beside it";
-            return Err(shard(&path, reason.into()));
+            return Err(shard(&path, reason));
         }
         if !file.exists() {
-            return Err(shard(
-                &file,
-                "it is missing, though its report is here".into(),
-            ));
+            return Err(shard(&file, "it is missing, though its report is here"));
         }
         let found = sha256_of_file(&file)?;
         if found != record.sha256 {
             let expected = printable(&record.sha256);
             let reason = format!("it is corrupt: its SHA-256 is {found}, its report's {expected}");
-            return Err(shard(&file, reason));
+            return Err(shard(&file, &reason));
         }
         Ok(Some(record.report))
     }
@@ -174,7 +171,7 @@ impl Shards {
                 reason,
             })?;
             if !plain || sha256(&bytes) != *expected {
-                return Err(shard(&file, "it is not the file that the job names".into()));
+                return Err(shard(&file, "it is not the file that the job names"));
             }
             write_file(folder.join(name), &bytes)?;
         }
@@ -217,20 +214,20 @@ impl Shards {
 }
 
 /// A file of a work folder that is not as it should be.
-pub fn shard(file: &Path, reason: String) -> Error {
+pub fn shard(file: &Path, reason: &str) -> Error {
     Error::Shard {
         file: printable(&file.to_string_lossy()),
-        reason: printable(&reason),
+        reason: printable(reason),
     }
 }
 
 fn read_job(file: &Path) -> Result<Job> {
-    Job::parse(&read_text(file)?).map_err(|reason| shard(file, format!("it is no job: {reason}")))
+    Job::parse(&read_text(file)?).map_err(|reason| shard(file, &format!("it is no job: {reason}")))
 }
 
 fn read_text(file: &Path) -> Result<String> {
     fs::read_to_string(file).map_err(|reason| match reason.kind() {
-        io::ErrorKind::InvalidData => shard(file, "it is no text".into()),
+        io::ErrorKind::InvalidData => shard(file, "it is no text"),
         _ => lacuna_io::Error::Read {
             file: file.into(),
             reason,

@@ -92,7 +92,7 @@ struct Report {
 }
 
 #[derive(Serialize)]
-struct Rows {
+struct Comparison {
     tool: &'static str,
     version: &'static str,
     rows: Vec<Report>,
@@ -139,15 +139,15 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
             rows.push(row);
         }
     }
-    let rows = Rows {
+    let table = Comparison {
         tool: "lacuna eval",
         version: env!("CARGO_PKG_VERSION"),
         rows,
     };
     if args.json {
-        out::json(&rows)
+        out::json(&table)
     } else {
-        out::write(&rows.text())
+        out::write(&table.text())
     }
 }
 
@@ -270,7 +270,7 @@ fn decode(sequence: &mut Sequence, ids: &[u32], ctx: usize, count: usize) -> Res
     Ok(Some(count as f64 / begin.elapsed().as_secs_f64()))
 }
 
-impl Rows {
+impl Comparison {
     fn text(&self) -> String {
         let mut table = Table::new([
             "model",

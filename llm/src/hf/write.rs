@@ -28,7 +28,7 @@ pub(crate) fn to_json(file: &Path, config: &Config) -> Result<Value> {
         file,
         "config.json",
         format_args!("{read:?}"),
-        &format!("{expected:?}"),
+        format!("{expected:?}"),
     ))
 }
 
