@@ -29,6 +29,31 @@ pub enum Error {
         reason: lacuna::Error,
     },
 
+    /// A work folder holds the shards of another job.
+    #[error(
+        "{folder} holds another job's shards: its {what} is {got}, this job's is {expected}; \
+         go on with its arguments, or remove it"
+    )]
+    OtherJob {
+        /// The folder.
+        folder: String,
+        /// What differs.
+        what: String,
+        /// The folder's.
+        got: String,
+        /// That of the arguments.
+        expected: String,
+    },
+
+    /// A file of a work folder is missing, corrupt, or another job's.
+    #[error("{file}: {reason}")]
+    Shard {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// An input file does not hold what the command needs.
     #[error("{0}")]
     Input(String),
@@ -60,9 +85,9 @@ impl Error {
     pub const fn code(&self) -> u8 {
         match self {
             Self::Check(_) => 1,
-            Self::Usage(_) => 2,
+            Self::Usage(_) | Self::OtherJob { .. } => 2,
             Self::Engine(e) | Self::Weight { reason: e, .. } => engine_code(e),
-            Self::Input(_) => 4,
+            Self::Input(_) | Self::Shard { .. } => 4,
             Self::File(e) => file_code(e),
             Self::Model(e) => model_code(e),
             Self::Stdout(_) => 6,

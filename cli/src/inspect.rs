@@ -1,20 +1,21 @@
 //! `inspect`: what a weight file holds and how it would compress without loss.
 
 use crate::{
+    compress::is_gguf,
     error::Result,
     interrupt, out, progress,
     table::{Table, percent},
 };
-use lacuna::format::{Dtype, Format};
+use lacuna::format::{Dense, Dtype, Format};
 use lacuna_io::{
-    Compliance, Module, Sparsity, WeightFile, printable, stored_bytes, usual_patterns,
+    Compliance, GgufFile, Sparsity, TensorInfo, WeightFile, printable, stored_bytes, usual_patterns,
 };
 use serde::Serialize;
 use std::{fmt::Write, path::PathBuf};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// A .safetensors file, a shard index, or a folder with either
+    /// A .safetensors file, a shard index, a folder with either, or a .gguf
     file: PathBuf,
     /// Prints JSON instead of tables
     #[arg(long)]
@@ -75,25 +76,11 @@ struct Report {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let file = WeightFile::open(&args.file)?;
-    let bar = progress::bar(file.modules().count());
-    let mut weights = vec![];
-    for module in file.modules() {
-        interrupt::check()?;
-        bar.set_message(printable(module.name()));
-        weights.push(weight(&file, module)?);
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    let others: Vec<Other> = file
-        .plain_tensors()
-        .map(|t| Other {
-            name: t.name.into(),
-            dtype: t.dtype.to_string(),
-            shape: t.shape.to_vec(),
-            bytes: t.bytes,
-        })
-        .collect();
+    let (weights, others) = if is_gguf(&args.file) {
+        gguf(&GgufFile::open(&args.file)?)?
+    } else {
+        safetensors(&WeightFile::open(&args.file)?)?
+    };
     let rest: u64 = others.iter().map(|t| t.bytes).sum();
     let smallest = |w: &Weight| w.exact.as_ref().map_or(w.bytes, |e| e.bytes.min(w.bytes));
     let report = Report {
@@ -108,39 +95,115 @@ pub fn run(args: &Args) -> Result<()> {
     out::write(&text(&report))
 }
 
-fn weight(file: &WeightFile, module: &Module) -> Result<Weight> {
-    let (rows, cols, format) = (module.rows(), module.cols(), module.format());
-    let dtype = format.dtype();
-    let bytes_of = |pattern| stored_bytes(Format::Nm { pattern, dtype }, rows, cols);
-    let sparsity = Sparsity::of(&file.weight(module.name())?.to_dense(), &usual_patterns());
-    let pattern = |c: &Compliance| Pattern {
-        name: c.pattern.to_string(),
-        windows: c.windows,
-        violating: c.violating,
-        bytes: bytes_of(c.pattern),
+fn safetensors(file: &WeightFile) -> Result<(Vec<Weight>, Vec<Other>)> {
+    let bar = progress::bar(file.modules().count());
+    let mut weights = vec![];
+    for module in file.modules() {
+        interrupt::check()?;
+        bar.set_message(printable(module.name()));
+        let format = module.format();
+        let stored = Stored {
+            name: module.name(),
+            format: format.to_string(),
+            dtype: format.dtype(),
+            // Codes unpack to f32.
+            dense: format.dtype().unwrap_or(Dtype::F32),
+            quantised: format.quant().is_some(),
+            bytes: module.bytes(),
+        };
+        weights.push(stored.weight(&file.weight(module.name())?.to_dense()));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let other = |t: TensorInfo| Other {
+        name: t.name.into(),
+        dtype: t.dtype.to_string(),
+        shape: t.shape.to_vec(),
+        bytes: t.bytes,
     };
-    let exact = sparsity
-        .satisfied()
-        .filter_map(|p| bytes_of(p).map(|bytes| (bytes, p)))
-        .min_by_key(|(bytes, _)| *bytes)
-        .map(|(bytes, pattern)| Exact {
-            format: Format::Nm { pattern, dtype }.to_string(),
-            bytes,
-        });
-    Ok(Weight {
-        name: module.name().into(),
-        format: format.to_string(),
-        rows,
-        cols,
-        bytes: module.bytes(),
-        // Codes unpack to f32.
-        dense_bytes: stored_bytes(Format::Dense(dtype.unwrap_or(Dtype::F32)), rows, cols)
-            .unwrap_or_default(),
-        quantised: format.quant().is_some(),
-        zero_share: sparsity.zero_share(),
-        patterns: sparsity.patterns.iter().map(pattern).collect(),
-        exact,
-    })
+    Ok((weights, file.plain_tensors().map(other).collect()))
+}
+
+/// Matrices of types that can be read are weights.
+fn gguf(file: &GgufFile) -> Result<(Vec<Weight>, Vec<Other>)> {
+    let bar = progress::bar(file.tensors().count());
+    let (mut weights, mut others) = (vec![], vec![]);
+    for tensor in file.tensors() {
+        interrupt::check()?;
+        bar.set_message(printable(tensor.name));
+        let ggml_type = tensor.ggml_type;
+        match *tensor.shape {
+            [rows, cols] if ggml_type.is_readable() && rows * cols > 0 => {
+                let dtype = ggml_type.dtype();
+                let stored = Stored {
+                    name: tensor.name,
+                    format: ggml_type.to_string(),
+                    dtype,
+                    // What blocks of codes are decoded to when they are loaded.
+                    dense: dtype.unwrap_or(Dtype::F16),
+                    quantised: dtype.is_none(),
+                    bytes: tensor.bytes,
+                };
+                let values = file.read_f32(tensor.name)?;
+                weights.push(stored.weight(&Dense::from_f32(rows, cols, values)?));
+            }
+            _ => others.push(Other {
+                name: tensor.name.into(),
+                dtype: ggml_type.to_string(),
+                shape: tensor.shape.to_vec(),
+                bytes: tensor.bytes,
+            }),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok((weights, others))
+}
+
+/// What a file says of a weight.
+struct Stored<'a> {
+    name: &'a str,
+    format: String,
+    /// Of its values, unless they are codes.
+    dtype: Option<Dtype>,
+    /// The type of its values once they are dense.
+    dense: Dtype,
+    quantised: bool,
+    bytes: u64,
+}
+
+impl Stored<'_> {
+    fn weight(self, dense: &Dense) -> Weight {
+        let (rows, cols, dtype) = (dense.rows(), dense.cols(), self.dtype);
+        let bytes_of = |pattern| stored_bytes(Format::Nm { pattern, dtype }, rows, cols);
+        let sparsity = Sparsity::of(dense, &usual_patterns());
+        let pattern = |c: &Compliance| Pattern {
+            name: c.pattern.to_string(),
+            windows: c.windows,
+            violating: c.violating,
+            bytes: bytes_of(c.pattern),
+        };
+        let exact = sparsity
+            .satisfied()
+            .filter_map(|p| bytes_of(p).map(|bytes| (bytes, p)))
+            .min_by_key(|(bytes, _)| *bytes)
+            .map(|(bytes, pattern)| Exact {
+                format: Format::Nm { pattern, dtype }.to_string(),
+                bytes,
+            });
+        Weight {
+            name: self.name.into(),
+            format: self.format,
+            rows,
+            cols,
+            bytes: self.bytes,
+            dense_bytes: stored_bytes(Format::Dense(self.dense), rows, cols).unwrap_or_default(),
+            quantised: self.quantised,
+            zero_share: sparsity.zero_share(),
+            patterns: sparsity.patterns.iter().map(pattern).collect(),
+            exact,
+        }
+    }
 }
 
 fn text(report: &Report) -> String {

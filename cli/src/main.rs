@@ -44,8 +44,10 @@ enum Command {
     Info(info::Args),
     /// Lists the tensors of a weight file, their zeros and the patterns they obey
     Inspect(inspect::Args),
-    /// Prunes the weights of a file and stores them compressed
+    /// Prunes and quantises the weights of a file or model and stores them compressed
     Compress(compress::Args),
+    /// Joins the layers that `compress --layers` wrote
+    Merge(compress::merge::Args),
     /// Writes every weight of a file as dense f32
     Unpack(unpack::Args),
     /// Multiplies vectors by one weight of a file
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         Command::Info(args) => info::run(&args, &device),
         Command::Inspect(args) => inspect::run(&args),
         Command::Compress(args) => compress::run(&args),
+        Command::Merge(args) => compress::merge::run(&args),
         Command::Unpack(args) => unpack::run(&args),
         Command::Matmul(args) => matmul::run(&args, &device),
         Command::Verify(args) => verify::run(&args, &device),

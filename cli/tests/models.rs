@@ -44,6 +44,55 @@ fn eval_scores_every_token_but_the_first_of_a_window_and_pruning_hurts() {
 }
 
 #[test]
+fn several_models_or_formats_make_a_table() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = text(folder.path(), 300);
+    let packed = folder.path().join("packed");
+    let packed = packed.to_str().expect("UTF-8");
+    stdout(&lacuna(&[
+        "compress", MODEL, "-o", packed, "--format", "w4g32",
+    ]));
+    let eval = |model: &str, more: &[&str]| {
+        let args = ["--text", &text, "--ctx", "128", "--device", "cpu"];
+        lacuna(&[&["eval", model], &args[..], more].concat())
+    };
+    let parsed = |model, more: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&stdout(&eval(model, more))).expect("JSON")
+    };
+    let formats = ["--format", "dense,w4g32,w4g16s50", "--json"];
+    let table = parsed(MODEL, &formats);
+    let rows = table["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 3);
+    let bits: Vec<f64> = rows
+        .iter()
+        .map(|row| row["bits_per_weight"].as_f64().expect("a number"))
+        .collect();
+    assert!((bits[0] - 16.0).abs() < 1e-9, "{bits:?}");
+    // 4 bits, and a scale and a zero of 20 for 32 columns.
+    assert!((bits[1] - (4.0 + 20.0 / 32.0)).abs() < 1e-9, "{bits:?}");
+    assert!(bits[2] < bits[1]);
+    assert!(rows[2]["perplexity"].as_f64() > rows[0]["perplexity"].as_f64());
+    assert!(
+        rows[0]["decode_tokens_per_s"].is_null(),
+        "not of the reference"
+    );
+
+    // A folder of compressed weights is what compressing while loading gives.
+    let one = parsed(packed, &["--json", "--speed", "2"]);
+    assert_eq!(one["perplexity"], rows[1]["perplexity"]);
+    assert_eq!(one["bits_per_weight"], rows[1]["bits_per_weight"]);
+    assert_eq!(one["bytes"], rows[1]["bytes"]);
+    assert!(one["decode_tokens_per_s"].as_f64() > Some(0.0));
+    let lines = stdout(&eval(MODEL, &[packed]));
+    assert!(
+        lines.contains("as stored") && lines.contains("n/a"),
+        "{lines}"
+    );
+    let wrong = eval(MODEL, &["--format", "dense,5:4"]);
+    assert_eq!(code(&wrong), 2);
+}
+
+#[test]
 fn tokens_are_taken_as_they_are_and_logits_can_be_compared() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();

@@ -275,6 +275,12 @@ impl WeightFile {
         &self.path
     }
 
+    /// The files it consists of: the index, where there is one, and every file of tensors.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let shards = self.shards.iter().map(|shard| &shard.path);
+        self.index.iter().chain(shards).map(PathBuf::as_path)
+    }
+
     /// The text entries of the header; of several shards, all of them.
     pub const fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
@@ -334,15 +340,17 @@ impl WeightFile {
     /// [`Error::Refused`].
     pub fn check_output(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let Some(index) = &self.index else {
+        if self.index.is_none() {
             return Ok(());
-        };
+        }
         // What does not exist yet is none of the inputs.
         let Ok(target) = path.canonicalize() else {
             return Ok(());
         };
-        let mut inputs = self.shards.iter().map(|s| &s.path).chain([index]);
-        if inputs.any(|input| input.canonicalize().is_ok_and(|input| input == target)) {
+        if self
+            .files()
+            .any(|input| input.canonicalize().is_ok_and(|input| input == target))
+        {
             let reason = "it is one of several files of the input";
             return Err(Error::Refused {
                 file: path.into(),

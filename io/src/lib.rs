@@ -42,10 +42,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod atomic;
 mod coded;
 mod container;
 mod error;
 mod file;
+mod fingerprint;
 mod gguf;
 mod globs;
 mod header;
@@ -57,9 +59,11 @@ mod shard;
 mod sparsity;
 mod tensor;
 
+pub use atomic::write_file;
 pub use container::{CONTAINER_VERSION, stored_bytes};
 pub use error::{Error, Kind, Result, printable};
 pub use file::{Module, WeightFile};
+pub use fingerprint::{Fingerprint, sha256, sha256_of_file};
 pub use gguf::{FromGguf, GgmlType, GgufFile, GgufMetadata, GgufTensor, GgufValue};
 pub use globs::TensorGlobs;
 pub use output::{Output, Writer, save};

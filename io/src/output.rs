@@ -1,6 +1,7 @@
 //! Writing safetensors files, all or nothing.
 
 use crate::{
+    atomic,
     container::{CONTAINER_VERSION, Declared, KEY_PREFIX, VERSION_KEY},
     error::{Error, Result},
     header::Header,
@@ -11,8 +12,7 @@ use lacuna::format::{Codes, Format, Matrix};
 use safetensors::tensor::TensorInfo as Entry;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
-    io::{self, Seek, SeekFrom, Write},
+    io::{Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 use tempfile::NamedTempFile;
@@ -123,7 +123,7 @@ impl Output {
         let data_start = bytes.len() as u64;
 
         let start = || {
-            let mut file = temporary(path)?;
+            let mut file = atomic::temporary(path)?;
             file.write_all(&bytes)?;
             Ok(file)
         };
@@ -271,16 +271,7 @@ impl Writer {
             return Err(plan(missing, "it was declared but not written".into()));
         }
         self.write_factors()?;
-        let failed = |reason: io::Error| Error::Write {
-            file: self.path.clone(),
-            reason,
-        };
-        self.file.as_file().sync_all().map_err(failed)?;
-        self.file.persist(&self.path).map_err(|e| failed(e.error))?;
-        // The name is durable once the folder is. Not every system can do that,
-        // and the file is complete either way.
-        let _ = File::open(folder(&self.path)).and_then(|folder| folder.sync_all());
-        Ok(())
+        atomic::persist(self.file, &self.path)
     }
 }
 
@@ -302,21 +293,6 @@ pub fn save<N: AsRef<str>>(
         writer.tensor(name.as_ref(), &tensor.bytes)?;
     }
     writer.finish()
-}
-
-fn temporary(path: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".lacuna-").suffix(".tmp");
-    // Readable like any new file, where the default is for secrets.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder(path))
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or_else(|| Path::new("."))
 }
 
 fn plan(tensor: &str, reason: String) -> Error {

@@ -2,6 +2,7 @@
 
 use crate::{
     error::{Error, Result},
+    gguf::MAGIC,
     header::{Header, MAX_HEADER},
 };
 use std::{
@@ -44,6 +45,11 @@ impl Shard {
         }
         let mut header_len = [0; 8];
         file.read_exact(&mut header_len).map_err(read)?;
+        if header_len.starts_with(&MAGIC.to_le_bytes()) {
+            let reason = "it is a GGUF file, not safetensors; GGUF is told by the name ….gguf, and \
+                          read where weights are inspected or compressed and models run";
+            return Err(malformed(reason.into()));
+        }
         let header_len = u64::from_le_bytes(header_len);
         let limit = MAX_HEADER.min(len - 8);
         if header_len > limit {
@@ -69,6 +75,12 @@ impl Shard {
 
     /// The bytes of `tensor`, at `range` of the data.
     pub fn read(&self, tensor: &str, range: &Range<u64>) -> Result<Vec<u8>> {
+        let data = self.data_start;
+        self.read_at(tensor, &(data + range.start..data + range.end))
+    }
+
+    /// The bytes at `range` of the file; `what` is for messages.
+    pub fn read_at(&self, what: &str, range: &Range<u64>) -> Result<Vec<u8>> {
         let read = |reason: io::Error| Error::Read {
             file: self.path.clone(),
             reason,
@@ -81,14 +93,13 @@ impl Shard {
         if !matches!(room, Some(Ok(()))) {
             return Err(Error::OutOfMemory {
                 file: self.path.clone(),
-                tensor: tensor.into(),
+                tensor: what.into(),
                 bytes: expected,
             });
         }
         // Nothing is left half-done by a panic of another reader: every read seeks first.
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(self.data_start + range.start))
-            .map_err(read)?;
+        file.seek(SeekFrom::Start(range.start)).map_err(read)?;
         let got = (&mut *file)
             .take(expected)
             .read_to_end(&mut bytes)
@@ -96,7 +107,7 @@ impl Shard {
         if got != expected {
             return Err(Error::Truncated {
                 file: self.path.clone(),
-                tensor: tensor.into(),
+                tensor: what.into(),
                 got,
                 expected,
             });

@@ -2,6 +2,7 @@
 
 use crate::{
     error::{Error, Result},
+    gguf::vocabulary,
     hf::fields::{Fields, read_json},
 };
 use lacuna_io::GgufFile;
@@ -82,12 +83,16 @@ impl ChatTemplate {
         })
     }
 
-    /// The template of a folder: `chat_template.jinja`, else that of `tokenizer_config.json`.
+    /// The template of a folder: `chat_template.jinja`, else that of `tokenizer_config.json`;
+    /// or that of `tokenizer.gguf`, where there is no `tokenizer.json`.
     ///
     /// # Errors
     /// [`Error::Template`], [`Error::Malformed`] and [`Error::Read`].
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Option<Self>> {
         let folder = folder.as_ref();
+        if let Some(file) = vocabulary(folder)? {
+            return Self::from_gguf(&file);
+        }
         let config_file = folder.join("tokenizer_config.json");
         let config = read_json(&config_file)?;
         let fields = match &config {

@@ -192,7 +192,8 @@ pub fn quantize(dense: &Dense, columns: Option<Columns>, quant: Quant) -> Result
 /// `score` is asked for `(row, columns)` of every group.
 ///
 /// # Errors
-/// [`Error::NotFinite`]; [`Error::Quant`] for groups of a whole row.
+/// [`Error::NotFinite`]; [`Error::Quant`] for groups of a whole row; [`Error::TooLarge`] where
+/// more than 2³² − 1 groups are kept.
 pub fn prune_groups(
     dense: &Dense,
     quant: Quant,
@@ -230,6 +231,14 @@ pub fn prune_groups(
     }
     kept.sort_unstable();
 
+    // Offsets of rows count kept groups with 32 bits.
+    if u32::try_from(kept.len()).is_err() {
+        return Err(Error::TooLarge {
+            what: "kept groups of a weight",
+            rows,
+            cols,
+        });
+    }
     let mut quantizer = Quantizer::new(quant, dense);
     let mut row_offsets = vec![0u32; rows + 1];
     let mut values = vec![];

@@ -1,23 +1,45 @@
-//! `eval`: perplexity and bits per byte of a text.
+//! `eval`: perplexity and bits per byte of a text, of one model or a table of them.
 
-use super::{ModelArgs, Sequence, usual_context};
+use super::{RunArgs, Sequence, recipe, usual_context};
 use crate::{
     device,
     error::{Error, Result},
     interrupt, out, progress,
+    table::Table,
 };
-use lacuna_io::{RawTensor, save};
+use lacuna::format::{Dtype, Format};
+use lacuna_io::{RawTensor, printable, save, stored_bytes};
 use lacuna_llm::{
-    Checkpoint, Tokenizer,
+    Checkpoint, Recipe, Tokenizer,
     perplexity::{Perplexity, Windows},
+    sampling::Sampling,
 };
 use serde::Serialize;
-use std::{fs, path::PathBuf, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+/// Tokens that are decoded before time is taken: the first ones compile shaders.
+const WARM_UP: usize = 3;
+/// Tokens before those that are decoded, at most.
+const PROMPT: usize = 16;
 
 #[derive(clap::Args)]
 pub struct Args {
+    /// Hugging Face folders, .safetensors beside their config.json, or .gguf; several give a table
+    #[arg(required = true)]
+    models: Vec<PathBuf>,
+    /// Formats of the layers' products, or @FILE with a recipe: lines GLOB = FORMAT | dense;
+    /// several give a table, in which dense is the file's own
+    #[arg(long = "format", value_name = "FORMAT|@FILE", value_delimiter = ',')]
+    formats: Vec<String>,
     #[command(flatten)]
-    model: ModelArgs,
+    run: RunArgs,
+    /// Tokens decoded to measure the speed; 0 for none [default: 16 for a table, else 0]
+    #[arg(long, value_name = "N")]
+    speed: Option<usize>,
     /// Text to predict, UTF-8
     #[arg(long, value_name = "FILE", required_unless_present = "tokens")]
     text: Option<PathBuf>,
@@ -30,7 +52,7 @@ pub struct Args {
     /// Tokens between the starts of windows [default: as many of the text as a window holds]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
-    /// Prints JSON instead of lines
+    /// Prints JSON instead of text
     #[arg(long)]
     json: bool,
     /// Writes logits [positions, vocab] of the first window to this file
@@ -60,7 +82,20 @@ struct Report {
     bits_per_byte: Option<f64>,
     scored_tokens: usize,
     tokens_per_s: f64,
+    /// Bytes of the weights on the device.
     weight_bytes: Option<u64>,
+    /// Of the products in the blocks, as a file stores them.
+    bits_per_weight: f64,
+    /// Of all weights, as a file stores them.
+    bytes: u64,
+    decode_tokens_per_s: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Comparison {
+    tool: &'static str,
+    version: &'static str,
+    rows: Vec<Report>,
 }
 
 /// What is to be predicted.
@@ -72,7 +107,60 @@ struct Text {
 }
 
 pub fn run(args: &Args, device: &device::Args) -> Result<()> {
-    let checkpoint = Checkpoint::open(&args.model.model)?;
+    let formats: Vec<Option<&str>> = if args.formats.is_empty() {
+        vec![None]
+    } else {
+        args.formats.iter().map(|f| Some(f.as_str())).collect()
+    };
+    // A word that is no format ends it before hours of work, not after.
+    for format in &formats {
+        recipe(*format)?;
+    }
+    if args.models.len() * formats.len() == 1 {
+        let report = evaluate(args, &args.models[0], formats[0], 0, device)?;
+        return if args.json {
+            out::json(&report)
+        } else {
+            out::write(&report.text())
+        };
+    }
+    if args.dump_logits.is_some() {
+        let reason = "--dump-logits is for one model in one format";
+        return Err(Error::Usage(reason.into()));
+    }
+    // One model is in memory at a time.
+    let mut rows = vec![];
+    for model in &args.models {
+        for &format in &formats {
+            let row = evaluate(args, model, format, PROMPT, device)?;
+            let name = printable(&model.to_string_lossy());
+            let format = format.unwrap_or("as stored");
+            eprintln!("{name}, {format}: perplexity {:.4}", row.perplexity);
+            rows.push(row);
+        }
+    }
+    let table = Comparison {
+        tool: "lacuna eval",
+        version: env!("CARGO_PKG_VERSION"),
+        rows,
+    };
+    if args.json {
+        out::json(&table)
+    } else {
+        out::write(&table.text())
+    }
+}
+
+/// `usual_speed` is how many tokens are decoded where the arguments do not say.
+fn evaluate(
+    args: &Args,
+    model: &Path,
+    format: Option<&str>,
+    usual_speed: usize,
+    device: &device::Args,
+) -> Result<Report> {
+    let checkpoint = Checkpoint::open(model)?;
+    let recipe = recipe(format)?;
     let ctx = args.ctx.unwrap_or(usual_context(checkpoint.config()));
     let text = Text::read(args, &checkpoint)?;
     let windows = Windows::new(&text.ids, ctx, args.stride, text.bos)?;
@@ -87,7 +175,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
             return Err(Error::Usage(reason));
         }
     }
-    let mut sequence = Sequence::open(&args.model, &checkpoint, ctx, device)?;
+    let mut sequence = Sequence::open(&args.run, &checkpoint, &recipe, ctx, device)?;
     if let Some(file) = &args.dump_logits {
         let window = windows.clone().next().map(|w| w.ids).unwrap_or_default();
         let logits = logits_at(&mut sequence, &window, &args.positions)?;
@@ -95,6 +183,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         save(file, [("logits", RawTensor::from_f32(&shape, &logits))])?;
     }
 
+    let prompt = windows.clone().next().map(|w| w.ids).unwrap_or_default();
     let bar = progress::bar(windows.scored());
     let begin = Instant::now();
     let (mut sum, mut count, mut bytes) = (Perplexity::default(), 0, Some(0));
@@ -111,11 +200,13 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         count += 1;
     }
     bar.finish_and_clear();
-    let report = Report {
+    let tokens_per_s = sum.tokens() as f64 / begin.elapsed().as_secs_f64();
+    let (bits_per_weight, stored) = size(&checkpoint, &recipe)?;
+    Ok(Report {
         tool: "lacuna eval",
         version: env!("CARGO_PKG_VERSION"),
-        model: args.model.model.clone(),
-        format: args.model.format.clone(),
+        model: model.into(),
+        format: format.map(str::to_owned),
         adapter: sequence.adapter(),
         ctx,
         stride: args.stride,
@@ -123,16 +214,95 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         perplexity: sum.perplexity(),
         bits_per_byte: bytes.filter(|&b| b > 0).map(|b| sum.bits_per_byte(b)),
         scored_tokens: sum.tokens(),
-        tokens_per_s: sum.tokens() as f64 / begin.elapsed().as_secs_f64(),
+        tokens_per_s,
         weight_bytes: match &sequence {
             Sequence::Gpu(decoder) => Some(decoder.model().bytes().total()),
             Sequence::Cpu { .. } => None,
         },
-    };
-    if args.json {
-        out::json(&report)
-    } else {
-        out::write(&report.text())
+        bits_per_weight,
+        bytes: stored,
+        decode_tokens_per_s: match (&sequence, args.speed) {
+            // Nobody decodes by the reference; its speed is measured when asked for.
+            (Sequence::Cpu { .. }, None) => None,
+            (_, speed) => decode(&mut sequence, &prompt, ctx, speed.unwrap_or(usual_speed))?,
+        },
+    })
+}
+
+/// Bits a weight of the products in the blocks, and bytes of all weights, in the formats that
+/// `recipe` gives them, as a file stores them.
+fn size(checkpoint: &Checkpoint, recipe: &Recipe) -> Result<(f64, u64)> {
+    let (mut weights, mut bytes, mut all) = (0.0, 0, 0);
+    for module in checkpoint.modules() {
+        let own = checkpoint.format(&module)?;
+        let format = recipe.format_for(&module).unwrap_or(own);
+        let format: Format = format.or_dtype(own.dtype().unwrap_or(Dtype::F32));
+        let [rows, cols] = checkpoint.shape(&module)?;
+        let stored = stored_bytes(format, rows, cols).unwrap_or_default();
+        all += stored;
+        if module.contains(".layers.") {
+            bytes += stored;
+            weights += rows as f64 * cols as f64;
+        }
+    }
+    Ok((8.0 * bytes as f64 / weights.max(1.0), all))
+}
+
+/// Decodes up to `count` tokens after a prompt and gives how many a second; `None` where the
+/// context holds none.
+fn decode(sequence: &mut Sequence, ids: &[u32], ctx: usize, count: usize) -> Result<Option<f64>> {
+    let prompt = &ids[..ids.len().min(PROMPT).min(ctx / 2)];
+    let count = count.min(ctx.saturating_sub(prompt.len() + WARM_UP));
+    if count == 0 || prompt.is_empty() {
+        return Ok(None);
+    }
+    let greedy = Sampling::default();
+    sequence.reset()?;
+    sequence.prefill(prompt, &mut |_| {})?;
+    for _ in 0..WARM_UP {
+        sequence.next_token(&greedy)?;
+    }
+    let begin = Instant::now();
+    for _ in 0..count {
+        interrupt::check()?;
+        sequence.next_token(&greedy)?;
+    }
+    Ok(Some(count as f64 / begin.elapsed().as_secs_f64()))
+}
+
+impl Comparison {
+    fn text(&self) -> String {
+        let mut table = Table::new([
+            "model",
+            "format",
+            "bits/weight",
+            "bytes",
+            "perplexity",
+            "bits/byte",
+            "decode tokens/s",
+        ]);
+        let number =
+            |value: Option<f64>, digits| value.map_or("n/a".into(), |v| format!("{v:.digits$}"));
+        for row in &self.rows {
+            table.row([
+                printable(&row.model.to_string_lossy()),
+                row.format.clone().unwrap_or_else(|| "as stored".into()),
+                format!("{:.3}", row.bits_per_weight),
+                row.bytes.to_string(),
+                format!("{:.4}", row.perplexity),
+                number(row.bits_per_byte, 4),
+                number(row.decode_tokens_per_s, 2),
+            ]);
+        }
+        let first = &self.rows[0];
+        format!(
+            "{}\n{} tokens scored in windows of {}; bits/weight of the products in the blocks, \
+             bytes of all weights, as stored in a file\n\n{}",
+            first.adapter,
+            first.scored_tokens,
+            first.ctx,
+            table.text()
+        )
     }
 }
 
@@ -141,9 +311,11 @@ impl Report {
         let bits = self
             .bits_per_byte
             .map_or("n/a, the ids do not decode".into(), |b| format!("{b:.4}"));
+        let speed = self.decode_tokens_per_s;
+        let speed = speed.map_or(String::new(), |s| format!("decode {s:.2} tokens/s\n"));
         format!(
             "{}\nperplexity {:.4}\nbits per byte {bits}\n{} tokens scored in {} windows of {}, \
-             {:.1} tokens/s\n",
+             {:.1} tokens/s\n{speed}",
             self.adapter,
             self.perplexity,
             self.scored_tokens,

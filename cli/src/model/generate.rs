@@ -1,6 +1,6 @@
 //! `generate`: a prompt goes on.
 
-use super::{ModelArgs, Sequence};
+use super::{ModelArgs, Sequence, recipe};
 use crate::{
     bench::bandwidth::Copier,
     device,
@@ -64,7 +64,8 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         }
         .into());
     }
-    let mut sequence = Sequence::open(&args.model, &checkpoint, context, device)?;
+    let recipe = recipe(args.model.format.as_deref())?;
+    let mut sequence = Sequence::open(&args.model.run, &checkpoint, &recipe, context, device)?;
 
     let begin = Instant::now();
     let bar = progress::bar(prompt.len());

@@ -23,6 +23,13 @@ pub struct ModelArgs {
     /// Format of the layers' products, or @FILE with a recipe: lines GLOB = FORMAT | dense
     #[arg(long, value_name = "FORMAT|@FILE")]
     format: Option<String>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// How a model is run.
+#[derive(clap::Args)]
+pub struct RunArgs {
     /// Where to compute; cpu is the reference, slow and exact
     #[arg(long, value_enum, default_value_t = Where::Auto)]
     device: Where,
@@ -78,16 +85,17 @@ enum Sequence {
 }
 
 impl Sequence {
-    /// Opens the checkpoint that `args` name where they say, for `context` tokens.
+    /// Opens a checkpoint where `args` say, with its weights as `recipe` says, for `context`
+    /// tokens.
     fn open(
-        args: &ModelArgs,
+        args: &RunArgs,
         checkpoint: &Checkpoint,
+        recipe: &Recipe,
         context: usize,
         device: &device::Args,
     ) -> Result<Self> {
-        let recipe = recipe(args.format.as_deref())?;
         if let Some(gpu) = device::open_at(args.device, device)? {
-            let model = load(&gpu, checkpoint, &recipe)?;
+            let model = load(&gpu, checkpoint, recipe)?;
             let options = Options {
                 context: Some(context),
                 kv: args.kv.into(),
@@ -95,7 +103,7 @@ impl Sequence {
             };
             return Ok(Self::Gpu(Box::new(Decoder::new(&model, &options)?)));
         }
-        let twin = Twin::new(Arc::new(Weights::load(checkpoint, &recipe)?))?;
+        let twin = Twin::new(Arc::new(Weights::load(checkpoint, recipe)?))?;
         let twin = match args.kv {
             Kv::F16 => twin.with_f16_cache(),
             Kv::F32 => twin,

@@ -32,10 +32,13 @@ use std::{collections::BTreeMap, path::Path};
 use table::Stored;
 
 /// What a file begins with.
-const MAGIC: u32 = u32::from_le_bytes(*b"GGUF");
+pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"GGUF");
 
 /// Version 1 had 32-bit counts and lived for days.
 const VERSIONS: std::ops::RangeInclusive<u32> = 2..=3;
+
+/// Where the header counts tensors, behind the magic number and the version.
+const COUNT_OF_TENSORS: std::ops::Range<usize> = 8..16;
 
 const ALIGNMENT_KEY: &str = "general.alignment";
 const ALIGNMENT: u64 = 32;
@@ -47,6 +50,8 @@ const ALIGNMENT: u64 = 32;
 pub struct GgufFile {
     shard: Shard,
     metadata: GgufMetadata,
+    /// Where the metadata end and the tensor table begins.
+    metadata_end: u64,
     tensors: BTreeMap<String, Stored>,
 }
 
@@ -66,6 +71,7 @@ impl GgufFile {
         let tensors = cursor.count(table::MIN_ENTRY, "the number of tensors")?;
         let entries = cursor.count(metadata::MIN_ENTRY, "the number of metadata entries")?;
         let metadata = GgufMetadata::read(path, &mut cursor, entries)?;
+        let metadata_end = cursor.at();
         let alignment = metadata.find(ALIGNMENT_KEY)?.unwrap_or(ALIGNMENT);
         if !alignment.is_power_of_two() {
             return Err(cursor.malformed(format!(
@@ -80,6 +86,7 @@ impl GgufFile {
         Ok(Self {
             shard: Shard::new(path, file, data_start),
             metadata,
+            metadata_end,
             tensors,
         })
     }
@@ -92,6 +99,16 @@ impl GgufFile {
     /// The keys and values of the header.
     pub const fn metadata(&self) -> &GgufMetadata {
         &self.metadata
+    }
+
+    /// A file of the same metadata and no tensors: what llama.cpp calls a vocabulary.
+    ///
+    /// # Errors
+    /// What reading may give.
+    pub fn without_tensors(&self) -> Result<Vec<u8>> {
+        let mut bytes = self.shard.read_at("metadata", &(0..self.metadata_end))?;
+        bytes[COUNT_OF_TENSORS].fill(0);
+        Ok(bytes)
     }
 
     /// All tensors, by name.

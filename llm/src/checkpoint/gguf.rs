@@ -41,15 +41,18 @@ impl GgufTensors {
         &self.file
     }
 
+    /// The file's name of a module.
+    pub fn module_name(&self, module: &str) -> Result<String> {
+        gguf_name(module, self.post_norms).ok_or_else(|| Error::UnknownModule {
+            what: "tensor",
+            name: module.into(),
+        })
+    }
+
     /// The file's name of a tensor `P.weight` or `P.bias`.
     fn name(&self, tensor: &str) -> Result<String> {
-        let name = tensor.rsplit_once('.').and_then(|(module, kind)| {
-            gguf_name(module, self.post_norms).map(|name| format!("{name}.{kind}"))
-        });
-        name.ok_or_else(|| Error::UnknownModule {
-            what: "tensor",
-            name: tensor.into(),
-        })
+        let (module, kind) = tensor.rsplit_once('.').unwrap_or((tensor, "weight"));
+        Ok(format!("{}.{kind}", self.module_name(module)?))
     }
 
     fn find(&self, name: &str) -> Result<GgufTensor<'_>> {
@@ -106,6 +109,10 @@ impl GgufTensors {
         let name = tensor.ggml_type.name();
         let dtype = tensor.ggml_type.dtype();
         Ok(dtype.map_or_else(|| name.to_owned(), |dtype| dtype.to_string()))
+    }
+
+    pub fn bytes(&self, module: &str) -> Result<u64> {
+        Ok(self.weight(module)?.1.bytes)
     }
 
     pub fn vector(&self, config: &Config, name: &str, len: usize) -> Result<Option<Vec<f32>>> {

@@ -61,7 +61,8 @@ impl HfTensors {
         &self.folder
     }
 
-    fn name(&self, name: &str) -> String {
+    /// The file's name of a module or tensor.
+    pub fn name(&self, name: &str) -> String {
         renamed(name, self.prefix.0, self.prefix.1)
     }
 
@@ -112,6 +113,10 @@ impl HfTensors {
 
     pub fn format(&self, module: &str) -> Result<Format> {
         Ok(self.weights.module(&self.name(module))?.format())
+    }
+
+    pub fn bytes(&self, module: &str) -> Result<u64> {
+        Ok(self.weights.module(&self.name(module))?.bytes())
     }
 
     pub fn vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>> {

@@ -1,6 +1,7 @@
 //! A model on disk: its configuration and its tensors by Hugging Face's names.
 
 mod demands;
+mod export;
 mod gguf;
 mod hf;
 
@@ -170,6 +171,19 @@ impl Checkpoint {
         match &self.tensors {
             Tensors::Hf(t) => Ok(t.format(module)?.to_string()),
             Tensors::Gguf(t) => t.stored_format(module),
+        }
+    }
+
+    /// Bytes of a weight in the file.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModule`].
+    pub fn stored_bytes(&self, module: &str) -> Result<u64> {
+        let module = self.resolved(module);
+        weight_shape(&self.config, module)?;
+        match &self.tensors {
+            Tensors::Hf(t) => t.bytes(module),
+            Tensors::Gguf(t) => t.bytes(module),
         }
     }
 

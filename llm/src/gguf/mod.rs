@@ -15,6 +15,18 @@ const ARCHITECTURE: &str = "general.architecture";
 /// The values of `general.architecture` that are understood, for messages.
 const ARCHITECTURES: &str = "llama, qwen2, qwen3 and gemma3";
 
+/// A file of metadata without tensors, which stands for `tokenizer.json` in a folder.
+pub(crate) const VOCABULARY: &str = "tokenizer.gguf";
+
+/// The `tokenizer.gguf` of `folder`, where that is what it has in place of `tokenizer.json`.
+pub(crate) fn vocabulary(folder: &Path) -> Result<Option<GgufFile>> {
+    let file = folder.join(VOCABULARY);
+    if folder.join("tokenizer.json").exists() || !file.exists() {
+        return Ok(None);
+    }
+    Ok(Some(GgufFile::open(file)?))
+}
+
 /// Gemma 3 has five windowed layers before each one that sees everything.
 const GEMMA_PATTERN: usize = 6;
 

@@ -3,6 +3,7 @@
 pub(crate) mod fields;
 mod layers;
 mod rope;
+pub(crate) mod write;
 
 use crate::{
     config::{Activation, Config},

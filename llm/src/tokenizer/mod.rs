@@ -8,7 +8,10 @@ mod stream;
 
 pub use stream::Streamer;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    gguf::vocabulary,
+};
 use hf::HfTokenizer;
 use lacuna_io::{GgufFile, GgufMetadata};
 use spm::Spm;
@@ -35,12 +38,17 @@ enum Model {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` of a folder, with `tokenizer_config.json` where it exists.
+    /// Reads `tokenizer.json` of a folder, with `tokenizer_config.json` where it exists, or
+    /// else its `tokenizer.gguf`.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`], [`Error::Malformed`] and [`Error::Read`].
+    /// [`Error::Tokenizer`], [`Error::Malformed`] and [`Error::Read`]; those of
+    /// [`from_gguf`](Self::from_gguf).
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
+        if let Some(file) = vocabulary(folder)? {
+            return Self::from_gguf(&file);
+        }
         let (tokenizer, bos, add_bos) = HfTokenizer::from_folder(folder)?;
         Ok(Self {
             file: folder.join("tokenizer.json"),

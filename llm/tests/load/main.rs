@@ -5,6 +5,7 @@ mod checkpoints;
 #[path = "../common/mod.rs"]
 mod common;
 mod configs;
+mod export;
 mod faults;
 mod files;
 mod gguf_configs;

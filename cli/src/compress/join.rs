@@ -1,0 +1,141 @@
+//! Parts → the output, a file or the folder of a model.
+
+use super::{
+    plan::Part,
+    report::Report,
+    shards::{Shards, shard},
+};
+use crate::{error::Result, interrupt, progress};
+use lacuna_io::{Output, WeightFile};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Name of the weights in a folder.
+const WEIGHTS: &str = "model.safetensors";
+
+/// Where the output goes, and what it is.
+pub struct Place {
+    path: PathBuf,
+    folder: bool,
+}
+
+impl Place {
+    /// The file `path`, or for a model the folder, unless its name says that it is a file.
+    ///
+    /// What would be destroyed is refused.
+    pub fn new(path: &Path, model: bool) -> Result<Self> {
+        let folder = model && !names_a_file(path);
+        let metadata = path.metadata().ok();
+        let reason = match &metadata {
+            Some(m) if !folder && !m.is_file() => Some("it exists and is no regular file"),
+            Some(m) if folder && !m.is_dir() => Some("it exists and is no folder, as a model is"),
+            Some(_) if folder && fs::read_dir(path).is_ok_and(|mut f| f.next().is_some()) => {
+                Some("the folder exists and is not empty")
+            }
+            _ => None,
+        };
+        match reason {
+            None => Ok(Self {
+                path: path.into(),
+                folder,
+            }),
+            Some(reason) => Err(lacuna_io::Error::Refused {
+                file: path.into(),
+                reason,
+            }
+            .into()),
+        }
+    }
+
+    /// Joins the parts. `scratch` is a folder of the same file system.
+    pub fn join(&self, shards: &Shards, scratch: &Path) -> Result<()> {
+        let write = |reason| lacuna_io::Error::Write {
+            file: self.path.clone(),
+            reason,
+        };
+        // A run that was killed here left its own.
+        let made = tempfile::Builder::new()
+            .prefix(".lacuna-")
+            .suffix(".tmp")
+            .tempdir_in(scratch)
+            .map_err(write)?;
+        let whole = made.path().join("whole");
+        if self.folder {
+            fs::create_dir(&whole).map_err(write)?;
+            shards.write_beside(&whole)?;
+            weights(shards, &whole.join(WEIGHTS))?;
+            // Not every system renames to an empty folder.
+            let _ = fs::remove_dir(&self.path);
+        } else {
+            weights(shards, &whole)?;
+        }
+        fs::rename(&whole, &self.path).map_err(write)?;
+        Ok(())
+    }
+}
+
+/// Whether the name of an output says that it is a file, be the input a model or not.
+pub fn names_a_file(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("safetensors"))
+}
+
+/// The report of all parts, each of which must be there and sound.
+pub fn check(shards: &Shards) -> Result<Report> {
+    let mut report = Report::default();
+    let mut missing = vec![];
+    for part in shards.parts()? {
+        interrupt::check()?;
+        match shards.check(part)? {
+            Some(part) => report.append(part),
+            None => missing.push(part),
+        }
+    }
+    let Some(&first) = missing.first() else {
+        return Ok(report);
+    };
+    let names: Vec<String> = missing.iter().map(Part::to_string).collect();
+    let reason = format!(
+        "it is missing; not done are {} of {} parts: {}",
+        names.len(),
+        shards.parts()?.len(),
+        names.join(", ")
+    );
+    Err(shard(&shards.file(first), &reason))
+}
+
+/// Writes the tensors of all parts to one file, whose bytes depend on them alone.
+fn weights(shards: &Shards, path: &Path) -> Result<()> {
+    let mut files: Vec<WeightFile> = vec![];
+    let mut output = Output::new();
+    for part in shards.parts()? {
+        let file = shards.tensors(part)?;
+        output.metadata(file.metadata());
+        for module in file.modules() {
+            output.weight(module.name(), module.format(), module.rows(), module.cols())?;
+        }
+        for tensor in file.plain_tensors() {
+            output.tensor(tensor.name, tensor.dtype, tensor.shape)?;
+        }
+        files.push(file);
+    }
+    let bar = progress::bar(files.len());
+    bar.set_message("joining");
+    let mut writer = output.create(path)?;
+    for file in &files {
+        for module in file.modules() {
+            interrupt::check()?;
+            writer.weight(module.name(), &file.weight(module.name())?)?;
+        }
+        for tensor in file.plain_tensors() {
+            interrupt::check()?;
+            writer.tensor(tensor.name, &file.raw(tensor.name)?.bytes)?;
+        }
+        bar.inc(1);
+    }
+    writer.finish()?;
+    bar.finish_and_clear();
+    Ok(())
+}
