@@ -158,6 +158,39 @@ impl Linear {
     }
 }
 
+/// A place in a layer from which products take their input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Site {
+    /// What queries, keys and values are made of: the first norm's output.
+    Attention,
+    /// What the attention's output product takes: the heads side by side.
+    Output,
+    /// What gate and up take: the norm before the feed-forward.
+    FeedForward,
+    /// What down takes: `act(gate) ⊙ up`.
+    Down,
+}
+
+impl Site {
+    /// All of them, in the order in which a layer runs.
+    pub const ALL: [Self; 4] = [Self::Attention, Self::Output, Self::FeedForward, Self::Down];
+
+    /// The products that take their input there.
+    pub const fn linears(self) -> &'static [Linear] {
+        match self {
+            Self::Attention => &[Linear::Q, Linear::K, Linear::V],
+            Self::Output => &[Linear::O],
+            Self::FeedForward => &[Linear::Gate, Linear::Up],
+            Self::Down => &[Linear::Down],
+        }
+    }
+
+    /// The module of the first of them: the site's name.
+    pub fn module(self, layer: usize) -> String {
+        self.linears()[0].module(layer)
+    }
+}
+
 /// The module of the embedding.
 pub const EMBEDDING: &str = "model.embed_tokens";
 /// The module of an untied head.
@@ -183,6 +216,11 @@ impl Config {
             Linear::Gate | Linear::Up => [self.ffn, self.hidden],
             Linear::Down => [self.hidden, self.ffn],
         }
+    }
+
+    /// Elements of an input at `site`.
+    pub const fn width(&self, site: Site) -> usize {
+        self.shape(site.linears()[0])[1]
     }
 }
 

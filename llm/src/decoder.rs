@@ -1,6 +1,6 @@
 //! One sequence being decoded.
 
-mod plans;
+pub(crate) mod plans;
 
 use crate::{
     error::{Error, Result},
@@ -116,20 +116,21 @@ impl Decoder {
             DeviceClass::Gpu => 128,
         };
         let chunk = options.chunk.unwrap_or(usual).clamp(1, context);
-        let activations = Activations::new(model, chunk, context, options.kv)?;
+        let activations =
+            Activations::new(gpu, config, config.layers.len(), chunk, context, options.kv)?;
         let logits = gpu.tensor(1, config.vocab)?;
         let sampling = gpu.tensor(1, 5)?;
         let token = gpu.tensor(1, 1)?;
         let builder = Builder {
-            model,
+            gpu,
             activations: &activations,
             glue: Glue::new(config, &caps, context, options.kv),
             chunk,
         };
-        let workspace = builder.workspace()?;
-        let prefill = builder.layers(chunk, Some(&workspace))?.build()?;
-        let step = builder.layers(1, Some(&workspace))?.build()?;
-        let head = builder.head(&logits, Some(&workspace))?.build()?;
+        let workspace = builder.workspace(model)?;
+        let prefill = builder.layers(model, chunk, Some(&workspace))?.build()?;
+        let step = builder.layers(model, 1, Some(&workspace))?.build()?;
+        let head = builder.head(model, &logits, Some(&workspace))?.build()?;
         let mut sample = PlanBuilder::new(gpu);
         let (state, ids) = (activations.state.clone(), activations.ids.clone());
         sample.dispatch(
@@ -473,13 +474,13 @@ impl Decoder {
         let logits = gpu.tensor(chunk, widest)?;
         let act = &self.activations;
         let builder = Builder {
-            model,
+            gpu,
             activations: act,
             glue: Glue::new(model.config(), &self.caps, self.context, KvType::F32),
             chunk,
         };
         let mut plan = PlanBuilder::new(gpu);
-        builder.final_norm(&mut plan, false)?;
+        builder.final_norm(&mut plan, model, false)?;
         for slice in &model.head {
             let len = slice.weight.rows();
             let logits = logits.view(gpu, 0, chunk, len)?;
@@ -498,4 +499,4 @@ impl Decoder {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

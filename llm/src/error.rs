@@ -255,6 +255,14 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn sparse_embedding(format: lacuna::format::Format) -> Self {
+        Self::Choice {
+            what: "format of the embedding, whose rows are read one by one",
+            value: format.to_string(),
+            supported: "f32, f16, bf16".into(),
+        }
+    }
+
     #[allow(
         clippy::needless_pass_by_value,
         reason = "callers give numbers and text alike"

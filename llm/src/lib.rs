@@ -35,6 +35,7 @@
 //! Models: Llama, Mistral, Qwen 2 and 3, Gemma 3 (text). What a checkpoint asks for beyond
 //! that is refused by name when it is opened.
 
+pub mod blocks;
 mod checkpoint;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
@@ -57,7 +58,7 @@ mod twin;
 mod weights;
 
 pub use checkpoint::Checkpoint;
-pub use config::{Activation, Config, EMBEDDING, HEAD, Layer, Linear, Rope, RopeScaling};
+pub use config::{Activation, Config, EMBEDDING, HEAD, Layer, Linear, Rope, RopeScaling, Site};
 pub use decoder::{Decoder, Options, Saved};
 pub use error::{Error, Result};
 pub use glue::KvType;

@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 
 /// Rows of the embedding and the head that one weight holds: their logits are what exists
 /// at once when a text is scored.
-const SLICE_ROWS: usize = 32_768;
+pub(crate) const SLICE_ROWS: usize = 32_768;
 
 /// Some rows of the embedding or the head.
 #[derive(Debug, Clone)]
@@ -40,6 +40,19 @@ pub(crate) struct LayerOnDevice {
 }
 
 impl LayerOnDevice {
+    /// Layer `layer` of `source`, each product in the format that `recipe` gives it.
+    pub fn load(gpu: &Gpu, source: &dyn Source, recipe: &Recipe, layer: usize) -> Result<Self> {
+        let mut loader = Loader {
+            gpu,
+            source,
+            recipe,
+            progress: &mut |_| ControlFlow::Continue(()),
+            done: 0,
+            of: Linear::ALL.len(),
+        };
+        loader.layer(layer)
+    }
+
     pub fn linear(&self, which: Linear) -> (&Weight, Option<&Tensor>) {
         let i = which as usize;
         (&self.linears[i], self.biases[i].as_ref())
@@ -112,11 +125,7 @@ impl Model {
         };
         let embedding = loader.slices(EMBEDDING)?;
         if let Some(slice) = embedding.iter().find(|s| dense(&s.weight).is_none()) {
-            return Err(Error::Choice {
-                what: "format of the embedding, whose rows are read one by one",
-                value: slice.weight.format().to_string(),
-                supported: "f32, f16, bf16".into(),
-            });
+            return Err(Error::sparse_embedding(slice.weight.format()));
         }
         let (head, head_bytes) = if config.tied_head {
             (embedding.clone(), 0)
@@ -172,7 +181,7 @@ impl Model {
 }
 
 /// The shaders take rows four elements at a time, and heads in two halves.
-fn check_device(config: &Config) -> Result<()> {
+pub(crate) fn check_device(config: &Config) -> Result<()> {
     for (what, value, multiple) in [
         ("hidden size", config.hidden, 4),
         ("feed-forward size", config.ffn, 4),

@@ -75,6 +75,34 @@ impl Source for Checkpoint {
     }
 }
 
+impl LayerWeights {
+    /// Layer `layer` of `source`, on the host, each product in the format that `recipe` gives it.
+    ///
+    /// # Errors
+    /// Those of the source and of [`Recipe::compress`].
+    pub fn load(source: &dyn Source, recipe: &Recipe, layer: usize) -> Result<Self> {
+        let config = source.config();
+        let product = |module: &str| recipe.compress(module, source.matrix(module)?);
+        let norm = |name: &str| source.norm(&format!("model.layers.{layer}.{name}"));
+        let optional = |name, there: bool| there.then(|| norm(name)).transpose();
+        let before_ffn = if config.post_norms {
+            "pre_feedforward_layernorm"
+        } else {
+            "post_attention_layernorm"
+        };
+        Ok(Self {
+            linears: each(|linear| product(&linear.module(layer)))?,
+            biases: each(|linear| source.bias(&linear.module(layer)))?,
+            attention_norm: norm("input_layernorm")?,
+            ffn_norm: norm(before_ffn)?,
+            post_attention: optional("post_attention_layernorm", config.post_norms)?,
+            post_ffn: optional("post_feedforward_layernorm", config.post_norms)?,
+            q_norm: optional("self_attn.q_norm", config.qk_norms)?,
+            k_norm: optional("self_attn.k_norm", config.qk_norms)?,
+        })
+    }
+}
+
 impl Weights {
     /// Everything that `source` has, on the host, each product in the format that `recipe`
     /// gives it.
@@ -84,25 +112,7 @@ impl Weights {
     pub fn load(source: &dyn Source, recipe: &Recipe) -> Result<Self> {
         let config = source.config().clone();
         let product = |module: &str| recipe.compress(module, source.matrix(module)?);
-        let layer = |i: usize| {
-            let norm = |name: &str| source.norm(&format!("model.layers.{i}.{name}"));
-            let optional = |name, there: bool| there.then(|| norm(name)).transpose();
-            let before_ffn = if config.post_norms {
-                "pre_feedforward_layernorm"
-            } else {
-                "post_attention_layernorm"
-            };
-            Ok(LayerWeights {
-                linears: each(|linear| product(&linear.module(i)))?,
-                biases: each(|linear| source.bias(&linear.module(i)))?,
-                attention_norm: norm("input_layernorm")?,
-                ffn_norm: norm(before_ffn)?,
-                post_attention: optional("post_attention_layernorm", config.post_norms)?,
-                post_ffn: optional("post_feedforward_layernorm", config.post_norms)?,
-                q_norm: optional("self_attn.q_norm", config.qk_norms)?,
-                k_norm: optional("self_attn.k_norm", config.qk_norms)?,
-            })
-        };
+        let layer = |i| LayerWeights::load(source, recipe, i);
         Ok(Self {
             embedding: product(EMBEDDING)?,
             head: (!config.tied_head).then(|| product(HEAD)).transpose()?,

@@ -8,7 +8,8 @@ mod steps;
 mod tests;
 
 use crate::{
-    config::{Layer, Linear},
+    blocks::Inputs,
+    config::{Layer, Linear, Site},
     error::{Error, Result},
     weights::Weights,
 };
@@ -154,14 +155,22 @@ impl Twin {
     /// The residual stream after all layers, `[tokens, hidden]`.
     fn run(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
         self.check(ids)?;
-        self.extend_tables(self.position + ids.len());
         let mut x = self.embed(ids);
-        for n in 0..self.weights.layers.len() {
-            self.attention(n, &mut x);
-            self.feed_forward(n, &mut x);
-        }
-        self.position += ids.len();
+        self.run_layers(&mut x, &mut |_, _| Ok(()))?;
         Ok(x)
+    }
+
+    /// Runs the layers over the residual stream of tokens that follow those of the context.
+    /// `inputs` sees what the products take, layer after layer.
+    pub(crate) fn run_layers(&mut self, x: &mut [f32], inputs: &mut Inputs<'_>) -> Result<()> {
+        let tokens = x.len() / self.weights.config.hidden;
+        self.extend_tables(self.position + tokens);
+        for n in 0..self.weights.layers.len() {
+            self.attention(n, x, inputs)?;
+            self.feed_forward(n, x, inputs)?;
+        }
+        self.position += tokens;
+        Ok(())
     }
 
     fn extend_tables(&mut self, positions: usize) {
@@ -205,12 +214,13 @@ impl Twin {
         linear(rows, x, layer.bias(of))
     }
 
-    fn attention(&mut self, n: usize, x: &mut [f32]) {
+    fn attention(&mut self, n: usize, x: &mut [f32], inputs: &mut Inputs<'_>) -> Result<()> {
         let weights = Arc::clone(&self.weights);
         let (config, layer) = (&weights.config, &weights.layers[n]);
         let Layer { rope, window } = config.layers[n];
         let (head_dim, eps) = (config.head_dim, config.norm_eps);
         let h = steps::rms_norm(x, &layer.attention_norm, eps);
+        inputs(Site::Attention, &h)?;
         let mut q = self.linear(n, Linear::Q, &h);
         let mut k = self.linear(n, Linear::K, &h);
         let v = self.linear(n, Linear::V, &h);
@@ -234,24 +244,29 @@ impl Twin {
             window,
         };
         let mixed = heads.attend(&q, &self.caches[n], self.position);
+        inputs(Site::Output, &mixed)?;
         let mut y = self.linear(n, Linear::O, &mixed);
         if let Some(norm) = &layer.post_attention {
             steps::rms_norm_in_place(&mut y, norm, eps);
         }
         steps::add(x, &y);
+        Ok(())
     }
 
-    fn feed_forward(&self, n: usize, x: &mut [f32]) {
+    fn feed_forward(&self, n: usize, x: &mut [f32], inputs: &mut Inputs<'_>) -> Result<()> {
         let (config, layer) = (&self.weights.config, &self.weights.layers[n]);
         let h = steps::rms_norm(x, &layer.ffn_norm, config.norm_eps);
+        inputs(Site::FeedForward, &h)?;
         let gate = self.linear(n, Linear::Gate, &h);
         let up = self.linear(n, Linear::Up, &h);
         let h = steps::gated(&gate, &up, config.activation);
+        inputs(Site::Down, &h)?;
         let mut y = self.linear(n, Linear::Down, &h);
         if let Some(norm) = &layer.post_ffn {
             steps::rms_norm_in_place(&mut y, norm, config.norm_eps);
         }
         steps::add(x, &y);
+        Ok(())
     }
 
     /// `[tokens, vocab]` of the residual stream of some tokens.

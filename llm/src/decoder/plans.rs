@@ -1,7 +1,7 @@
 //! The plans of a decoder, and the tensors that they share.
 
 use crate::{
-    config::Linear,
+    config::{Config, Layer, Linear},
     error::Result,
     glue::{Glue, KvType, Residual},
     model::{LayerOnDevice, Model, dense},
@@ -27,25 +27,29 @@ pub struct Activations {
     pub o: Tensor,
     pub gate: Tensor,
     pub up: Tensor,
-    /// One a layer: `[keys, values][kv_heads][context][head_dim]`.
+    /// One a resident layer: `[keys, values][kv_heads][context][head_dim]`.
     pub cache: Vec<Tensor>,
     /// One a rotary embedding: `[context][head_dim / 2]` of (cos, sin).
     pub turns: Vec<Tensor>,
 }
 
 impl Activations {
-    pub fn new(model: &Model, chunk: usize, context: usize, kv: KvType) -> Result<Self> {
-        let (gpu, config) = (model.gpu(), model.config());
+    /// For `layers` layers at a time.
+    pub fn new(
+        gpu: &Gpu,
+        config: &Config,
+        layers: usize,
+        chunk: usize,
+        context: usize,
+        kv: KvType,
+    ) -> Result<Self> {
         let rows = |len| gpu.tensor(chunk, len);
         let (q, kv_len) = (
             config.heads * config.head_dim,
             config.kv_heads * config.head_dim,
         );
         let cached = context * config.head_dim / kv.per_word();
-        let cache = config
-            .layers
-            .iter()
-            .map(|_| gpu.tensor(2 * config.kv_heads, cached));
+        let cache = (0..layers).map(|_| gpu.tensor(2 * config.kv_heads, cached));
         let turns = config.ropes.iter().map(|rope| {
             let table = rope.table(config.head_dim, context);
             gpu.tensor_from(context, config.head_dim, &table)
@@ -84,27 +88,27 @@ impl Activations {
     }
 }
 
-/// Puts the plans of a decoder together.
+/// What the norm before a block first adds to the residual stream: nothing, or what the block
+/// before gave, by itself or through a norm.
+pub type Settle<'a> = (Residual, Option<&'a Tensor>);
+
+/// Puts plans together.
 pub struct Builder<'a> {
-    pub model: &'a Model,
+    pub gpu: &'a Gpu,
     pub activations: &'a Activations,
     pub glue: Glue<'a>,
     pub chunk: usize,
 }
 
 impl Builder<'_> {
-    fn gpu(&self) -> &Gpu {
-        self.model.gpu()
-    }
-
-    /// Scratch for the plans, which never run at the same time.
-    pub fn workspace(&self) -> Result<Workspace> {
-        let plan = self.layers(self.chunk, None)?;
-        Ok(Workspace::new(self.gpu(), plan.scratch_bytes())?)
+    /// Scratch for the plans of a model, which never run at the same time.
+    pub fn workspace(&self, model: &Model) -> Result<Workspace> {
+        let plan = self.layers(model, self.chunk, None)?;
+        Ok(Workspace::new(self.gpu, plan.scratch_bytes())?)
     }
 
     fn plan(&self, workspace: Option<&Workspace>) -> PlanBuilder {
-        let plan = PlanBuilder::new(self.gpu());
+        let plan = PlanBuilder::new(self.gpu);
         match workspace {
             Some(workspace) => plan.workspace(workspace),
             None => plan,
@@ -113,11 +117,11 @@ impl Builder<'_> {
 
     /// The first `tokens` rows of a tensor of activations.
     fn rows(&self, tensor: &Tensor, tokens: usize) -> Result<Tensor> {
-        Ok(tensor.view(self.gpu(), 0, tokens, tensor.len())?)
+        Ok(tensor.view(self.gpu, 0, tokens, tensor.len())?)
     }
 
-    /// How layer `layer` settles what its feed-forward gave.
-    fn after_ffn(layer: &LayerOnDevice) -> (Residual, Option<&Tensor>) {
+    /// How a layer's feed-forward is settled.
+    pub fn after_ffn(layer: &LayerOnDevice) -> Settle<'_> {
         match &layer.post_ffn {
             Some(post) => (Residual::Post, Some(post)),
             None => (Residual::Add, None),
@@ -125,70 +129,102 @@ impl Builder<'_> {
     }
 
     /// Embedding and layers over `tokens` tokens; the last layer's product stays in `h`.
-    pub fn layers(&self, tokens: usize, workspace: Option<&Workspace>) -> Result<PlanBuilder> {
+    pub fn layers(
+        &self,
+        model: &Model,
+        tokens: usize,
+        workspace: Option<&Workspace>,
+    ) -> Result<PlanBuilder> {
         let mut plan = self.plan(workspace);
-        let (model, act, glue) = (self.model, self.activations, &self.glue);
-        let rows = |tensor| self.rows(tensor, tokens);
-        let (x, normed, h) = (rows(&act.x)?, rows(&act.normed)?, rows(&act.h)?);
-        let (q, k, v, o) = (rows(&act.q)?, rows(&act.k)?, rows(&act.v)?, rows(&act.o)?);
-        let (gate, up) = (rows(&act.gate)?, rows(&act.up)?);
-
+        let act = self.activations;
+        let x = self.rows(&act.x, tokens)?;
         for slice in &model.embedding {
             let Some(dtype) = dense(&slice.weight) else {
                 continue;
             };
             for (part, layout) in slice.weight.layouts().enumerate() {
-                let gather = glue.gather(tokens, dtype, slice.base, part, layout);
+                let gather = self.glue.gather(tokens, dtype, slice.base, part, layout);
                 plan.dispatch_on(gather, &slice.weight, &[act.ids.clone(), x.clone()])?;
             }
         }
         let mut settle = (Residual::None, None);
-        for (i, layer) in model.layers.iter().enumerate() {
-            let shape = &model.config().layers[i];
-            let cache = &act.cache[i];
-            self.norm(&mut plan, tokens, settle, &layer.attention_norm)?;
-            for (linear, y) in [(Linear::Q, &q), (Linear::K, &k), (Linear::V, &v)] {
-                let (weight, bias) = layer.linear(linear);
-                plan.linear(weight, &normed, bias, y)?;
-            }
-            let mut heads = vec![
-                act.state.clone(),
-                q.clone(),
-                k.clone(),
-                v.clone(),
-                cache.clone(),
-                act.turns[shape.rope].clone(),
-            ];
-            heads.extend(layer.head_norms.clone());
-            plan.dispatch(glue.heads(tokens), &heads)?;
-            plan.dispatch(
-                glue.attention(tokens, shape),
-                &[act.state.clone(), q.clone(), cache.clone(), o.clone()],
-            )?;
-            let (weight, bias) = layer.linear(Linear::O);
-            plan.linear(weight, &o, bias, &h)?;
-
-            let post = layer.post_attention.as_ref();
-            let residual = post.map_or(Residual::Add, |_| Residual::Post);
-            self.norm(&mut plan, tokens, (residual, post), &layer.ffn_norm)?;
-            for (linear, y) in [(Linear::Gate, &gate), (Linear::Up, &up)] {
-                let (weight, bias) = layer.linear(linear);
-                plan.linear(weight, &normed, bias, y)?;
-            }
-            plan.dispatch(glue.gated(tokens), &[gate.clone(), up.clone()])?;
-            let (weight, bias) = layer.linear(Linear::Down);
-            plan.linear(weight, &gate, bias, &h)?;
+        let layers = model.layers.iter().zip(&model.config().layers);
+        for ((layer, shape), cache) in layers.zip(&act.cache) {
+            self.attention(&mut plan, tokens, (layer, shape), cache, settle)?;
+            self.feed_forward(&mut plan, tokens, layer)?;
             settle = Self::after_ffn(layer);
         }
         Ok(plan)
     }
 
-    /// Settles `h` into x and norms x.
-    fn norm(
+    /// The attention block: norm, queries, keys and values, heads, and the product that stays
+    /// in `h`.
+    pub fn attention(
         &self,
         plan: &mut PlanBuilder,
         tokens: usize,
-        (residual, post): (Residual, Option<&Tensor>),
+        (layer, shape): (&LayerOnDevice, &Layer),
+        cache: &Tensor,
+        settle: Settle<'_>,
+    ) -> Result<()> {
+        let (act, glue) = (self.activations, &self.glue);
+        let rows = |tensor| self.rows(tensor, tokens);
+        let (normed, h) = (rows(&act.normed)?, rows(&act.h)?);
+        let (q, k, v, o) = (rows(&act.q)?, rows(&act.k)?, rows(&act.v)?, rows(&act.o)?);
+        self.norm(plan, tokens, settle, &layer.attention_norm)?;
+        for (linear, y) in [(Linear::Q, &q), (Linear::K, &k), (Linear::V, &v)] {
+            let (weight, bias) = layer.linear(linear);
+            plan.linear(weight, &normed, bias, y)?;
+        }
+        let mut heads = vec![
+            act.state.clone(),
+            q.clone(),
+            k,
+            v,
+            cache.clone(),
+            act.turns[shape.rope].clone(),
+        ];
+        heads.extend(layer.head_norms.clone());
+        plan.dispatch(glue.heads(tokens), &heads)?;
+        plan.dispatch(
+            glue.attention(tokens, shape),
+            &[act.state.clone(), q, cache.clone(), o.clone()],
+        )?;
+        let (weight, bias) = layer.linear(Linear::O);
+        plan.linear(weight, &o, bias, &h)?;
+        Ok(())
+    }
+
+    /// The feed-forward block behind [`attention`](Self::attention), whose product stays in `h`.
+    pub fn feed_forward(
+        &self,
+        plan: &mut PlanBuilder,
+        tokens: usize,
+        layer: &LayerOnDevice,
+    ) -> Result<()> {
+        let act = self.activations;
+        let rows = |tensor| self.rows(tensor, tokens);
+        let (normed, h) = (rows(&act.normed)?, rows(&act.h)?);
+        let (gate, up) = (rows(&act.gate)?, rows(&act.up)?);
+        let post = layer.post_attention.as_ref();
+        let residual = post.map_or(Residual::Add, |_| Residual::Post);
+        self.norm(plan, tokens, (residual, post), &layer.ffn_norm)?;
+        for (linear, y) in [(Linear::Gate, &gate), (Linear::Up, &up)] {
+            let (weight, bias) = layer.linear(linear);
+            plan.linear(weight, &normed, bias, y)?;
+        }
+        plan.dispatch(self.glue.gated(tokens), &[gate.clone(), up])?;
+        let (weight, bias) = layer.linear(Linear::Down);
+        plan.linear(weight, &gate, bias, &h)?;
+        Ok(())
+    }
+
+    /// Settles `h` into x and norms x.
+    pub fn norm(
+        &self,
+        plan: &mut PlanBuilder,
+        tokens: usize,
+        (residual, post): Settle<'_>,
         weight: &Tensor,
     ) -> Result<()> {
         let act = self.activations;
@@ -206,8 +242,8 @@ impl Builder<'_> {
     }
 
     /// The norm before the head, of every row of a chunk or of the run's last.
-    pub fn final_norm(&self, plan: &mut PlanBuilder, last: bool) -> Result<()> {
-        let (act, model) = (self.activations, self.model);
+    pub fn final_norm(&self, plan: &mut PlanBuilder, model: &Model, last: bool) -> Result<()> {
+        let act = self.activations;
         let settle = model
             .layers
             .last()
@@ -231,12 +267,17 @@ impl Builder<'_> {
     }
 
     /// Logits of the run's last token.
-    pub fn head(&self, logits: &Tensor, workspace: Option<&Workspace>) -> Result<PlanBuilder> {
+    pub fn head(
+        &self,
+        model: &Model,
+        logits: &Tensor,
+        workspace: Option<&Workspace>,
+    ) -> Result<PlanBuilder> {
         let mut plan = self.plan(workspace);
-        self.final_norm(&mut plan, true)?;
+        self.final_norm(&mut plan, model, true)?;
         let normed = self.rows(&self.activations.normed, 1)?;
-        for slice in &self.model.head {
-            let logits = logits.view(self.gpu(), slice.base, 1, slice.weight.rows())?;
+        for slice in &model.head {
+            let logits = logits.view(self.gpu, slice.base, 1, slice.weight.rows())?;
             plan.linear(&slice.weight, &normed, None, &logits)?;
         }
         Ok(plan)

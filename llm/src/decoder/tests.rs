@@ -19,7 +19,7 @@ use std::{
     thread,
 };
 
-fn llama() -> Config {
+pub(crate) fn llama() -> Config {
     Config {
         architecture: "llama".into(),
         vocab: 83,
@@ -54,7 +54,7 @@ fn llama() -> Config {
 }
 
 /// Everything that Gemma 3 has more; its heads are wider than a workgroup of a CPU adapter.
-fn gemma() -> Config {
+pub(crate) fn gemma() -> Config {
     let windowed = Layer {
         rope: 1,
         window: Some(9),
@@ -74,7 +74,7 @@ fn gemma() -> Config {
     config
 }
 
-fn weights(config: Config, format: &str) -> Arc<Weights> {
+pub(crate) fn weights(config: Config, format: &str) -> Arc<Weights> {
     let format: Format = format.parse().unwrap();
     let mut weights = Weights::random(config, 7, format).unwrap();
     let mut random = Random(3);
@@ -100,7 +100,7 @@ fn exact(chunk: usize) -> Options {
     }
 }
 
-fn ids(count: u32) -> Vec<u32> {
+pub(crate) fn ids(count: u32) -> Vec<u32> {
     (0..count).map(|i| (i * i * 7 + i + 3) % 83).collect()
 }
 
@@ -109,7 +109,7 @@ fn go_on(_: usize) -> ControlFlow<()> {
 }
 
 /// (largest difference, normalised mean square error)
-fn apart(got: &[f32], expected: &[f32]) -> (f32, f64) {
+pub(crate) fn apart(got: &[f32], expected: &[f32]) -> (f32, f64) {
     assert_eq!(got.len(), expected.len());
     let pairs = || got.iter().zip(expected);
     let largest = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

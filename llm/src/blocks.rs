@@ -1,0 +1,360 @@
+//! A model run layer by layer, with what its products take in sight.
+//!
+//! Calibration and recovery look at one layer at a time: the residual streams of all windows of
+//! text lie on the host, one layer's weights are resident, and running it over a window puts its
+//! output in the place of its input. So a model of any depth needs the memory of one layer.
+//!
+//! ```no_run
+//! use lacuna_llm::{Checkpoint, Recipe, blocks::{Blocks, embed}};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let gpu = lacuna::Gpu::new_blocking(&Default::default())?;
+//! let (checkpoint, recipe) = (Checkpoint::open("assets/shakespeare")?, Recipe::default());
+//! let windows = vec![checkpoint.tokenizer()?.encode("To be, or not to be")?];
+//! let mut streams = embed(&checkpoint, &recipe, &windows)?;
+//! let mut blocks = Blocks::new(Some(&gpu), checkpoint.config(), 256)?;
+//! for layer in 0..checkpoint.config().layers.len() {
+//!     let mut block = blocks.load(&checkpoint, &recipe, layer)?;
+//!     for stream in &mut streams {
+//!         block.observe(stream, &mut |site, x| {
+//!             println!("{}: {} elements", site.module(layer), x.len());
+//!             Ok(())
+//!         })?;
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+
+use crate::{
+    config::{Config, EMBEDDING, Site},
+    decoder::plans::{Activations, Builder},
+    error::{Error, Result},
+    glue::{Glue, KvType, Residual},
+    model::{LayerOnDevice, SLICE_ROWS, check_device},
+    recipe::Recipe,
+    source::Source,
+    twin::Twin,
+    weights::{LayerWeights, Weights, expect},
+};
+use lacuna::{
+    Gpu, Plan, PlanBuilder, Tensor,
+    caps::DeviceClass,
+    format::{Dense, Matrix},
+    gpu::ReadBack,
+};
+use std::sync::Arc;
+
+/// Sees the input of a layer's products, `[tokens, cols]` at each [`Site`]: some consecutive
+/// tokens of the window, in order. What it refuses ends the run.
+pub type Inputs<'a> = dyn FnMut(Site, &[f32]) -> Result<()> + 'a;
+
+/// The residual stream before the first layer, `[tokens, hidden]` for each of `windows`.
+///
+/// The embedding is read in slices of rows, each once.
+///
+/// # Errors
+/// [`Error::Vocabulary`], [`Error::Choice`] for an embedding that is not dense, and those of the
+/// source and of [`Recipe::compress`].
+pub fn embed(source: &dyn Source, recipe: &Recipe, windows: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+    let config = source.config();
+    let (vocab, hidden) = (config.vocab, config.hidden);
+    if let Some(&id) = windows.iter().flatten().find(|&&id| id as usize >= vocab) {
+        return Err(Error::Vocabulary { id, vocab });
+    }
+    let streams = windows.iter().map(|ids| vec![0.0; ids.len() * hidden]);
+    let mut streams: Vec<_> = streams.collect();
+    for base in (0..vocab).step_by(SLICE_ROWS) {
+        let rows = base..(base + SLICE_ROWS).min(vocab);
+        let slice = recipe.compress(EMBEDDING, source.rows(EMBEDDING, rows.clone())?)?;
+        let Matrix::Dense(slice) = slice else {
+            return Err(Error::sparse_embedding(slice.format()));
+        };
+        let slice = slice.values().to_f32();
+        for (ids, stream) in windows.iter().zip(&mut streams) {
+            for (&id, x) in ids.iter().zip(stream.chunks_exact_mut(hidden)) {
+                let id = id as usize;
+                if rows.contains(&id) {
+                    let row = &slice[(id - base) * hidden..][..hidden];
+                    for (x, w) in x.iter_mut().zip(row) {
+                        *x = w * config.embedding_scale;
+                    }
+                }
+            }
+        }
+    }
+    Ok(streams)
+}
+
+/// Runs the layers of a model one by one, on a device or on the CPU.
+///
+/// Keys and values are kept in f32.
+#[derive(Debug)]
+pub struct Blocks {
+    config: Config,
+    context: usize,
+    device: Option<Device>,
+}
+
+/// What the layers share on the device.
+#[derive(Debug)]
+struct Device {
+    gpu: Gpu,
+    context: usize,
+    chunk: usize,
+    activations: Activations,
+}
+
+impl Blocks {
+    /// For layers of a model of `config`, over windows of up to `context` tokens. Without a
+    /// device the CPU twin runs them, slowly.
+    ///
+    /// # Errors
+    /// [`Error::Choice`] for a context or a configuration that is not supported, and the engine's.
+    pub fn new(gpu: Option<&Gpu>, config: &Config, context: usize) -> Result<Self> {
+        let usual = match gpu.map(|gpu| gpu.caps().class) {
+            Some(DeviceClass::Gpu) => 512,
+            _ => 128,
+        };
+        Self::in_chunks(gpu, config, context, usual)
+    }
+
+    /// [`Blocks::new`] with at most `chunk` tokens in a submission.
+    ///
+    /// # Errors
+    /// Those of [`Blocks::new`].
+    pub fn in_chunks(
+        gpu: Option<&Gpu>,
+        config: &Config,
+        context: usize,
+        chunk: usize,
+    ) -> Result<Self> {
+        let most = config.max_positions;
+        if context == 0 || context > most {
+            return Err(Error::Choice {
+                what: "context",
+                value: context.to_string(),
+                supported: format!("1 to {most} tokens"),
+            });
+        }
+        let chunk = chunk.clamp(1, context);
+        let device = |gpu: &Gpu| {
+            check_device(config)?;
+            Ok::<_, Error>(Device {
+                gpu: gpu.clone(),
+                context,
+                chunk,
+                activations: Activations::new(gpu, config, 1, chunk, context, KvType::F32)?,
+            })
+        };
+        Ok(Self {
+            config: config.clone(),
+            context,
+            device: gpu.map(device).transpose()?,
+        })
+    }
+
+    /// Tokens of the longest window.
+    pub const fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Loads layer `layer` of `source`, each product in the format that `recipe` gives it. The
+    /// source may be another every time, as long as its shape is the model's: a layer can be
+    /// observed dense and then run compressed.
+    ///
+    /// # Errors
+    /// [`Error::Choice`] for a layer that is not there, those of the source, of
+    /// [`Recipe::compress`], and the engine's.
+    pub fn load(
+        &mut self,
+        source: &dyn Source,
+        recipe: &Recipe,
+        layer: usize,
+    ) -> Result<Block<'_>> {
+        let layers = self.config.layers.len();
+        if layer >= layers {
+            return Err(Error::Choice {
+                what: "layer",
+                value: layer.to_string(),
+                supported: format!("those below {layers}"),
+            });
+        }
+        let runner = match &self.device {
+            Some(device) => Runner::Device(device, Box::new(device.load(source, recipe, layer)?)),
+            None => Runner::Twin(Box::new(twin(source, recipe, layer)?)),
+        };
+        Ok(Block {
+            hidden: self.config.hidden,
+            limit: self.context,
+            runner,
+        })
+    }
+}
+
+/// One layer, ready to run. It borrows the [`Blocks`] for itself alone, whose activations it uses.
+#[derive(Debug)]
+pub struct Block<'a> {
+    hidden: usize,
+    limit: usize,
+    runner: Runner<'a>,
+}
+
+#[derive(Debug)]
+enum Runner<'a> {
+    Device(&'a Device, Box<OnDevice>),
+    Twin(Box<Twin>),
+}
+
+impl Block<'_> {
+    /// Puts the layer's output in the place of its input, the residual stream
+    /// `[tokens, hidden]` of one window from position 0.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for no whole number of tokens, [`Error::Context`], and the engine's,
+    /// after which the stream may be half done.
+    pub fn run(&mut self, stream: &mut [f32]) -> Result<()> {
+        self.run_with(stream, None)
+    }
+
+    /// [`Block::run`] that shows what the products take.
+    ///
+    /// # Errors
+    /// Those of [`Block::run`], and what `inputs` gives.
+    pub fn observe(&mut self, stream: &mut [f32], inputs: &mut Inputs<'_>) -> Result<()> {
+        self.run_with(stream, Some(inputs))
+    }
+
+    fn run_with(&mut self, stream: &mut [f32], inputs: Option<&mut Inputs<'_>>) -> Result<()> {
+        let tokens = stream.len() / self.hidden;
+        let expected = tokens * self.hidden;
+        expect(
+            || "elements of a residual stream".into(),
+            stream.len(),
+            expected,
+        )?;
+        if tokens > self.limit {
+            let limit = self.limit;
+            return Err(Error::Context { tokens, limit });
+        }
+        match &mut self.runner {
+            Runner::Device(device, layer) => device.run(layer, stream, inputs),
+            Runner::Twin(twin) => {
+                twin.reset();
+                match inputs {
+                    None => twin.run_layers(stream, &mut |_, _| Ok(())),
+                    Some(inputs) => twin.run_layers(stream, inputs),
+                }
+            }
+        }
+    }
+}
+
+/// The twin of one layer: a model whose vocabulary nobody uses.
+fn twin(source: &dyn Source, recipe: &Recipe, layer: usize) -> Result<Twin> {
+    let mut config = source.config().clone();
+    config.layers = vec![config.layers[layer]];
+    (config.vocab, config.tied_head) = (1, true);
+    let hidden = config.hidden;
+    Twin::new(Arc::new(Weights {
+        config,
+        embedding: Dense::from_f32(1, hidden, vec![0.0; hidden])?.into(),
+        head: None,
+        final_norm: vec![1.0; hidden],
+        layers: vec![LayerWeights::load(source, recipe, layer)?],
+    }))
+}
+
+/// One layer on the device.
+#[derive(Debug)]
+struct OnDevice {
+    attention: Plan,
+    feed_forward: Plan,
+    /// Adds what the feed-forward gave to the residual stream.
+    settle: Plan,
+    /// In the order of [`Site::ALL`].
+    inputs: [ReadBack; 4],
+    output: ReadBack,
+}
+
+impl Device {
+    fn load(&self, source: &dyn Source, recipe: &Recipe, layer: usize) -> Result<OnDevice> {
+        let Self {
+            gpu,
+            context,
+            chunk,
+            activations: act,
+        } = self;
+        let config = source.config();
+        let builder = Builder {
+            gpu,
+            activations: act,
+            glue: Glue::new(config, gpu.caps(), *context, KvType::F32),
+            chunk: *chunk,
+        };
+        let weights = LayerOnDevice::load(gpu, source, recipe, layer)?;
+        let [mut attention, mut feed_forward, mut settle] = [(); 3].map(|()| PlanBuilder::new(gpu));
+        let (with, cache) = ((&weights, &config.layers[layer]), &act.cache[0]);
+        let nothing = (Residual::None, None);
+        builder.attention(&mut attention, *chunk, with, cache, nothing)?;
+        builder.feed_forward(&mut feed_forward, *chunk, &weights)?;
+        // Which norm comes behind the addition does not matter here.
+        let after = Builder::after_ffn(&weights);
+        builder.norm(&mut settle, *chunk, after, &weights.attention_norm)?;
+        let read = |tensor: &Tensor| ReadBack::new(gpu, tensor);
+        Ok(OnDevice {
+            attention: attention.build()?,
+            feed_forward: feed_forward.build()?,
+            settle: settle.build()?,
+            inputs: [
+                read(&act.normed)?,
+                read(&act.o)?,
+                read(&act.normed)?,
+                read(&act.gate)?,
+            ],
+            output: read(&act.x)?,
+        })
+    }
+
+    fn run(
+        &self,
+        layer: &OnDevice,
+        stream: &mut [f32],
+        mut inputs: Option<&mut Inputs<'_>>,
+    ) -> Result<()> {
+        let (gpu, act) = (&self.gpu, &self.activations);
+        let hidden = act.x.len();
+        let chunks = stream.chunks_mut(self.chunk * hidden);
+        for (start, x) in (0..).step_by(self.chunk).zip(chunks) {
+            let tokens = x.len() / hidden;
+            act.x.view(gpu, 0, tokens, hidden)?.write(gpu, x)?;
+            act.state.write(gpu, &[start, tokens as u32, 0, 0])?;
+            let [attention, output, feed_forward, down] = &layer.inputs;
+            let mut encoder = gpu.encoder();
+            for (plan, reads) in [
+                (&layer.attention, [attention, output]),
+                (&layer.feed_forward, [feed_forward, down]),
+            ] {
+                plan.encode(&mut encoder)?;
+                if inputs.is_some() {
+                    for read in reads {
+                        read.encode(&mut encoder);
+                    }
+                }
+            }
+            layer.settle.encode(&mut encoder)?;
+            layer.output.encode(&mut encoder);
+            gpu.submit(encoder)?;
+            let output: Vec<f32> = layer.output.read_blocking(gpu)?;
+            x.copy_from_slice(&output[..x.len()]);
+            let Some(inputs) = &mut inputs else { continue };
+            for (site, read) in Site::ALL.into_iter().zip(&layer.inputs) {
+                let values: Vec<f32> = read.read_blocking(gpu)?;
+                inputs(site, &values[..values.len() / self.chunk * tokens])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
