@@ -133,30 +133,7 @@ impl Kernel for GemmLanes {
         let scratch_bytes = (x_stride as u64)
             .saturating_mul(problem.cols.max(1) as u64)
             .saturating_mul(4);
-        let tiles = |n: usize| n.div_ceil(TRANSPOSE_TILE as usize) as u64;
-        let transpose = Dispatch {
-            name: format!("transpose x of {problem}"),
-            enables: vec![],
-            consts: vec![("TILE", Const::U32(TRANSPOSE_TILE))],
-            fragments: vec![shader!("transpose")],
-            params: vec![problem.batch as u32, problem.cols as u32, x_stride as u32],
-            operands: vec![
-                problem::X,
-                Operand {
-                    name: "xt",
-                    binding: 2,
-                    role: Role::Scratch,
-                    write: true,
-                },
-            ],
-            invocations: TRANSPOSE_TILE,
-            workgroup_bytes: TRANSPOSE_TILE * (TRANSPOSE_TILE + 1) * 4,
-            subgroups: false,
-            int64: false,
-            scratch_bytes,
-            grid: super::fold(tiles(x_stride) * tiles(problem.cols), caps.max_workgroups),
-        };
-
+        let transpose = transpose(problem, x_stride, scratch_bytes, caps);
         let coded = problem.format.quant().is_some();
         let span = if coded {
             packet::CODES
@@ -219,5 +196,32 @@ impl Kernel for GemmLanes {
             ),
         });
         Ok(std::iter::once(transpose).chain(products).collect())
+    }
+}
+
+/// The launch that writes x, columns first, to scratch: `x_stride` vectors a column.
+fn transpose(problem: &Problem, x_stride: usize, scratch_bytes: u64, caps: &Caps) -> Dispatch {
+    let tiles = |n: usize| n.div_ceil(TRANSPOSE_TILE as usize) as u64;
+    Dispatch {
+        name: format!("transpose x of {problem}"),
+        enables: vec![],
+        consts: vec![("TILE", Const::U32(TRANSPOSE_TILE))],
+        fragments: vec![shader!("transpose")],
+        params: vec![problem.batch as u32, problem.cols as u32, x_stride as u32],
+        operands: vec![
+            problem::X,
+            Operand {
+                name: "xt",
+                binding: 2,
+                role: Role::Scratch,
+                write: true,
+            },
+        ],
+        invocations: TRANSPOSE_TILE,
+        workgroup_bytes: TRANSPOSE_TILE * (TRANSPOSE_TILE + 1) * 4,
+        subgroups: false,
+        int64: false,
+        scratch_bytes,
+        grid: super::fold(tiles(x_stride) * tiles(problem.cols), caps.max_workgroups),
     }
 }
