@@ -5,11 +5,9 @@
 // contiguous for all lanes, whatever column the weight asks for: a sparse
 // weight costs no gather. The weight's values are the same for all lanes.
 //
-// Consts: LANES, ROWS, STRIPS; WORDS = words of a packet; SHARE = rows of the tile that
-// use the same columns; GUARD = some packet reaches past `cols`.
-// Fragments: linear, bias, hold (and load), xt, decode, packet (and columns for N:M).
-const SPAN: u32 = WORDS * PER_WORD;
-
+// Consts: LANES, ROWS, STRIPS; SHARE = rows of the tile that use the same columns;
+// GUARD = some packet reaches past `cols`.
+// Fragments: linear, bias, decoded (and what it loads with), hold, xt, packet (and columns for N:M).
 @compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -27,34 +25,29 @@ fn main(
     }
 
     var acc: array<f32, ROWS * STRIPS>;
-    // Rows past the end repeat the last one; their sums are not stored.
-    var row_at: array<u32, ROWS>;
-    for (var r = 0u; r < ROWS; r++) {
-        row_at[r] = params.values + min(row0 + r, params.rows - 1u) * params.value_stride;
-    }
     let block0 = row0 / V;
     let cols = params.cols;
     let packets = (params.slots + SPAN - 1u) / SPAN;
-    for (var packet = 0u; packet < packets; packet++) {
-        let fields = fetch_fields(block0, packet);
-        var held: array<array<u32, HELD_WORDS>, ROWS>;
+    for (var first = 0u; first < packets; first += HELD) {
+        var held: array<array<f32, SPAN>, ROWS>;
         for (var r = 0u; r < ROWS; r++) {
-            held[r] = hold(row_at[r], packet, lane);
+            // Rows past the end repeat the last one; their sums are not stored.
+            held[r] = decoded(min(row0 + r, params.rows - 1u), min(first + lane % HELD, packets - 1u));
         }
-        for (var word = 0u; word < WORDS; word++) {
-            var values: array<array<f32, PER_WORD>, ROWS>;
-            for (var r = 0u; r < ROWS; r++) {
-                values[r] = decode(held_word(held[r], word));
-            }
-            for (var j = 0u; j < PER_WORD; j++) {
+        let here = min(HELD, packets - first);
+        for (var i = 0u; i < here; i++) {
+            let packet = first + i;
+            let fields = fetch_fields(block0, packet);
+            for (var j = 0u; j < SPAN; j++) {
                 for (var block = 0u; block < ROWS / SHARE; block++) {
-                    let col = packet_column(fields, block0, block, packet, word * PER_WORD + j);
+                    let col = packet_column(fields, block0, block, packet, j);
                     if !GUARD || col < cols {
                         let xs = xt_at(col, vector0);
                         for (var k = 0u; k < SHARE; k++) {
                             let r = block * SHARE + k;
+                            let value = hand_round(held[r][j], i);
                             for (var t = 0u; t < STRIPS; t++) {
-                                acc[r * STRIPS + t] += values[r][j] * xs[t];
+                                acc[r * STRIPS + t] += value * xs[t];
                             }
                         }
                     }

@@ -7,7 +7,7 @@
 // multiplied, so what x holds elsewhere, NaN included, does not matter.
 //
 // Consts: WORKGROUP, TILE_ROWS, TILE_BATCH, TILE_COLS, TILE_SLOTS, TR, TB, SHARE.
-// Fragments: linear, bias, load_words (WORDS = 1), decode, tile.
+// Fragments: linear, bias, decoded (and what it loads with), tile.
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 
 const X_STRIDE: u32 = TILE_BATCH / 4u + 1u;   // one quad more: no bank conflicts
@@ -18,21 +18,22 @@ const W_STRIDE: u32 = TILE_ROWS / 4u + 1u;
 var<workgroup> w_tile: array<vec4<f32>, TILE_SLOTS * W_STRIDE>;
 
 fn stage_weight(row0: u32, step: u32, lane: u32) {
-    const ACROSS = TILE_SLOTS / PER_WORD;
+    const ACROSS = TILE_SLOTS / SPAN;
     let last = params.rows - 1u;
+    let packets = (params.slots + SPAN - 1u) / SPAN;
     for (var i = lane; i < ACROSS * TILE_ROWS / 4u; i += WORKGROUP) {
-        let word = step * ACROSS + i % ACROSS;
+        let packet = step * ACROSS + i % ACROSS;
         let quad = i / ACROSS;
-        var values: array<array<f32, PER_WORD>, 4>;
+        var values: array<array<f32, SPAN>, 4>;
         for (var k = 0u; k < 4u; k++) {
             // Rows past the end repeat the last one; their sums are not stored.
             let row = min(row0 + 4u * quad + k, last);
-            if word < params.value_stride {
-                values[k] = decode(load(params.values + row * params.value_stride, word)[0]);
+            if packet < packets {
+                values[k] = decoded(row, packet);
             }
         }
-        for (var j = 0u; j < PER_WORD; j++) {
-            w_tile[(i % ACROSS * PER_WORD + j) * W_STRIDE + quad] =
+        for (var j = 0u; j < SPAN; j++) {
+            w_tile[(i % ACROSS * SPAN + j) * W_STRIDE + quad] =
                 vec4(values[0][j], values[1][j], values[2][j], values[3][j]);
         }
     }

@@ -209,7 +209,7 @@ fn a_workspace_that_is_too_small_is_refused() {
     let survey = case.survey(gpu.caps()).unwrap();
     let (lanes, _) = survey
         .iter()
-        .find(|(c, _)| c.to_string().contains("words") && c.kernel.name() == "gemm_lanes")
+        .find(|(c, _)| c.to_string().contains("each") && c.kernel.name() == "gemm_lanes")
         .unwrap();
     let build = |workspace: &Workspace| {
         let mut builder = PlanBuilder::new(&gpu).workspace(workspace);

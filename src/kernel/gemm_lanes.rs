@@ -25,32 +25,29 @@ pub struct GemmLanes;
 /// What a variant's name stands for.
 struct Variant {
     name: &'static str,
-    weight: Hold,
+    /// Whether each lane decodes a packet of its own and hands it round.
+    spread: bool,
+    /// How plain values are loaded.
+    load: Load,
     /// Vectors of x that one load takes; more than one asks for 64-bit integers.
     x: u32,
 }
 
-/// How a tile of rows holds a packet of the weight.
-#[derive(Clone, Copy, PartialEq)]
-enum Hold {
-    /// Every lane loads all of it.
-    Each(Load),
-    /// Each lane loads one word and hands it round.
-    Spread,
-}
-
 const VARIANTS: &[Variant] = &[
-    Variant::new("spread-x4", Hold::Spread, 4),
-    Variant::new("spread-x2", Hold::Spread, 2),
-    Variant::new("spread", Hold::Spread, 1),
-    Variant::new("quads-x4", Hold::Each(Load::Quads), 4),
-    Variant::new("quads", Hold::Each(Load::Quads), 1),
-    Variant::new("words", Hold::Each(Load::Words), 1),
+    Variant::new("spread-x4", true, Load::Pairs, 4),
+    Variant::new("spread-x2", true, Load::Pairs, 2),
+    Variant::new("spread", true, Load::Words, 1),
+    Variant::new("each", false, Load::Words, 1),
 ];
 
 impl Variant {
-    const fn new(name: &'static str, weight: Hold, x: u32) -> Self {
-        Self { name, weight, x }
+    const fn new(name: &'static str, spread: bool, load: Load, x: u32) -> Self {
+        Self {
+            name,
+            spread,
+            load,
+            x,
+        }
     }
 
     fn x_fragment(&self) -> Cow<'static, str> {
@@ -79,34 +76,32 @@ impl Kernel for GemmLanes {
             words,
         };
         let v = layout::sharing(problem.format);
+        let words = if problem.format.quant().is_some() {
+            1
+        } else {
+            4
+        };
+        let rows = |most| match problem.format.pattern() {
+            None => most,
+            Some(_) => packet::largest_divisor(v, most),
+        };
         match problem.format {
-            Format::Quantized { .. } | Format::Gqs { .. } => vec![],
-            // Rows with columns of their own share no x: hold one, wide.
-            Format::Nm { .. } if v == 1 => vec![
-                config("quads-x4", 1, 4, 4),
-                config("quads", 1, 4, 4),
-                config("spread-x2", 8, 2, lanes),
-                config("spread", 8, 2, lanes),
-                config("words", 1, 4, 4),
+            Format::Gqs { .. } => vec![],
+            // Rows with columns of their own share no x: hold few, wide.
+            _ if v == 1 && problem.format.pattern().is_some() => vec![
+                config("spread-x4", 1, 4, words),
+                config("spread-x4", 1, 8, words),
+                config("spread-x4", 4, 4, words),
+                config("spread", 4, 4, words),
+                config("each", 1, 4, words),
             ],
-            _ => {
-                let dense = matches!(problem.format, Format::Dense(_));
-                let rows = |most| {
-                    if dense {
-                        most
-                    } else {
-                        packet::largest_divisor(v, most)
-                    }
-                };
-                vec![
-                    config("spread-x4", rows(8), 4, lanes),
-                    config("spread-x2", rows(16), 2, lanes),
-                    config("spread", rows(16), 2, lanes),
-                    config("spread", rows(8), 4, lanes),
-                    config("quads", rows(8), 4, 4),
-                    config("words", rows(4), 4, 4),
-                ]
-            }
+            _ => vec![
+                config("spread-x4", rows(8), 4, words),
+                config("spread-x4", rows(16), 4, words),
+                config("spread-x2", rows(16), 2, words),
+                config("spread", rows(16), 2, words),
+                config("each", rows(4), 4, words),
+            ],
         }
     }
 
@@ -138,58 +133,43 @@ impl Kernel for GemmLanes {
         let scratch_bytes = (x_stride as u64)
             .saturating_mul(problem.cols.max(1) as u64)
             .saturating_mul(4);
-        let tiles = |n: usize| n.div_ceil(TRANSPOSE_TILE as usize) as u64;
-        let transpose = Dispatch {
-            name: format!("transpose x of {problem}"),
-            enables: vec![],
-            consts: vec![("TILE", Const::U32(TRANSPOSE_TILE))],
-            fragments: vec![shader!("transpose")],
-            params: vec![problem.batch as u32, problem.cols as u32, x_stride as u32],
-            operands: vec![
-                problem::X,
-                Operand {
-                    name: "xt",
-                    binding: 2,
-                    role: Role::Scratch,
-                    write: true,
-                },
-            ],
-            invocations: TRANSPOSE_TILE,
-            workgroup_bytes: TRANSPOSE_TILE * (TRANSPOSE_TILE + 1) * 4,
-            subgroups: false,
-            int64: false,
-            scratch_bytes,
-            grid: super::fold(tiles(x_stride) * tiles(problem.cols), caps.max_workgroups),
+        let transpose = transpose(problem, x_stride, scratch_bytes, caps);
+        let coded = problem.format.quant().is_some();
+        let span = if coded {
+            packet::CODES
+        } else {
+            problem.values_in(config.words as usize)
         };
-
         // All lanes take the same packet.
-        let packets = Packets::new(problem, config.rows as usize, config.words as usize, 1)?;
+        let packets = Packets::of_span(problem, config.rows as usize, span, 1)?;
         let mut consts = problem.consts();
         consts.extend([
             ("LANES", Const::U32(config.workgroup)),
             ("ROWS", Const::U32(config.rows)),
             ("STRIPS", Const::U32(strips)),
             ("SHARE", Const::U32(packets.share as u32)),
-            ("WORDS", Const::U32(config.words)),
             ("GUARD", Const::Bool(packets.guard)),
         ]);
         let mut fragments = problem.fragments();
-        match variant.weight {
-            Hold::Spread if caps.fixed_subgroup() != Some(config.workgroup) => {
-                return Err(unfit(
-                    "workgroup",
-                    config.workgroup as usize,
-                    "to be one subgroup of fixed size",
-                ));
-            }
-            Hold::Spread => {
-                fragments.extend([fragment!("hold_spread"), packet::fields_fragment(problem)]);
-            }
-            Hold::Each(load) => {
-                fragments.push(fragment!("hold_packet"));
-                fragments.extend(load.fragments(problem));
-            }
+        if variant.spread && caps.fixed_subgroup() != Some(config.workgroup) {
+            let needed = "to be one subgroup of fixed size";
+            return Err(unfit("workgroup", config.workgroup as usize, needed));
         }
+        let (of_weight, decoding) = packet::decoded(problem, span, variant.load);
+        consts.extend(of_weight);
+        fragments.extend(decoding);
+        let pairs = !coded && variant.load == Load::Pairs;
+        if pairs && problem.format.pattern().is_some() {
+            fragments.push(fragment!("index_words"));
+        }
+        fragments.extend([
+            packet::fields_fragment(problem),
+            if variant.spread {
+                fragment!("hold_spread")
+            } else {
+                fragment!("hold_each")
+            },
+        ]);
         fragments.extend([variant.x_fragment(), shader!("gemm_lanes")]);
         let xt = Operand {
             name: "xt",
@@ -204,14 +184,11 @@ impl Kernel for GemmLanes {
             consts: consts.clone(),
             fragments: fragments.clone(),
             params: problem.params(part, x_stride, 0),
-            operands: {
-                let quads = variant.weight == Hold::Each(Load::Quads);
-                problem.operands(xt, i, !quads || sparse, quads)
-            },
+            operands: problem.operands(xt, i, !pairs || sparse, pairs),
             invocations: config.workgroup,
             workgroup_bytes: 0,
-            subgroups: variant.weight == Hold::Spread,
-            int64: variant.x > 1,
+            subgroups: variant.spread,
+            int64: variant.x > 1 || pairs,
             scratch_bytes,
             grid: super::fold(
                 u64::from(part.rows.div_ceil(config.rows)) * across as u64,
@@ -219,5 +196,32 @@ impl Kernel for GemmLanes {
             ),
         });
         Ok(std::iter::once(transpose).chain(products).collect())
+    }
+}
+
+/// The launch that writes x, columns first, to scratch: `x_stride` vectors a column.
+fn transpose(problem: &Problem, x_stride: usize, scratch_bytes: u64, caps: &Caps) -> Dispatch {
+    let tiles = |n: usize| n.div_ceil(TRANSPOSE_TILE as usize) as u64;
+    Dispatch {
+        name: format!("transpose x of {problem}"),
+        enables: vec![],
+        consts: vec![("TILE", Const::U32(TRANSPOSE_TILE))],
+        fragments: vec![shader!("transpose")],
+        params: vec![problem.batch as u32, problem.cols as u32, x_stride as u32],
+        operands: vec![
+            problem::X,
+            Operand {
+                name: "xt",
+                binding: 2,
+                role: Role::Scratch,
+                write: true,
+            },
+        ],
+        invocations: TRANSPOSE_TILE,
+        workgroup_bytes: TRANSPOSE_TILE * (TRANSPOSE_TILE + 1) * 4,
+        subgroups: false,
+        int64: false,
+        scratch_bytes,
+        grid: super::fold(tiles(x_stride) * tiles(problem.cols), caps.max_workgroups),
     }
 }

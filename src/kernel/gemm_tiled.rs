@@ -4,9 +4,11 @@
 //! weights are stored; the more rows share an index set, the fewer x are read for it.
 
 use super::{
-    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout, problem, shader,
+    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout,
+    packet::{self, Load, gcd},
+    problem, shader,
 };
-use crate::{caps::Caps, error::Result};
+use crate::{caps::Caps, error::Result, format::Format};
 
 /// Columns of x staged at a time, rounded to whole windows.
 const TILE_COLS: usize = 16;
@@ -20,7 +22,7 @@ impl Kernel for GemmTiled {
 
     fn configs(&self, problem: &Problem, _caps: &Caps) -> Vec<Config> {
         // 8 x 8 a lane where the tile is full, 4 x 4 for small products and small limits.
-        let sizes: &[_] = if problem.format.quant().is_some() {
+        let sizes: &[_] = if matches!(problem.format, Format::Gqs { .. }) {
             &[]
         } else if problem.batch > 64 {
             &[(256, 128, 128), (64, 64, 64), (256, 64, 64), (64, 32, 32)]
@@ -53,11 +55,12 @@ impl Kernel for GemmTiled {
         let (rows, batch) = (config.rows as usize, config.batch as usize);
         let side = (rows * batch / config.workgroup as usize).isqrt();
         let v = layout::sharing(problem.format);
+        let coded = problem.format.quant().is_some();
         let (tile_cols, tile_slots) = match problem.format.pattern() {
             None => (TILE_COLS, TILE_COLS),
             Some(pattern) => {
-                // Whole windows, whose slots fill whole words.
-                let even = if pattern.n() % problem.values_in(1) == 0 {
+                // Whole windows, whose slots fill whole words of values or half a word of codes.
+                let even = if coded || pattern.n() % problem.values_in(1) == 0 {
                     1
                 } else {
                     2
@@ -87,8 +90,16 @@ impl Kernel for GemmTiled {
         } else {
             1
         };
-        fragments.extend([fragment!("load_words"), shader!("gemm_tiled")]);
-        let mut consts = problem.consts();
+        // Short packets of codes keep more of the workgroup at work.
+        let span = if coded {
+            gcd(tile_slots, packet::CODES / 2)
+        } else {
+            problem.values_in(1)
+        };
+        let (mut consts, decoding) = packet::decoded(problem, span, Load::Words);
+        fragments.extend(decoding);
+        fragments.push(shader!("gemm_tiled"));
+        consts.extend(problem.consts());
         let numbers = [
             ("WORKGROUP", config.workgroup as usize),
             ("TILE_ROWS", rows),
@@ -99,7 +110,6 @@ impl Kernel for GemmTiled {
             ("TR", side),
             ("TB", side),
             ("SHARE", share),
-            ("WORDS", 1),
         ];
         consts.extend(numbers.map(|(name, value)| (name, Const::U32(value as u32))));
         let across = problem.batch.div_ceil(batch) as u64;

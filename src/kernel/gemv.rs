@@ -7,7 +7,7 @@
 
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout,
-    packet::{self, Load, Packets},
+    packet::{self, Load, Packets, gcd},
     problem::{self, unfit},
     shader,
     variant::{Reduce, Variant, X},
@@ -128,10 +128,6 @@ fn wide_scales(load: Load, rows: u32) -> bool {
         // The eight whose scales lie together.
         Load::Octs => rows == 8,
     }
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// How the x that meets a packet of `span` values is picked.

@@ -3,8 +3,8 @@
 //! What `gemv` and `gemm_lanes` share on the host's side of `lib/load_*`, `lib/packet_*`
 //! and `lib/columns_*`.
 
-use super::{Problem, fragment, layout, problem::unfit};
-use crate::error::Result;
+use super::{Const, Problem, fragment, layout, problem::unfit};
+use crate::{error::Result, format::group_slots};
 use std::borrow::Cow;
 
 /// How a tile of rows takes its packets.
@@ -23,11 +23,18 @@ impl Packets {
     /// # Errors
     /// Where tiles and index sets cut each other, or packets do not fill index words.
     pub fn new(problem: &Problem, rows: usize, words: usize, lanes: usize) -> Result<Self> {
-        let span = problem.values_in(words);
         let bits = layout::value_bits(problem.format);
         if words * 32 % bits != 0 {
             return Err(unfit("words of a packet", words, "to hold whole codes"));
         }
+        Self::of_span(problem, rows, problem.values_in(words), lanes)
+    }
+
+    /// Packets of `span` values for tiles of `rows` rows, `lanes` packets of a row at a time.
+    ///
+    /// # Errors
+    /// Where tiles and index sets cut each other, or packets do not fill index words.
+    pub fn of_span(problem: &Problem, rows: usize, span: usize, lanes: usize) -> Result<Self> {
         let round = span * lanes;
         let Some(pattern) = problem.format.pattern() else {
             let guard = problem.cols % round != 0;
@@ -107,6 +114,41 @@ impl Load {
         fragments.push(fields_fragment(problem));
         fragments
     }
+}
+
+/// Codes of a packet that `lib/decoded_codes.wgsl` decodes at a time.
+pub(super) const CODES: usize = 8;
+
+/// What decodes packets of `span` values before they are multiplied: consts and fragments.
+/// Plain values are loaded by `load`; codes are read word by word, wherever they begin.
+pub(super) fn decoded(
+    problem: &Problem,
+    span: usize,
+    load: Load,
+) -> (Vec<(&'static str, Const)>, Vec<Cow<'static, str>>) {
+    let number = |value: usize| Const::U32(value as u32);
+    let Some(quant) = problem.format.quant() else {
+        let words = span / problem.values_in(1);
+        let fragments = vec![load.fragment(), fragment!("decoded_values")];
+        return (vec![("WORDS", number(words))], fragments);
+    };
+    let group = group_slots(problem.format.pattern(), quant, problem.cols);
+    // Packets begin at multiples of the largest power of two that divides their bits.
+    let bits = span * quant.bits() as usize;
+    let odd = 32 - (1 << bits.trailing_zeros()).min(32);
+    let consts = vec![
+        ("BITS", Const::U32(quant.bits())),
+        ("SPAN", number(span)),
+        ("GROUP", number(group)),
+        ("SEGMENT", number(gcd(group, span))),
+        ("WORDS", number((bits + odd).div_ceil(32) + 1)),
+    ];
+    (consts, vec![fragment!("decoded_codes")])
+}
+
+/// The greatest common divisor.
+pub(super) fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// How the index fields of a packet are read.
