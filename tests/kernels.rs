@@ -6,6 +6,7 @@ use common::gpu;
 use lacuna::{
     Caps, Error, Gpu, PlanBuilder,
     caps::{DeviceClass, Subgroups},
+    compress,
     format::{Dense, Format, Matrix, Nm, Pattern, Values},
     gpu::ReadBack,
     kernel, reference,
@@ -72,6 +73,46 @@ fn every_candidate_agrees_with_the_reference() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn gemm_decodes_codes_of_every_width_wherever_they_begin() {
+    let Some(gpu) = gpu() else { return };
+    let formats =
+        (2..=8).flat_map(|bits| ["g16", "g24-sym", "row"].map(|group| format!("w{bits}{group}")));
+    let pruned = ["2:4+w7g24", "3:5+w6g40-sym", "1:8x4+w5row"].map(String::from);
+    for format in formats.chain(pruned) {
+        let case = Case::new(21, 83, 11, format.parse().unwrap(), true);
+        let truth = case.reference().unwrap();
+        let mut checked = 0;
+        for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
+            if legal.is_ok() && candidate.kernel.name().starts_with("gemm") {
+                checked += 1;
+                let comparison = case.check(&gpu, candidate, &truth).unwrap();
+                assert!(comparison.passes(), "{format} {candidate}: {comparison:?}");
+            }
+        }
+        assert!(checked > 0, "{format} has no GEMM");
+    }
+}
+
+#[test]
+fn nan_reaches_a_product_of_codes_only_through_kept_positions() {
+    let Some(gpu) = gpu() else { return };
+    // The first of every four columns is kept; the last window is two columns wide.
+    let (rows, cols, batch) = (6, 22, 11);
+    let keep = (0..rows * cols).map(|i| if i % cols % 4 == 0 { 1.5 } else { 0.0 });
+    let dense = Dense::from_f32(rows, cols, keep.collect()).unwrap();
+    let weight = compress::compress(&dense, "1:4+w4g8".parse().unwrap()).unwrap();
+    let x: Vec<f32> = (0..batch * cols)
+        .map(|i| if i % cols % 4 == 0 { 2.0 } else { f32::NAN })
+        .collect();
+    assert_right(&gpu, &weight, &x, batch, None);
+    let mut poisoned = x;
+    poisoned[4] = f32::NAN;
+    for y in run(&gpu, &weight, &poisoned, batch, None) {
+        assert!(y[..rows].iter().all(|v| v.is_nan()) && y[rows..].iter().all(|v| !v.is_nan()));
+    }
 }
 
 #[test]
