@@ -6,7 +6,7 @@
 // weight costs no gather. The weight's values are the same for all lanes.
 //
 // Consts: LANES, ROWS, STRIPS; SHARE = rows of the tile that use the same columns;
-// GUARD = some packet reaches past `cols`.
+// EDGE = some packet reaches past `cols`.
 // Fragments: linear, bias, decoded (and what it loads with), hold, xt, packet (and columns for N:M).
 @compute @workgroup_size(LANES)
 fn main(
@@ -41,7 +41,7 @@ fn main(
             for (var j = 0u; j < SPAN; j++) {
                 for (var block = 0u; block < ROWS / SHARE; block++) {
                     let col = packet_column(fields, block0, block, packet, j);
-                    if !GUARD || col < cols {
+                    if !EDGE || col < cols {
                         let xs = xt_at(col, vector0);
                         for (var k = 0u; k < SHARE; k++) {
                             let r = block * SHARE + k;

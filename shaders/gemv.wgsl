@@ -7,13 +7,14 @@
 // Reads the weight once and x once per ROWS rows; 2 · rows · slots · batch FLOPs.
 //
 // Consts: WORKGROUP, ROWS, BATCH; WORDS = words of a packet; SHARE = rows of this
-// workgroup that use the same columns; GUARD = some packet reaches past `cols`.
+// workgroup that use the same columns; GUARD = packets do not fill the last
+// round of lanes; EDGE = the last one reaches past `cols`.
 // Fragments: linear, bias, load, values or codes, x, pick, reduce (and columns, packet for N:M).
 const ACC: u32 = ROWS * BATCH;
 
 // x of a column that may lie past the end: nothing beyond `cols` ever reaches a sum.
 fn x_or_zero(vector: u32, col: u32) -> f32 {
-    if GUARD {
+    if EDGE {
         return select(0.0, x_at(vector, min(col, params.cols - 1u)), col < params.cols);
     }
     return x_at(vector, col);
@@ -24,6 +25,27 @@ fn store_sum(row0: u32, i: u32, sum: f32) {
     let row = row0 + i / BATCH;
     if row < params.rows {
         store(row, i % BATCH, sum);
+    }
+}
+
+// What packet `packet` of each row adds.
+fn add_packets(
+    acc: ptr<function, array<f32, ACC>>,
+    row_at: array<u32, ROWS>,
+    row0: u32,
+    packet: u32,
+) {
+    let block0 = row0 / V;
+    let held = fetch(packet);
+    let fields = fetch_fields(block0, packet);
+    let scales = fetch_scales(row0, packet);
+    for (var block = 0u; block < ROWS / SHARE; block++) {
+        let picked = pick(held, fields, block0, block, packet);
+        let sums = sum_segments(picked);
+        for (var i = 0u; i < SHARE; i++) {
+            let r = block * SHARE + i;
+            add_packet(acc, r, load(row_at[r], packet), picked, sums, scales);
+        }
     }
 }
 
@@ -46,24 +68,17 @@ fn main(
     for (var r = 0u; r < ROWS; r++) {
         row_at[r] = params.values + min(row0 + r, params.rows - 1u) * params.value_stride;
     }
-    let block0 = row0 / V;
+    // Rounds in which every lane has a packet: loads of several are in flight where nothing
+    // is conditional, and CPU adapters run without lane masks.
     let packets = (params.slots + SPAN - 1u) / SPAN;
-    // The trip count is the same for all lanes: CPU adapters then run without lane masks.
-    for (var base = 0u; base < packets; base += WORKGROUP) {
-        let packet = base + lane.index;
-        if GUARD && packet >= packets {
-            continue;
-        }
-        let held = fetch(packet);
-        let fields = fetch_fields(block0, packet);
-        let scales = fetch_scales(row0, packet);
-        for (var block = 0u; block < ROWS / SHARE; block++) {
-            let picked = pick(held, fields, block0, block, packet);
-            let sums = sum_segments(picked);
-            for (var i = 0u; i < SHARE; i++) {
-                let r = block * SHARE + i;
-                add_packet(&acc, r, load(row_at[r], packet), picked, sums, scales);
-            }
+    let rounds = packets / WORKGROUP;
+    for (var round = 0u; round < rounds; round++) {
+        add_packets(&acc, row_at, row0, round * WORKGROUP + lane.index);
+    }
+    if GUARD {
+        let packet = rounds * WORKGROUP + lane.index;
+        if packet < packets {
+            add_packets(&acc, row_at, row0, packet);
         }
     }
 

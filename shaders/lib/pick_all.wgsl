@@ -5,7 +5,7 @@ fn fetch(packet: u32) -> array<f32, HELD> {
     var held: array<f32, HELD>;
     let col = packet * SPAN;
     for (var b = 0u; b < BATCH; b++) {
-        if GUARD {
+        if EDGE {
             for (var i = 0u; i < SPAN; i++) {
                 held[b * SPAN + i] = x_or_zero(b, col + i);
             }

@@ -9,7 +9,7 @@ fn fetch(packet: u32) -> array<f32, HELD> {
         for (var w = 0u; w < WINDOWS; w++) {
             let at = (b * WINDOWS + w) * 4u;
             let window = packet * WINDOWS + w;
-            if GUARD {
+            if EDGE {
                 for (var i = 0u; i < 4u; i++) {
                     held[at + i] = x_or_zero(b, window * 4u + i);
                 }

@@ -148,9 +148,9 @@ impl Kernel for GemmLanes {
             ("ROWS", Const::U32(config.rows)),
             ("STRIPS", Const::U32(strips)),
             ("SHARE", Const::U32(packets.share as u32)),
-            ("GUARD", Const::Bool(packets.guard)),
+            ("EDGE", Const::Bool(packets.edge)),
         ]);
-        let mut fragments = problem.fragments();
+        let mut fragments = problem.fragments(caps.class);
         if variant.spread && caps.fixed_subgroup() != Some(config.workgroup) {
             let needed = "to be one subgroup of fixed size";
             return Err(unfit("workgroup", config.workgroup as usize, needed));

@@ -74,7 +74,7 @@ impl Kernel for GemmTiled {
         } else {
             (rows - 1) / v + 2
         };
-        let mut fragments = problem.fragments();
+        let mut fragments = problem.fragments(caps.class);
         let sparse = problem.format.pattern().is_some();
         let (tile, column_bytes) = if sparse {
             (fragment!("tile_nm"), tile_slots * sets * 4)

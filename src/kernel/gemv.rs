@@ -70,8 +70,9 @@ impl Kernel for Gemv {
             consts.extend([
                 ("SHARE", Const::U32(packets.share as u32)),
                 ("GUARD", Const::Bool(packets.guard)),
+                ("EDGE", Const::Bool(packets.edge)),
             ]);
-            let mut fragments = problem.fragments();
+            let mut fragments = problem.fragments(caps.class);
             fragments.push(pick(variant.x, problem, packets.span)?);
             fragments.extend(variant.load.fragments(problem));
             fragments.extend(frame.fragments);
@@ -86,6 +87,7 @@ impl Kernel for Gemv {
                     ]);
                     fragments.extend([
                         fragment!("codes"),
+                        fragment!("scale"),
                         match variant.load {
                             Load::Octs if config.rows == 8 => fragment!("scales_octs"),
                             Load::Pairs if config.rows % 4 == 0 => fragment!("scales_pairs"),
@@ -300,6 +302,17 @@ fn code_configs(problem: &Problem, quant: Quant, class: DeviceClass, caps: &Caps
                 config("portable", 64, 1, unit),
             ];
             configs.drain(..if held <= 128 { 0 } else { 3 });
+            if std::env::var("LAB").is_ok() && !sparse {
+                return vec![
+                    config("subgroup-x4", 256, 4, unit),
+                    config("subgroup-x4", 256, 2, unit),
+                    config("subgroup-x4", 128, 4, unit),
+                    config("subgroup-x4", 256, 8, unit),
+                    config("subgroup-x4", 256, 2, 2 * unit),
+                    config("subgroup-x4", 128, 8, unit),
+                    config("subgroup-quads-x4", 128, 4, 4 * unit),
+                ];
+            }
             configs
         }
     }

@@ -17,28 +17,36 @@
 //! ```text
 //! 2 bits:  word w of sets 4g … 4g+3 = | set 4g: slots 4w…4w+3 | set 4g+1 | set 4g+2 | set 4g+3 |
 //! ```
-//! Group-pruned weights have no rows of one length. Their sections are
+//! Group-pruned weights have no rows of one length. Their kept groups lie by panels of 16 rows,
+//! inside a panel by columns: lanes side by side then meet the same x. Sections are
 //!
 //! ```text
-//! part  | values [kept groups][value_stride] | indices [rows + 1] | scales [kept groups][1 or 2] |
-//!         words of a group's codes             first group of a row  | scale f16 | zero, number |
+//! part  | values [slots][value_stride] | indices [panels + 1] [blocks] | scales [slots][1 or 2] |
+//!         words of a group's codes       first slot    first group       | scale f16 | zero | row | group |
 //! ```
-//! where a group's number in its row lies above the zero of the same word, or in a word of its
-//! own where 16 bits are too few for both. Rows are filled up to 32 bytes of codes with groups
-//! whose scale is 0, which nothing stored has.
+//! A slot holds a kept group. 32 slots are a block, and blocks do not cross panels. The row is
+//! that inside the panel; the group counts from the block's first, or has a word of its own
+//! where the bits left are too few. Spare slots have scale 0, which nothing stored has.
 //!
 //! The same part serves GEMV and GEMM: a weight is resident once.
 
 use crate::{
     error::{Error, Result},
-    format::{Codes, Format, Gqs, Matrix, Quant, Values, bits},
+    format::{Codes, Format, Gqs, GroupPruning, Matrix, Quant, Values, bits},
 };
+use std::ops::Range;
 
 const SECTION_WORDS: usize = 64;
 const ROW_WORDS: usize = 8;
 const QUAD_WORDS: usize = 4;
 /// Slots of one index set in a word of indices.
 pub(super) const SLOTS_PER_WORD: usize = 4;
+
+/// Rows whose kept groups lie together.
+pub(super) const PANEL_ROWS: usize = 16;
+
+/// Kept groups that count from the same column.
+pub(super) const BLOCK: usize = 32;
 
 /// Rows whose scales lie together.
 pub(super) const SCALE_ROWS: usize = 8;
@@ -109,20 +117,21 @@ pub(super) fn group_words(quant: Quant, cols: usize) -> usize {
     bits::words_for(quant.group_cols(cols), quant.bits())
 }
 
-/// Words of scale, zero and number of a kept group.
-pub(super) fn scale_words(quant: Quant, cols: usize) -> usize {
-    1 + usize::from(bits::width_of(quant.groups(cols)) > 16 - zero_bits(quant))
+/// Words of scale, zero, row and number of a kept group.
+pub(super) fn scale_words(quant: Quant, pruning: GroupPruning) -> usize {
+    // Groups that a block spans, on average.
+    let span = (BLOCK * 100).div_ceil(PANEL_ROWS * (100 - pruning.percent() as usize));
+    1 + usize::from(4 * span > 1 << number_bits(quant))
+}
+
+/// Bits of a group's number beside its scale, zero and row.
+fn number_bits(quant: Quant) -> u32 {
+    16 - zero_bits(quant) - PANEL_ROWS.ilog2()
 }
 
 /// Bits of the zero beside a scale.
 pub(super) fn zero_bits(quant: Quant) -> u32 {
     if quant.symmetric() { 0 } else { quant.bits() }
-}
-
-/// Kept groups are filled up to this multiple in every row.
-fn group_step(quant: Quant, cols: usize) -> usize {
-    let words = group_words(quant, cols);
-    ROW_WORDS >> words.trailing_zeros().min(ROW_WORDS.trailing_zeros())
 }
 
 fn section(words: usize) -> usize {
@@ -140,7 +149,8 @@ pub fn split(format: Format, rows: usize, cols: usize, max_bytes: u64) -> Result
     match format {
         Format::Gqs { quant, pruning } => {
             let kept = pruning.kept(quant.groups(cols));
-            split_groups(quant, rows, cols, |_| kept, max_bytes)
+            let slots = |panel: Range<usize>| (panel.len() * kept).next_multiple_of(BLOCK);
+            split_groups(quant, pruning, rows, cols, slots, max_bytes)
         }
         _ => split_rows(format, rows, cols, max_bytes),
     }
@@ -154,8 +164,8 @@ pub fn split_weight(weight: &Matrix, max_bytes: u64) -> Result<Vec<PartLayout>> 
     let (rows, cols) = (weight.rows(), weight.cols());
     let mut parts = match weight {
         Matrix::Gqs(w) => {
-            let kept = |row| w.kept(row).len();
-            split_groups(w.codes().quant(), rows, cols, kept, max_bytes)
+            let slots = |panel| panel_slots(w, panel).len();
+            split_groups(w.codes().quant(), w.pruning(), rows, cols, slots, max_bytes)
         }
         _ => split_rows(weight.format(), rows, cols, max_bytes),
     }?;
@@ -175,54 +185,96 @@ fn word_limit(max_bytes: u64) -> usize {
         .min(u32::MAX as usize)
 }
 
+/// A kept group of a panel: its row there, its number in the row, its place in the weight.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    row: usize,
+    number: u32,
+    from: usize,
+}
+
+/// The kept groups of the rows `panel` by columns, in whole blocks; `None` is a spare slot.
+fn panel_slots(w: &Gqs, panel: Range<usize>) -> Vec<Option<Slot>> {
+    let mut kept: Vec<Slot> = panel
+        .clone()
+        .flat_map(|row| w.kept(row).map(move |from| (row, from)))
+        .map(|(row, from)| Slot {
+            row: row - panel.start,
+            number: w.group_indices()[from],
+            from,
+        })
+        .collect();
+    kept.sort_by_key(|slot| (slot.number, slot.row));
+    let quant = w.codes().quant();
+    let reach = match scale_words(quant, w.pruning()) {
+        1 => 1 << number_bits(quant),
+        _ => u32::MAX,
+    };
+    let mut slots: Vec<Option<Slot>> = Vec::with_capacity(kept.len().next_multiple_of(BLOCK));
+    let mut first = 0;
+    for slot in kept {
+        if slots.len() % BLOCK != 0 && slot.number - first >= reach {
+            slots.resize(slots.len().next_multiple_of(BLOCK), None);
+        }
+        if slots.len() % BLOCK == 0 {
+            first = slot.number;
+        }
+        slots.push(Some(slot));
+    }
+    slots.resize(slots.len().next_multiple_of(BLOCK), None);
+    slots
+}
+
 fn split_groups(
     quant: Quant,
+    pruning: GroupPruning,
     rows: usize,
     cols: usize,
-    kept: impl Fn(usize) -> usize,
+    slots: impl Fn(Range<usize>) -> usize,
     max_bytes: u64,
 ) -> Result<Vec<PartLayout>> {
-    let (stride, meta) = (group_words(quant, cols), scale_words(quant, cols));
-    let step = group_step(quant, cols);
+    let (stride, meta) = (group_words(quant, cols), scale_words(quant, pruning));
     let limit = word_limit(max_bytes);
-    let layout = |row_base: usize, rows: usize, groups: usize| {
-        let indices = section(groups * stride);
-        let scales = indices + section(rows + 1);
+    let layout = |row_base: usize, rows: usize, slots: usize| {
+        let panels = rows.div_ceil(PANEL_ROWS);
+        let indices = section(slots * stride);
+        let scales = indices + section(panels + 1 + slots / BLOCK);
         PartLayout {
             row_base: row_base as u32,
             rows: rows as u32,
             value_stride: stride as u32,
             indices: indices as u32,
+            index_stride: (panels + 1) as u32,
             scales: scales as u32,
             scale_stride: meta as u32,
-            words: (scales + section(groups * meta)) as u32,
+            words: (scales + section(slots * meta)) as u32,
             factor: 1f32.to_bits(),
             ..PartLayout::default()
         }
     };
-    // Three sections, each with less than a section of padding, and a row offset for each row.
-    let words = |rows: usize, groups: usize| {
-        groups * (stride + meta) + rows + 3 * (SECTION_WORDS + QUAD_WORDS)
+    // Three sections, each with less than a section of padding.
+    let words = |panels: usize, slots: usize| {
+        slots * (stride + meta) + slots / BLOCK + panels + 1 + 3 * (SECTION_WORDS + QUAD_WORDS)
     };
     let mut parts = vec![];
-    let (mut row_base, mut groups) = (0, 0);
-    for row in 0..rows {
-        let here = kept(row).next_multiple_of(step);
+    let (mut row_base, mut held) = (0, 0);
+    for first in (0..rows).step_by(PANEL_ROWS) {
+        let here = slots(first..rows.min(first + PANEL_ROWS));
         if words(1, here) > limit {
             return Err(Error::Limit {
-                what: "bytes of a row",
+                what: "bytes of 16 rows",
                 value: words(1, here) as u64 * 4,
                 limit: limit as u64 * 4,
             });
         }
-        if words(row + 1 - row_base, groups + here) > limit {
-            parts.push(layout(row_base, row - row_base, groups));
-            (row_base, groups) = (row, 0);
+        if words((first - row_base) / PANEL_ROWS + 1, held + here) > limit {
+            parts.push(layout(row_base, first - row_base, held));
+            (row_base, held) = (first, 0);
         }
-        groups += here;
+        held += here;
     }
     if rows > row_base {
-        parts.push(layout(row_base, rows - row_base, groups));
+        parts.push(layout(row_base, rows - row_base, held));
     }
     Ok(parts)
 }
@@ -361,34 +413,39 @@ fn scale_word(codes: &Codes, group: usize) -> u32 {
 fn pack_groups(w: &Gqs, part: &PartLayout, words: &mut [u32]) {
     let quant = w.codes().quant();
     let (stride, group) = (part.value_stride as usize, w.group());
-    let step = group_step(quant, w.cols());
+    let (indices, panels) = (part.indices as usize, part.index_stride as usize);
+    let rows = part.row_base as usize..(part.row_base + part.rows) as usize;
+    let row_at = 16 + zero_bits(quant);
     let mut to = 0;
-    for row in 0..part.rows as usize {
-        let kept = w.kept(part.row_base as usize + row);
-        for (i, from) in kept.clone().enumerate() {
-            let at = part.values as usize + (to + i) * stride;
-            for (c, &code) in w.codes().codes()[from * group..][..group]
-                .iter()
-                .enumerate()
-            {
-                bits::set(&mut words[at..at + stride], quant.bits(), c, code.into());
+    for (panel, first) in rows.clone().step_by(PANEL_ROWS).enumerate() {
+        let slots = panel_slots(w, first..rows.end.min(first + PANEL_ROWS));
+        for block in slots.chunks(BLOCK) {
+            // Spare slots come last.
+            let base = block[0].map_or(0, |slot| slot.number);
+            words[indices + panels + to / BLOCK] = base;
+            for (i, slot) in block.iter().enumerate() {
+                let Some(slot) = slot else { continue };
+                let at = part.values as usize + (to + i) * stride;
+                let codes = &w.codes().codes()[slot.from * group..][..group];
+                for (c, &code) in codes.iter().enumerate() {
+                    bits::set(&mut words[at..at + stride], quant.bits(), c, code.into());
+                }
+                let scale = u32::from(w.codes().scales()[slot.from].to_bits());
+                let zero = match quant.symmetric() {
+                    true => 0,
+                    false => u32::from(w.codes().zero(slot.from)) << 16,
+                };
+                let word = scale | zero | (slot.row as u32) << row_at;
+                let at = part.scales as usize + (to + i) * part.scale_stride as usize;
+                if part.scale_stride == 1 {
+                    let number = slot.number - base;
+                    words[at] = word | number << (row_at + PANEL_ROWS.ilog2());
+                } else {
+                    (words[at], words[at + 1]) = (word, slot.number);
+                }
             }
-            let scale = u32::from(w.codes().scales()[from].to_bits());
-            let zero = if quant.symmetric() {
-                0
-            } else {
-                u32::from(w.codes().zero(from)) << 16
-            };
-            let at = part.scales as usize + (to + i) * part.scale_stride as usize;
-            let number = w.group_indices()[from];
-            if part.scale_stride == 1 {
-                words[at] = scale | zero | number << (16 + zero_bits(quant));
-            } else {
-                words[at] = scale | zero;
-                words[at + 1] = number;
-            }
+            to += block.len();
         }
-        to += kept.len().next_multiple_of(step);
-        words[part.indices as usize + row + 1] = to as u32;
+        words[indices + panel + 1] = to as u32;
     }
 }

@@ -13,8 +13,10 @@ pub(super) struct Packets {
     pub span: usize,
     /// Rows of the tile that use the same columns.
     pub share: usize,
-    /// Whether some packet of a round reaches past the last column.
+    /// Whether packets do not fill the last round.
     pub guard: bool,
+    /// Whether the last packet reaches past the last column.
+    pub edge: bool,
 }
 
 impl Packets {
@@ -35,13 +37,12 @@ impl Packets {
     /// # Errors
     /// Where tiles and index sets cut each other, or packets do not fill index words.
     pub fn of_span(problem: &Problem, rows: usize, span: usize, lanes: usize) -> Result<Self> {
-        let round = span * lanes;
         let Some(pattern) = problem.format.pattern() else {
-            let guard = problem.cols % round != 0;
             return Ok(Self {
                 span,
                 share: rows,
-                guard,
+                guard: problem.cols.div_ceil(span) % lanes != 0,
+                edge: problem.cols % span != 0,
             });
         };
         let v = pattern.v();
@@ -67,8 +68,12 @@ impl Packets {
                 "to fill index words or lie in one",
             ));
         }
-        let guard = problem.slots() % round != 0 || problem.cols % pattern.m() != 0;
-        Ok(Self { span, share, guard })
+        Ok(Self {
+            span,
+            share,
+            guard: problem.slots().div_ceil(span) % lanes != 0,
+            edge: problem.slots() % span != 0 || problem.cols % pattern.m() != 0,
+        })
     }
 }
 
@@ -143,7 +148,7 @@ pub(super) fn decoded(
         ("SEGMENT", number(gcd(group, span))),
         ("WORDS", number((bits + odd).div_ceil(32) + 1)),
     ];
-    (consts, vec![fragment!("decoded_codes")])
+    (consts, vec![fragment!("decoded_codes"), fragment!("scale")])
 }
 
 /// The greatest common divisor.

@@ -2,7 +2,7 @@
 
 use super::{Const, Operand, PartLayout, Role, fragment, layout};
 use crate::{
-    caps::Caps,
+    caps::{Caps, DeviceClass},
     error::{Error, Result},
     format::{Dtype, Format},
 };
@@ -128,12 +128,12 @@ impl Problem {
     }
 
     /// Fragments that describe the format and the bias.
-    pub(super) fn fragments(&self) -> Vec<Cow<'static, str>> {
+    pub(super) fn fragments(&self, class: DeviceClass) -> Vec<Cow<'static, str>> {
         vec![
             fragment!("linear"),
             self.bias_fragment(),
             match self.format.quant() {
-                Some(_) => fragment!("code"),
+                Some(_) => code_fragment(class),
                 None => super::decode_fragment(self.format.dtype().unwrap_or(Dtype::F32)),
             },
             match self.format.pattern() {
@@ -193,6 +193,14 @@ pub(super) const X: Operand = Operand {
     role: Role::Tensor(Problem::X),
     write: false,
 };
+
+/// How a code becomes a number. GPUs convert integers at half their speed or less.
+pub(super) fn code_fragment(class: DeviceClass) -> Cow<'static, str> {
+    match class {
+        DeviceClass::Cpu => fragment!("code_integer"),
+        DeviceClass::Gpu => fragment!("code_mantissa"),
+    }
+}
 
 /// The refusal of one configuration, whatever the device.
 pub(super) fn unfit(what: &'static str, value: usize, needed: &'static str) -> Error {

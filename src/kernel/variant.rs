@@ -37,13 +37,15 @@ pub(super) enum X {
     Staged,
     /// Windows of four columns are loaded once and picked from by selection.
     Window,
+    /// The same with x bound as `vec4<f32>`.
+    WindowQuads,
     /// The same with x bound as `vec2<u64>`.
     WindowPairs,
 }
 
 impl X {
     pub fn window(self) -> bool {
-        matches!(self, Self::Window | Self::WindowPairs)
+        matches!(self, Self::Window | Self::WindowQuads | Self::WindowPairs)
     }
 
     pub fn int64(self) -> bool {
@@ -83,23 +85,15 @@ impl Variant {
             ("WORDS", Const::U32(config.words)),
         ];
         let mut workgroup_bytes = 0;
-        let x = match self.x {
-            X::Direct | X::Window => fragment!("x_scalars"),
-            X::Quads | X::Pairs | X::WindowPairs if cols % 4 != 0 => {
-                return Err(unfit("columns", cols, "a multiple of 4"));
-            }
-            X::Quads => fragment!("x_quads"),
-            X::Pairs | X::WindowPairs => fragment!("x_pairs"),
-            X::Staged => {
-                let staged = (batch * cols).max(1);
-                workgroup_bytes += staged * 4;
-                consts.push((
-                    "STAGED",
-                    Const::U32(u32::try_from(staged).unwrap_or(u32::MAX)),
-                ));
-                fragment!("x_staged")
-            }
-        };
+        if self.x == X::Staged {
+            let staged = (batch * cols).max(1);
+            workgroup_bytes += staged * 4;
+            consts.push((
+                "STAGED",
+                Const::U32(u32::try_from(staged).unwrap_or(u32::MAX)),
+            ));
+        }
+        let x = x_fragment(self.x, cols)?;
         let reduce = match self.reduce {
             Reduce::Shared => {
                 workgroup_bytes += acc * workgroup * 4;
@@ -127,6 +121,20 @@ impl Variant {
             workgroup_bytes: u32::try_from(workgroup_bytes).unwrap_or(u32::MAX),
         })
     }
+}
+
+/// The text that reaches x, vectors of `cols` columns.
+///
+/// # Errors
+/// Where `cols` do not fill its loads.
+pub(super) fn x_fragment(x: X, cols: usize) -> Result<Cow<'static, str>> {
+    Ok(match x {
+        X::Direct | X::Window => fragment!("x_scalars"),
+        X::Staged => fragment!("x_staged"),
+        _ if cols % 4 != 0 => return Err(unfit("columns", cols, "a multiple of 4")),
+        X::Quads | X::WindowQuads => fragment!("x_quads"),
+        X::Pairs | X::WindowPairs => fragment!("x_pairs"),
+    })
 }
 
 /// Text that surrounds the loop of a kernel.
@@ -167,6 +175,19 @@ pub(super) const VARIANTS: &[Variant] = &[
         Reduce::Subgroup,
         Load::Quads,
         X::Staged,
+    ),
+    Variant::new("subgroup-x4", Reduce::Subgroup, Load::Words, X::Quads),
+    Variant::new(
+        "subgroup-window-x4",
+        Reduce::Subgroup,
+        Load::Words,
+        X::WindowQuads,
+    ),
+    Variant::new(
+        "subgroup-quads-window-x4",
+        Reduce::Subgroup,
+        Load::Quads,
+        X::WindowQuads,
     ),
     Variant::new("portable", Reduce::Shared, Load::Words, X::Direct),
     Variant::new("portable-window", Reduce::Shared, Load::Words, X::Window),

@@ -73,6 +73,11 @@ impl Subject {
             wall(gpu, &plan)?;
             seconds = wall(gpu, &plan)? / many as f64;
         }
+        log::info!(
+            "{} {candidate}: {:.1} us at first sight",
+            weight.format(),
+            1e6 * seconds
+        );
         Ok(Ok(Self {
             format: weight.format(),
             candidate,

@@ -12,7 +12,3 @@ fn code(packed: array<u32, WORDS>, i: u32) -> f32 {
     // A code is never negative: converting it as a signed number is one instruction everywhere.
     return f32(i32(field & CODE_MASK));
 }
-
-fn scale_of(word: u32) -> f32 {
-    return unpack2x16float(word & 0xffffu).x;
-}
