@@ -189,7 +189,21 @@ impl Case {
         let Problem {
             rows, cols, batch, ..
         } = self.problem;
-        let weight = gpu.upload(&self.weight)?;
+        // Candidates for the other class of devices may want another layout.
+        let is_own = |(c, legal): &(Candidate, Result<()>)| {
+            legal.is_ok() && c.to_string() == candidate.to_string()
+        };
+        let class = match gpu.caps().class {
+            own if kernel::survey(&self.problem, gpu.caps())?
+                .iter()
+                .any(is_own) =>
+            {
+                own
+            }
+            DeviceClass::Cpu => DeviceClass::Gpu,
+            DeviceClass::Gpu => DeviceClass::Cpu,
+        };
+        let weight = gpu.upload_for(class, &self.weight)?;
         let x = gpu.tensor_from(batch, cols, &self.x)?;
         let y = gpu.tensor_from(batch, rows, &vec![f32::NAN; batch * rows])?;
         let bias = self

@@ -1,8 +1,8 @@
-// Codes of BITS bits side by side, lowest bits first. Field i may straddle two words.
+// Codes of BITS bits side by side, lowest bits first. A field may straddle two words.
 const CODE_MASK: u32 = (1u << BITS) - 1u;
 
-fn code(packed: array<u32, WORDS>, i: u32) -> f32 {
-    let bit = i * BITS;
+// The code at bit `bit`, less `zero`.
+fn centred(packed: array<u32, WORDS>, bit: u32, zero: f32) -> f32 {
     var field = packed[bit / 32u] >> (bit % 32u);
     if 32u % BITS != 0u {
         if bit % 32u + BITS > 32u {
@@ -10,5 +10,5 @@ fn code(packed: array<u32, WORDS>, i: u32) -> f32 {
         }
     }
     // A code is never negative: converting it as a signed number is one instruction everywhere.
-    return f32(i32(field & CODE_MASK));
+    return f32(i32(field & CODE_MASK)) - zero;
 }

@@ -50,7 +50,7 @@ fn add_packet(
         for (var c = 0u; c < SEGMENT / CHUNK; c++) {
             for (var i = 0u; i < CHUNK; i++) {
                 let at = s * SEGMENT + c * CHUNK + i;
-                let q = code(packed, at);
+                let q = centred(packed, at * BITS, 0.0);
                 for (var b = 0u; b < BATCH; b++) {
                     dots[b] += q * picked[b * SPAN + at];
                 }

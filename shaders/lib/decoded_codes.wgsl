@@ -29,7 +29,7 @@ fn decoded(row: u32, packet: u32) -> array<f32, SPAN> {
         let zero = f32(i32(word >> 16u));
         for (var i = 0u; i < SEGMENT; i++) {
             values[s * SEGMENT + i] =
-                scale_of(word) * (code(window, s * SEGMENT + i) - zero);
+                scale_of(word) * centred(window, (s * SEGMENT + i) * BITS, zero);
         }
     }
     return values;

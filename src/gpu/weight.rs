@@ -2,6 +2,7 @@
 
 use super::Gpu;
 use crate::{
+    caps::DeviceClass,
     error::Result,
     format::{Format, Matrix},
     kernel::{PartLayout, layout},
@@ -30,13 +31,22 @@ impl Gpu {
     /// [`Error::Limit`](crate::Error::Limit) where the rows of one index set are larger than
     /// a binding, [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn upload(&self, weight: &Matrix) -> Result<Weight> {
+        self.upload_for(self.caps().class, weight)
+    }
+
+    /// [`Gpu::upload`], laid out for the kernels of a device of `class`, which matters for
+    /// group-pruned weights.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::upload`].
+    pub fn upload_for(&self, class: DeviceClass, weight: &Matrix) -> Result<Weight> {
         let (rows, cols, format) = (weight.rows(), weight.cols(), weight.format());
         let limit = self
             .caps()
             .max_binding_bytes
             .min(self.caps().max_buffer_bytes);
         let mut parts = vec![];
-        for layout in layout::split_weight(weight, limit)? {
+        for layout in layout::split_weight(weight, class, limit)? {
             let words = layout::pack(weight, &layout);
             let bytes: &[u8] = bytemuck::cast_slice(&words);
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;

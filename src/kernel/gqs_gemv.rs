@@ -1,10 +1,11 @@
 //! `gqs_gemv`: group-pruned, group-quantised weights.
 //!
-//! [`Config`]: a workgroup sums the `rows` of a panel; a lane takes `words` of codes at a time:
-//! whole groups, or a whole piece of one. Variants name the loads of codes, then those of x.
+//! [`Config`]: a workgroup sums the `rows` of a panel; a lane loads `words` of codes at a time:
+//! whole groups, or whole pieces of one. Variants name the loads of codes, then those of x.
 
 use super::{
-    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout,
+    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
+    layout::{self, Panels},
     packet::Load,
     problem::{self, unfit},
     shader,
@@ -40,40 +41,47 @@ impl Kernel for GqsGemv {
             return vec![];
         };
         let group = layout::group_words(quant, problem.cols) as u32;
+        let panels = Panels::of(caps.class);
         let batch = problem.batch.clamp(1, MAX_BATCH) as u32;
         let config = |variant, workgroup: u32, words: u32| Config {
             variant,
-            // A lane has sums of its own for every row and vector.
-            workgroup: (workgroup / batch.next_power_of_two()).max(8),
-            rows: layout::PANEL_ROWS as u32,
+            workgroup,
+            rows: panels.rows as u32,
             batch,
-            // Whole groups, or whole pieces of one in whole chunks of 8 columns.
-            words: if words % group == 0
-                || (group % words == 0 && words * 32 % (8 * quant.bits()) == 0)
-            {
+            words,
+        };
+        let lanes = caps.subgroups.map_or(8, |s| s.min);
+        if caps.class == DeviceClass::Cpu {
+            let piece = layout::piece_words(quant, problem.cols) as u32;
+            let few = |workgroup, config: Config| Config {
+                // What a lane sums must fit the workgroup memory.
+                batch: batch.min(caps.max_workgroup_bytes / (config.rows * workgroup * 4)),
+                ..config
+            };
+            return vec![
+                few(lanes, config("pairs-x4", lanes, 4 * piece.div_ceil(4))),
+                few(lanes, config("words-pairs", lanes, piece)),
+                few(8, config("words", 8, piece)),
+            ];
+        }
+        // A lane has sums of its own for every row and vector.
+        let wide = |workgroup: u32| (workgroup / batch.next_power_of_two()).max(16);
+        // Whole groups, or whole pieces of one in whole chunks of 8 columns.
+        let words = |words: u32| {
+            let pieces = group % words == 0 && words * 32 % (8 * quant.bits()) == 0;
+            if words % group == 0 || pieces {
                 words
             } else {
                 group
-            },
+            }
         };
-        // The fewest words that hold whole chunks of 8 codes.
-        let unit = quant.bits().div_ceil(4);
-        let lanes = caps.subgroups.map_or(8, |s| s.min);
-        match caps.class {
-            DeviceClass::Cpu => vec![
-                config("pairs-x4", lanes, 4),
-                config("words-pairs", lanes, unit),
-                config("words", lanes, unit),
-            ],
-            DeviceClass::Gpu => vec![
-                config("quads-x4", 512, 4),
-                config("quads-x4", 256, 4),
-                config("words-x4", 512, group),
-                config("words-x4", 256, unit),
-                config("quads", 128, 4),
-                config("words", 128, unit),
-            ],
-        }
+        vec![
+            config("quads-x4", wide(512), words(4)),
+            config("quads-x4", wide(256), words(4)),
+            config("words-x4", wide(256), words(2)),
+            config("quads", wide(128), words(4)),
+            config("words", wide(128), words(quant.bits().div_ceil(4))),
+        ]
     }
 
     fn lower(
@@ -92,32 +100,52 @@ impl Kernel for GqsGemv {
             return Err(unfit("kept groups of a row", 0, "group-pruned weights"));
         };
         let group_words = layout::group_words(quant, problem.cols);
+        let panels = Panels::with_rows(config.rows as usize);
+        if let Some(part) = parts.iter().find(|p| p.panel_rows != config.rows) {
+            let rows = part.panel_rows as usize;
+            return Err(unfit(
+                "rows of a panel",
+                rows,
+                "those that the candidate sums",
+            ));
+        }
         let words = config.words as usize;
         let loads = match load {
             Load::Words => 1,
             Load::Quads | Load::Pairs => 4,
             Load::Octs => 8,
         };
-        if words % loads != 0 || (words % group_words != 0 && group_words % words != 0) {
+        let slot_words = if panels.share > 1 {
+            layout::piece_words(quant, problem.cols)
+        } else {
+            words.min(group_words)
+        };
+        if words % loads != 0 || words % slot_words != 0 || group_words % slot_words != 0 {
             let needed = "whole groups, or whole pieces of one, in whole loads";
-            return Err(unfit("words of a packet", words, needed));
+            return Err(unfit("words of a load", words, needed));
         }
-        if layout::BLOCK % (words / group_words).max(1) != 0 {
+        let slots = words / slot_words;
+        let item = slots.max(panels.share);
+        if panels.block % item != 0 || item % slots != 0 {
             return Err(unfit(
-                "words of a packet",
-                words,
-                "to divide a block of 32 groups",
+                "slots of a load",
+                slots,
+                "a divisor of a block of slots",
             ));
         }
         let mut dispatches = vec![];
-        for vector_base in (0..problem.batch).step_by(MAX_BATCH) {
-            let batch = MAX_BATCH.min(problem.batch - vector_base);
+        for vector_base in (0..problem.batch).step_by(config.batch.max(1) as usize) {
+            let batch = (config.batch as usize).min(problem.batch - vector_base);
             let mut consts = vec![
                 ("WORKGROUP", Const::U32(config.workgroup)),
                 ("BATCH", Const::U32(batch as u32)),
                 ("WORDS", Const::U32(config.words)),
             ];
-            consts.extend(group_consts(quant, pruning, problem.cols));
+            consts.extend([
+                ("ITEM", Const::U32(item as u32)),
+                ("SLOT_WORDS", Const::U32(slot_words as u32)),
+            ]);
+            consts.extend(group_consts(quant, pruning, panels, problem.cols));
             let mut fragments = vec![
                 fragment!("linear"),
                 problem.bias_fragment(),
@@ -151,16 +179,25 @@ impl Kernel for GqsGemv {
 }
 
 /// Consts that describe the kept groups.
-fn group_consts(quant: Quant, pruning: GroupPruning, cols: usize) -> Vec<(&'static str, Const)> {
+fn group_consts(
+    quant: Quant,
+    pruning: GroupPruning,
+    panels: Panels,
+    cols: usize,
+) -> Vec<(&'static str, Const)> {
     let group = quant.group_cols(cols);
     let number = |value: usize| Const::U32(value as u32);
     vec![
-        ("PANEL", number(layout::PANEL_ROWS)),
-        ("BLOCK", number(layout::BLOCK)),
+        ("PANEL", number(panels.rows)),
+        ("SHARE", number(panels.share)),
+        ("BLOCK", number(panels.block)),
         ("BITS", Const::U32(quant.bits())),
         ("GROUP", number(group)),
         ("GROUP_WORDS", number(layout::group_words(quant, cols))),
-        ("SCALE_WORDS", number(layout::scale_words(quant, pruning))),
+        (
+            "SCALE_WORDS",
+            number(layout::scale_words(quant, pruning, panels)),
+        ),
         ("ZERO_BITS", Const::U32(layout::zero_bits(quant))),
         ("MIDDLE", Const::F32(f32::from(quant.middle()))),
         ("EDGE", Const::Bool(cols % group != 0)),

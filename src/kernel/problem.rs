@@ -62,7 +62,7 @@ impl Problem {
                 return Err(Error::Limit { what, value, limit });
             }
         }
-        layout::split(self.format, self.rows, self.cols, limit)
+        layout::split(self.format, self.rows, self.cols, caps.class, limit)
     }
 
     /// Values of the weight in `words` words, less what a last one shares with the next.
