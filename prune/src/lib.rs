@@ -5,6 +5,12 @@
 
 mod error;
 mod inputs;
+mod kept;
+mod method;
+mod score;
+mod store;
 
 pub use error::{Error, Result};
 pub use inputs::Inputs;
+pub use method::{Compressed, Method};
+pub use score::Score;
