@@ -4,13 +4,16 @@
 //! and so what an error of a weight costs in the output.
 
 mod error;
+mod hessian;
 mod inputs;
 mod kept;
+mod linear;
 mod method;
 mod score;
 mod store;
 
 pub use error::{Error, Result};
+pub use hessian::output_error;
 pub use inputs::Inputs;
 pub use method::{Compressed, Method};
 pub use score::Score;
