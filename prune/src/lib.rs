@@ -3,12 +3,15 @@
 //! [`lacuna::compress`] knows the weights alone. This package knows the [`Inputs`] they meet too,
 //! and so what an error of a weight costs in the output.
 
+mod blocks;
+mod compensate;
 mod error;
 mod hessian;
 mod inputs;
 mod kept;
 mod linear;
 mod method;
+mod recover;
 mod score;
 mod store;
 
