@@ -93,12 +93,13 @@ impl Method {
         let dtype = format.dtype().unwrap_or_else(|| dense.values().dtype());
         let dense = dense.to_dtype(dtype)?;
         let kept = self.select(&dense, format, inputs)?;
-        let storage = Storage::new(format, &dense, inputs);
+        let storage = Storage::new(format, &dense);
+        let mean_square = inputs.map(Inputs::mean_square);
         let row = |row| {
             let columns = kept.of_row(row);
             let value = |&col: &u32| dense.get(row, col as usize);
             let values = columns.iter().map(value).collect();
-            storage.row(columns, values)
+            storage.row(columns, values, mean_square)
         };
         let rows: Vec<Row> = (0..dense.rows()).into_par_iter().map(row).collect();
         storage.pack(dense.cols(), &rows)
@@ -115,7 +116,7 @@ impl Method {
         let damp = if self.recover && pruned { RIDGE } else { DAMP };
         let hessian = inputs.and_then(|inputs| Hessian::new(inputs, damp));
         let hessian = hessian.ok_or(Error::NoHessian { what })?;
-        let storage = Storage::new(format, dense, inputs);
+        let storage = Storage::new(format, dense);
 
         let cols = dense.cols();
         let rows = match (self.score, format.pattern()) {
@@ -124,7 +125,7 @@ impl Method {
                     pattern,
                     dtype: Some(Dtype::F32),
                 };
-                let values = Storage::new(values, dense, inputs);
+                let values = Storage::new(values, dense);
                 let rows = compensate(dense, &hessian, &values, Mask::Choose(pattern))?;
                 let kept = Kept::Columns(columns(pattern, cols, &rows)?);
                 recover(dense, &hessian, &storage, &kept)?

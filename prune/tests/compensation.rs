@@ -100,7 +100,7 @@ fn by_the_paper(dense: &Dense, name: &str, inputs: &Inputs) -> Vec<f64> {
             for r in 0..rows {
                 let kept = group.clone().filter(|&c| kept[r][c]);
                 let (values, costs): (Vec<f32>, Vec<f32>) = kept
-                    .map(|c| (w[r][c] as f32, inputs.mean_square()[c]))
+                    .map(|c| (w[r][c] as f32, u[c][c].powi(-2) as f32))
                     .unzip();
                 grids[r] = Some(Quantizer::new(quant, dense).grid(&values, Some(&costs)));
             }
