@@ -5,7 +5,7 @@
 // lie by columns. A lane takes an item at a time: one of the PIECES of ITEM neighbouring slots.
 // Where SHARE slots are of one group of columns, its x is loaded once; elsewhere lanes side by
 // side meet the same few groups, and caches serve them. Each lane has sums of its own for all
-// rows of the panel, in workgroup memory, where no two lanes of a subgroup meet in a bank.
+// rows of the panel, in workgroup memory, where no two neighbours meet in a bank.
 //
 // Reads the weight once and x once a panel. 2 · kept · batch FLOPs.
 //
