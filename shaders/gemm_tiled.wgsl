@@ -1,49 +1,111 @@
 // y[b, r] = bias[r] + Σ_s W[r, s] · x[b, column(s)]   for any batch, on GPUs
 //
-// One workgroup computes TILE_ROWS x TILE_BATCH of y, each invocation TR x TB of it in
-// registers. Step by step TILE_COLS columns of x and the stored weights that meet them
-// are staged in workgroup memory, where x[column] is found for free: an invocation reads
-// it once for the SHARE of its rows that use the same columns. Only stored weights are
-// multiplied, so what x holds elsewhere, NaN included, does not matter.
+// One workgroup computes TILE_ROWS x TILE_BATCH of y. Its lanes are teams: each team holds the
+// whole tile in registers, TR x TB a lane, and sums slots of its own; at the end the teams' sums
+// are added in a fixed order. Few tiles then still keep a whole processor at work.
 //
-// Consts: WORKGROUP, TILE_ROWS, TILE_BATCH, TILE_COLS, TILE_SLOTS, TR, TB, SHARE.
-// Fragments: linear, bias, decoded (and what it loads with), tile.
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+// Step by step TILE_SLOTS slots and the TILE_COLS columns they meet are staged in workgroup
+// memory, 16 bytes at a time; the next step is fetched into registers while this one is
+// multiplied. There x[column] is found for free: a lane reads it once for the SHARE of its rows
+// that use the same columns. Only stored weights are multiplied, so what x holds elsewhere, NaN
+// included, does not matter. Past the last column both are zero: every step is a whole one.
+//
+// A lane takes four slots at a time: 4 · TB / 4 quads of x and TR of W for 4 · TR · TB products.
+//
+// Consts: WORKGROUP, TILE_ROWS, TILE_BATCH, TILE_COLS, TILE_SLOTS, TR, TB, SHARE; W_PLANE =
+// quads of a plane of W; ROUND = sums of a lane that are added at a time; EDGE = the last
+// columns do not fill a quad.
+// Fragments: linear, bias, decoded (and what it loads with), x, tile.
+const QUADS: u32 = TILE_SLOTS / 4u;
+const COL_QUADS: u32 = TILE_COLS / 4u;
+const ACROSS: u32 = TILE_BATCH / TB;   // lanes of a team along the batch
+const TEAM: u32 = TILE_ROWS / TR * ACROSS;
+const TEAMS: u32 = WORKGROUP / TEAM;
+const SUMS: u32 = TR * TB / 4u;
 
-const X_STRIDE: u32 = TILE_BATCH / 4u + 1u;   // one quad more: no bank conflicts
-var<workgroup> x_tile: array<vec4<f32>, TILE_COLS * X_STRIDE>;
+// Plane t: quad t of every lane, by columns; one quad more after every four columns, so that
+// lanes that stage or read side by side do not meet in a bank. Indices that are known, like t,
+// come first: what follows is checked and computed once for all of them.
+const X_PLANE: u32 = TILE_COLS * ACROSS + COL_QUADS;
+var<workgroup> x_tile: array<array<vec4<f32>, X_PLANE>, TB / 4u>;
 
-// The weights of a step: one row of the tile a slot, four rows a quad.
-const W_STRIDE: u32 = TILE_ROWS / 4u + 1u;
-var<workgroup> w_tile: array<vec4<f32>, TILE_SLOTS * W_STRIDE>;
+// Plane r: row r of every lane, four slots a quad. The stride is odd for the same reason.
+const W_STRIDE: u32 = QUADS | 1u;
+var<workgroup> w_tile: array<array<vec4<f32>, W_PLANE>, TR>;
 
-fn stage_weight(row0: u32, step: u32, lane: u32) {
-    const ACROSS = TILE_SLOTS / SPAN;
-    let last = params.rows - 1u;
-    let packets = (params.slots + SPAN - 1u) / SPAN;
-    for (var i = lane; i < ACROSS * TILE_ROWS / 4u; i += WORKGROUP) {
-        let packet = step * ACROSS + i % ACROSS;
-        let quad = i / ACROSS;
-        var values: array<array<f32, SPAN>, 4>;
-        for (var k = 0u; k < 4u; k++) {
-            // Rows past the end repeat the last one; their sums are not stored.
-            let row = min(row0 + 4u * quad + k, last);
-            if packet < packets {
-                values[k] = decoded(row, packet);
+// A lane's part of a step's weights, as stored. What lies past an end repeats what comes before
+// it, so that nothing is conditional here; it is put down as zeros.
+const PACKETS: u32 = TILE_SLOTS / SPAN;
+const W_ITEMS: u32 = PACKETS * TILE_ROWS;
+const W_HELD: u32 = (W_ITEMS + WORKGROUP - 1u) / WORKGROUP;
+
+fn fetch_weights(row0: u32, step: u32, lane: u32) -> array<array<u32, RAW>, W_HELD> {
+    var held: array<array<u32, RAW>, W_HELD>;
+    let last = (params.slots + SPAN - 1u) / SPAN - 1u;
+    for (var k = 0u; k < W_HELD; k++) {
+        let i = k * WORKGROUP + lane;
+        // Sums of rows past the end are not stored.
+        let row = min(row0 + i / PACKETS, params.rows - 1u);
+        held[k] = fetch_packet(row, min(step * PACKETS + i % PACKETS, last));
+    }
+    return held;
+}
+
+fn put_weights(held: array<array<u32, RAW>, W_HELD>, step: u32, lane: u32) {
+    for (var k = 0u; k < W_HELD; k++) {
+        let i = k * WORKGROUP + lane;
+        if W_ITEMS % WORKGROUP == 0u || i < W_ITEMS {
+            let row = i / PACKETS;
+            let packet = step * PACKETS + i % PACKETS;
+            let values = decode_packet(held[k], packet);
+            let at = row / TR * W_STRIDE + i % PACKETS * (SPAN / 4u);
+            for (var q = 0u; q < SPAN / 4u; q++) {
+                let four = vec4(
+                    values[4u * q],
+                    values[4u * q + 1u],
+                    values[4u * q + 2u],
+                    values[4u * q + 3u],
+                );
+                w_tile[row % TR][at + q] =
+                    select(vec4<f32>(), four, packet * SPAN < params.slots);
             }
-        }
-        for (var j = 0u; j < SPAN; j++) {
-            w_tile[(i % ACROSS * SPAN + j) * W_STRIDE + quad] =
-                vec4(values[0][j], values[1][j], values[2][j], values[3][j]);
         }
     }
 }
 
-fn x_or_zero(vector: u32, col: u32) -> f32 {
-    if vector < params.batch && col < params.cols {
-        return x[vector * params.cols + col];
+// A lane's part of a step's x: squares of four vectors by four columns.
+const X_ITEMS: u32 = COL_QUADS * TILE_BATCH / 4u;
+const X_HELD: u32 = (X_ITEMS + WORKGROUP - 1u) / WORKGROUP;
+
+fn fetch_x(vector0: u32, step: u32, lane: u32) -> array<array<vec4<f32>, 4>, X_HELD> {
+    var held: array<array<vec4<f32>, 4>, X_HELD>;
+    for (var k = 0u; k < X_HELD; k++) {
+        let i = min(k * WORKGROUP + lane, X_ITEMS - 1u);
+        let quad = min(step * COL_QUADS + i % COL_QUADS, (params.cols - 1u) / 4u);
+        for (var v = 0u; v < 4u; v++) {
+            let vector = min(vector0 + i / COL_QUADS * 4u + v, params.batch - 1u);
+            held[k][v] = x_quad(vector, quad);
+        }
     }
-    return 0.0;
+    return held;
+}
+
+fn put_x(held: array<array<vec4<f32>, 4>, X_HELD>, step: u32, lane: u32) {
+    for (var k = 0u; k < X_HELD; k++) {
+        let i = k * WORKGROUP + lane;
+        if X_ITEMS % WORKGROUP == 0u || i < X_ITEMS {
+            let quad = i % COL_QUADS;
+            let plane = i / COL_QUADS / ACROSS;
+            let at = quad * (4u * ACROSS + 1u) + i / COL_QUADS % ACROSS;
+            let col = step * TILE_COLS + 4u * quad;
+            for (var j = 0u; j < 4u; j++) {
+                let four = vec4(held[k][0][j], held[k][1][j], held[k][2][j], held[k][3][j]);
+                // Without an edge four columns end together.
+                x_tile[plane][at + j * ACROSS] =
+                    select(vec4<f32>(), four, col + select(0u, j, EDGE) < params.cols);
+            }
+        }
+    }
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -52,64 +114,91 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let across = (params.batch + TILE_BATCH - 1u) / TILE_BATCH;
+    let tiles = (params.batch + TILE_BATCH - 1u) / TILE_BATCH;
     let id = group.x + group.y * groups.x;
-    let vector0 = id % across * TILE_BATCH;
-    let row0 = id / across * TILE_ROWS;
+    let vector0 = id % tiles * TILE_BATCH;
+    let row0 = id / tiles * TILE_ROWS;
     if row0 >= params.rows {
         return;
     }
-    let lane_vector = lane % (TILE_BATCH / TB) * TB;
-    let lane_row = lane / (TILE_BATCH / TB) * TR;
+    let team = lane / TEAM;
+    let lane_across = lane % TEAM % ACROSS;
+    let lane_down = lane % TEAM / ACROSS;
 
-    var acc: array<vec4<f32>, TR * TB / 4u>;
+    // Sum t · TR + r: row r of the lane, four vectors.
+    var acc: array<vec4<f32>, SUMS>;
     let steps = (params.cols + TILE_COLS - 1u) / TILE_COLS;
+    var weights = fetch_weights(row0, 0u, lane);
+    var xs = fetch_x(vector0, 0u, lane);
+    var columns = fetch_columns(row0, 0u, lane);
     for (var step = 0u; step < steps; step++) {
         workgroupBarrier();
-        for (var i = lane; i < TILE_COLS * TILE_BATCH / 4u; i += WORKGROUP) {
-            let col = step * TILE_COLS + i % TILE_COLS;
-            let quad = i / TILE_COLS;
-            let vector = vector0 + 4u * quad;
-            x_tile[i % TILE_COLS * X_STRIDE + quad] = vec4(
-                x_or_zero(vector, col),
-                x_or_zero(vector + 1u, col),
-                x_or_zero(vector + 2u, col),
-                x_or_zero(vector + 3u, col),
-            );
-        }
-        stage_weight(row0, step, lane);
-        stage_columns(row0, step, lane);
+        put_weights(weights, step, lane);
+        put_x(xs, step, lane);
+        put_columns(columns, lane);
         workgroupBarrier();
+        weights = fetch_weights(row0, step + 1u, lane);
+        xs = fetch_x(vector0, step + 1u, lane);
+        columns = fetch_columns(row0, step + 1u, lane);
 
-        // Slots of the tile that the row still has.
-        let here = min(TILE_SLOTS, params.slots - step * TILE_SLOTS);
-        for (var s = 0u; s < here; s++) {
-            var ws: array<vec4<f32>, TR / 4u>;
-            for (var q = 0u; q < TR / 4u; q++) {
-                ws[q] = w_tile[s * W_STRIDE + lane_row / 4u + q];
+        for (var turn = 0u; turn < (QUADS + TEAMS - 1u) / TEAMS; turn++) {
+            let quad = turn * TEAMS + team;
+            if QUADS % TEAMS != 0u && quad >= QUADS {
+                break;
             }
+            let w_at = lane_down * W_STRIDE + quad;
             for (var block = 0u; block < TR / SHARE; block++) {
-                let col = tile_column(s, row0, lane_row + block * SHARE);
-                var xs: array<vec4<f32>, TB / 4u>;
+                let at = x_places(quad, row0, lane_down * TR + block * SHARE)
+                    + vec4(lane_across);
+                var x0: array<vec4<f32>, TB / 4u>;
+                var x1: array<vec4<f32>, TB / 4u>;
+                var x2: array<vec4<f32>, TB / 4u>;
+                var x3: array<vec4<f32>, TB / 4u>;
                 for (var t = 0u; t < TB / 4u; t++) {
-                    xs[t] = x_tile[col * X_STRIDE + lane_vector / 4u + t];
+                    x0[t] = x_tile[t][at.x];
+                    x1[t] = x_tile[t][at.y];
+                    x2[t] = x_tile[t][at.z];
+                    x3[t] = x_tile[t][at.w];
                 }
                 for (var i = 0u; i < SHARE; i++) {
                     let r = block * SHARE + i;
+                    let w = w_tile[r][w_at];
                     for (var t = 0u; t < TB / 4u; t++) {
-                        acc[r * (TB / 4u) + t] += ws[r / 4u][r % 4u] * xs[t];
+                        var sum = acc[t * TR + r];
+                        sum += w.x * x0[t];
+                        sum += w.y * x1[t];
+                        sum += w.z * x2[t];
+                        sum += w.w * x3[t];
+                        acc[t * TR + r] = sum;
                     }
                 }
             }
         }
     }
 
-    for (var r = 0u; r < TR; r++) {
-        let row = row0 + lane_row + r;
-        for (var t = 0u; t < TB; t++) {
-            let vector = vector0 + lane_vector + t;
-            if row < params.rows && vector < params.batch {
-                store(row, vector, acc[r * (TB / 4u) + t / 4u][t % 4u]);
+    // The teams' sums meet where the weights were, ROUND of a lane at a time, and leave by rows.
+    for (var round = 0u; round < SUMS / ROUND; round++) {
+        workgroupBarrier();
+        for (var s = 0u; s < SUMS; s++) {
+            if s / ROUND == round {
+                let at = s % ROUND * (WORKGROUP + 1u) + lane;
+                w_tile[at / W_PLANE][at % W_PLANE] = acc[s];
+            }
+        }
+        workgroupBarrier();
+        for (var i = lane; i < ROUND * TEAM; i += WORKGROUP) {
+            var sum: vec4<f32>;
+            for (var k = 0u; k < TEAMS; k++) {
+                let at = i % ROUND * (WORKGROUP + 1u) + k * TEAM + i / ROUND;
+                sum += w_tile[at / W_PLANE][at % W_PLANE];
+            }
+            let s = round * ROUND + i % ROUND;
+            let row = row0 + i / ROUND / ACROSS * TR + s % TR;
+            let vector = vector0 + 4u * (s / TR * ACROSS + i / ROUND % ACROSS);
+            for (var v = 0u; v < 4u; v++) {
+                if row < params.rows && vector + v < params.batch {
+                    store(row, vector + v, sum[v]);
+                }
             }
         }
     }

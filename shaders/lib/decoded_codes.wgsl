@@ -4,28 +4,42 @@
 // The factor of the weight waits for `store`.
 @group(0) @binding(3) var<storage, read> words: array<u32>;
 
-fn decoded(row: u32, packet: u32) -> array<f32, SPAN> {
-    let first = packet * (SPAN * BITS);
-    let at = params.values + row * params.value_stride + first / 32u;
+const SEGMENTS: u32 = SPAN / SEGMENT;
+// Words of codes, then the scale of each segment. Zeros decode to zeros.
+const RAW: u32 = WORDS - 1u + SEGMENTS;
+
+fn fetch_packet(row: u32, packet: u32) -> array<u32, RAW> {
+    var raw: array<u32, RAW>;
+    let at = params.values + row * params.value_stride + packet * (SPAN * BITS) / 32u;
+    for (var i = 0u; i < WORDS - 1u; i++) {
+        raw[i] = words[at + i];
+    }
+    let last = params.scale_stride / 8u - 1u;
+    let scales = params.scales + row / 8u * params.scale_stride + row % 8u;
+    for (var s = 0u; s < SEGMENTS; s++) {
+        // A packet may reach past the last group.
+        let group = min((packet * SPAN + s * SEGMENT) / GROUP, last);
+        raw[WORDS - 1u + s] = words[scales + group * 8u];
+    }
+    return raw;
+}
+
+fn decode_packet(raw: array<u32, RAW>, packet: u32) -> array<f32, SPAN> {
     var window: array<u32, WORDS>;
     for (var i = 0u; i < WORDS - 1u; i++) {
-        window[i] = words[at + i];
+        window[i] = raw[i];
     }
     if SPAN * BITS % 32u != 0u {
         // Codes move to the lowest bits; a shift by 32 is one by 31 and one by 1.
-        let odd = first % 32u;
+        let odd = packet * (SPAN * BITS) % 32u;
         for (var i = 0u; i < WORDS - 1u; i++) {
             window[i] = (window[i] >> odd) | ((window[i + 1u] << (31u - odd)) << 1u);
         }
     }
 
     var values: array<f32, SPAN>;
-    let last = params.scale_stride / 8u - 1u;
-    let scales = params.scales + row / 8u * params.scale_stride + row % 8u;
-    for (var s = 0u; s < SPAN / SEGMENT; s++) {
-        // A packet may reach past the last group.
-        let group = min((packet * SPAN + s * SEGMENT) / GROUP, last);
-        let word = words[scales + group * 8u];
+    for (var s = 0u; s < SEGMENTS; s++) {
+        let word = raw[WORDS - 1u + s];
         let zero = f32(i32(word >> 16u));
         for (var i = 0u; i < SEGMENT; i++) {
             values[s * SEGMENT + i] =
@@ -33,4 +47,8 @@ fn decoded(row: u32, packet: u32) -> array<f32, SPAN> {
         }
     }
     return values;
+}
+
+fn decoded(row: u32, packet: u32) -> array<f32, SPAN> {
+    return decode_packet(fetch_packet(row, packet), packet);
 }

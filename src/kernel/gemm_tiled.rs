@@ -1,17 +1,48 @@
 //! `gemm_tiled`: any batch on GPUs, tiles in workgroup memory and registers.
 //!
-//! [`Config`]: a workgroup computes `rows` x `batch` of y. Arithmetic is done only where
-//! weights are stored; the more rows share an index set, the fewer x are read for it.
+//! [`Config`]: a workgroup computes `rows` x `batch` of y and stages about `words` slots of each
+//! row at a time. Variants name the square of y that a lane holds, and whether the weight is
+//! loaded 16 bytes at a time or, in `portable`, 4. Lanes beyond those that hold the tile once
+//! are more teams, which share the slots. Arithmetic is done only where weights are stored; the
+//! more rows share an index set, the fewer x are read for it.
 
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout,
     packet::{self, Load, gcd},
-    problem, shader,
+    problem::{self, unfit},
+    shader,
 };
 use crate::{caps::Caps, error::Result, format::Format};
 
-/// Columns of x staged at a time, rounded to whole windows.
-const TILE_COLS: usize = 16;
+/// Tiles of y, (rows, batch), each twice the one before. Where many columns meet a slot, x is
+/// what a tile is made of, and fewer vectors of more rows are better.
+const TILES: [(u32, u32); 7] = [
+    (16, 16),
+    (32, 16),
+    (32, 32),
+    (64, 32),
+    (64, 64),
+    (128, 64),
+    (128, 128),
+];
+const SPARSE_TILES: [(u32, u32); 7] = [
+    (16, 16),
+    (32, 16),
+    (64, 16),
+    (64, 32),
+    (128, 32),
+    (128, 64),
+    (128, 128),
+];
+
+/// Workgroups that keep a large GPU at work, at one for each of its processors.
+const ENOUGH: u64 = 96;
+
+/// Slots that are staged at a time, where they fit.
+const DEPTHS: [u32; 6] = [128, 64, 32, 16, 8, 4];
+
+/// Bytes of workgroup memory: what every device has, what most have, and what NVIDIA's have.
+const BUDGETS: [u32; 3] = [16 << 10, 32 << 10, 48 << 10];
 
 pub struct GemmTiled;
 
@@ -21,24 +52,36 @@ impl Kernel for GemmTiled {
     }
 
     fn configs(&self, problem: &Problem, _caps: &Caps) -> Vec<Config> {
-        // 8 x 8 a lane where the tile is full, 4 x 4 for small products and small limits.
-        let sizes: &[_] = if matches!(problem.format, Format::Gqs { .. }) {
-            &[]
-        } else if problem.batch > 64 {
-            &[(256, 128, 128), (64, 64, 64), (256, 64, 64), (64, 32, 32)]
-        } else if problem.batch > 32 {
-            &[(64, 64, 64), (256, 64, 64), (64, 32, 32)]
+        if matches!(problem.format, Format::Gqs { .. }) {
+            return vec![];
+        }
+        let columns_a_slot = problem.format.pattern().map_or(1, |p| p.m() / p.n());
+        let tiles = if columns_a_slot < 4 {
+            TILES
         } else {
-            &[(64, 32, 32), (64, 64, 64)]
+            SPARSE_TILES
         };
-        let config = |&(workgroup, rows, batch): &(u32, u32, u32)| Config {
-            variant: "tiles",
-            workgroup,
-            rows,
-            batch,
-            words: 1,
+        let wide = (problem.batch as u32).next_power_of_two();
+        let tiles: Vec<_> = tiles.into_iter().filter(|t| t.1 <= wide.max(16)).collect();
+        let count = |(rows, batch): (u32, u32)| {
+            let down = problem.rows.div_ceil(rows as usize) as u64;
+            down * problem.batch.div_ceil(batch as usize) as u64
         };
-        sizes.iter().map(config).collect()
+        // The largest tile of which there are enough; then its neighbours.
+        let best = tiles.iter().rposition(|&t| count(t) >= ENOUGH).unwrap_or(0);
+        let mut configs = vec![
+            deepest(problem, "quads-8x8", tiles[best], BUDGETS[1]),
+            deepest(problem, "quads-8x8", tiles[best], BUDGETS[2]),
+        ];
+        for near in [best.checked_sub(1), Some(best + 1)].into_iter().flatten() {
+            if let Some(&tile) = tiles.get(near) {
+                configs.push(deepest(problem, "quads-8x8", tile, BUDGETS[1]));
+            }
+        }
+        configs.push(deepest(problem, "portable-4x4", (32, 32), BUDGETS[0]));
+        let mut configs: Vec<_> = configs.into_iter().flatten().collect();
+        configs.dedup();
+        configs
     }
 
     fn lower(
@@ -51,86 +94,189 @@ impl Kernel for GemmTiled {
         if problem.batch == 0 {
             return Ok(vec![]);
         }
-        // Each lane holds a square of y.
-        let (rows, batch) = (config.rows as usize, config.batch as usize);
-        let side = (rows * batch / config.workgroup as usize).isqrt();
-        let v = layout::sharing(problem.format);
-        let coded = problem.format.quant().is_some();
-        let (tile_cols, tile_slots) = match problem.format.pattern() {
-            None => (TILE_COLS, TILE_COLS),
-            Some(pattern) => {
-                // Whole windows, whose slots fill whole words of values or half a word of codes.
-                let even = if coded || pattern.n() % problem.values_in(1) == 0 {
-                    1
-                } else {
-                    2
-                };
-                let windows = (TILE_COLS / pattern.m()).next_multiple_of(even).max(even);
-                (windows * pattern.m(), windows * pattern.n())
-            }
-        };
-        let sets = if rows % v == 0 {
-            rows / v
-        } else {
-            (rows - 1) / v + 2
-        };
-        let mut fragments = problem.fragments(caps.class);
+        let shape = Shape::new(problem, config)?;
         let sparse = problem.format.pattern().is_some();
-        let (tile, column_bytes) = if sparse {
-            (fragment!("tile_nm"), tile_slots * sets * 4)
+        let coded = problem.format.quant().is_some();
+        let edge = problem.cols % 4 != 0;
+        let mut fragments = problem.fragments(caps.class);
+        fragments.push(if sparse {
+            fragment!("tile_nm")
         } else {
-            (fragment!("tile_dense"), 0)
-        };
-        fragments.push(tile);
-        // Rows of a lane that use the same columns, wherever the lane's rows begin.
-        let share = if !sparse || v % side == 0 {
-            side
-        } else if side % v == 0 {
-            v
+            fragment!("tile_dense")
+        });
+        fragments.push(if edge {
+            fragment!("x_scalars")
         } else {
-            1
-        };
-        // Short packets of codes keep more of the workgroup at work.
-        let span = if coded {
-            gcd(tile_slots, packet::CODES / 2)
-        } else {
-            problem.values_in(1)
-        };
-        let (mut consts, decoding) = packet::decoded(problem, span, Load::Words);
+            fragment!("x_quads")
+        });
+        let (mut consts, decoding) = packet::decoded(problem, shape.span, shape.load);
         fragments.extend(decoding);
+        let wide = !coded && !shape.load.words();
+        if sparse && wide {
+            fragments.push(fragment!("index_words"));
+        }
         fragments.push(shader!("gemm_tiled"));
         consts.extend(problem.consts());
         let numbers = [
             ("WORKGROUP", config.workgroup as usize),
-            ("TILE_ROWS", rows),
-            ("TILE_BATCH", batch),
-            ("TILE_COLS", tile_cols),
-            ("TILE_SLOTS", tile_slots),
-            ("TILE_SETS", sets),
-            ("TR", side),
-            ("TB", side),
-            ("SHARE", share),
+            ("TILE_ROWS", config.rows as usize),
+            ("TILE_BATCH", config.batch as usize),
+            ("TILE_COLS", shape.cols),
+            ("TILE_SLOTS", shape.slots),
+            ("TILE_SETS", shape.sets),
+            ("TR", shape.side),
+            ("TB", shape.side),
+            ("SHARE", shape.share),
+            ("W_PLANE", shape.w_plane),
+            ("ROUND", shape.round),
         ];
         consts.extend(numbers.map(|(name, value)| (name, Const::U32(value as u32))));
-        let across = problem.batch.div_ceil(batch) as u64;
+        consts.push(("EDGE", Const::Bool(edge)));
+        let across = problem.batch.div_ceil(config.batch as usize) as u64;
         let dispatches = parts.iter().enumerate().map(|(i, part)| Dispatch {
             name: format!("gemm_tiled/{config} {}", problem.format),
-            enables: vec![],
             consts: consts.clone(),
             fragments: fragments.clone(),
             params: problem.params(part, 0, 0),
-            operands: problem.operands(problem::X, i, true, false),
+            operands: problem.operands(problem::X, i, !wide || sparse, wide),
             invocations: config.workgroup,
-            workgroup_bytes: ((tile_cols * (batch + 4) + tile_slots * (rows + 4)) * 4
-                + column_bytes) as u32,
-            subgroups: false,
-            int64: false,
-            scratch_bytes: 0,
+            workgroup_bytes: shape.bytes() as u32,
             grid: super::fold(
                 u64::from(part.rows.div_ceil(config.rows)) * across,
                 caps.max_workgroups,
             ),
+            ..Dispatch::default()
         });
         Ok(dispatches.collect())
+    }
+}
+
+/// The configuration of `tile` that stages most within `budget` bytes, with a team of lanes for
+/// every four slots, up to 256 lanes. `None` where nothing fits.
+fn deepest(
+    problem: &Problem,
+    variant: &'static str,
+    (rows, batch): (u32, u32),
+    budget: u32,
+) -> Option<Config> {
+    DEPTHS.into_iter().find_map(|words| {
+        let mut config = Config {
+            variant,
+            workgroup: 256,
+            rows,
+            batch,
+            words,
+        };
+        let team = rows * batch / side(&config)?.pow(2) as u32;
+        let quads = Shape::new(problem, &config).ok()?.slots as u32 / 4;
+        while config.workgroup > team.max(32) && config.workgroup / team > quads {
+            config.workgroup /= 2;
+        }
+        let bytes = Shape::new(problem, &config).ok()?.bytes();
+        (bytes <= budget as usize).then_some(config)
+    })
+}
+
+/// Rows, and vectors, of y that a lane holds.
+fn side(config: &Config) -> Option<usize> {
+    match config.variant {
+        "quads-8x8" => Some(8),
+        "portable-4x4" => Some(4),
+        _ => None,
+    }
+}
+
+/// What a configuration makes of a problem.
+struct Shape {
+    /// Rows, and vectors, of y that a lane holds.
+    side: usize,
+    /// Slots and columns of a step: whole windows, whole quads of both, whole packets.
+    slots: usize,
+    cols: usize,
+    /// Values of a packet, and how it is loaded.
+    span: usize,
+    load: Load,
+    /// Index sets that the tile's rows may meet; 0 for dense weights.
+    sets: usize,
+    /// Rows of a lane that use the same columns, wherever the lane's rows begin.
+    share: usize,
+    /// Quads of a plane of x and of one of W.
+    x_plane: usize,
+    w_plane: usize,
+    /// Quads of sums of a lane that the planes of W have room for.
+    round: usize,
+}
+
+impl Shape {
+    /// # Errors
+    /// Where the lanes are no whole teams.
+    fn new(problem: &Problem, config: &Config) -> Result<Self> {
+        let (workgroup, rows, batch, depth) = (
+            config.workgroup as usize,
+            config.rows as usize,
+            config.batch as usize,
+            config.words as usize,
+        );
+        let side = side(config).ok_or_else(|| unfit("side", 0, "4 or 8"))?;
+        if workgroup % (rows * batch / (side * side)) != 0 {
+            return Err(unfit("workgroup", workgroup, "whole teams of lanes"));
+        }
+        let pattern = problem.format.pattern();
+        let (n, m) = pattern.map_or((1, 1), |p| (p.n(), p.m()));
+        // So many windows are whole quads of slots and of columns.
+        let unit = (4 / gcd(4, n)).max(4 / gcd(4, m));
+        let windows = (depth / n).next_multiple_of(unit).max(unit);
+        let (slots, cols) = (windows * n, windows * m);
+        let quads = problem.values_in(4);
+        let (span, load) = if problem.format.quant().is_some() {
+            (gcd(slots, packet::CODES), Load::Words)
+        } else if config.variant == "quads-8x8" && slots % quads == 0 {
+            (quads, Load::Quads)
+        } else {
+            (4, Load::Words)
+        };
+        let v = layout::sharing(problem.format);
+        let (sets, share) = match pattern {
+            None => (0, side),
+            Some(_) => {
+                let sets = if rows % v == 0 {
+                    rows / v
+                } else {
+                    (rows - 1) / v + 2
+                };
+                let share = if v % side == 0 {
+                    side
+                } else if side % v == 0 {
+                    v
+                } else {
+                    1
+                };
+                (sets, share)
+            }
+        };
+        let x_plane = cols * batch / side + cols / 4;
+        let staged = rows / side * (slots / 4 | 1);
+        let round = [4, 2, 1]
+            .into_iter()
+            .find(|round| round * (workgroup + 1) <= staged * side)
+            .unwrap_or(1);
+        Ok(Self {
+            side,
+            slots,
+            cols,
+            span,
+            load,
+            sets,
+            share,
+            x_plane,
+            w_plane: staged.max((workgroup + 1).div_ceil(side)),
+            round,
+        })
+    }
+
+    /// Bytes of workgroup memory.
+    fn bytes(&self) -> usize {
+        let x = self.side / 4 * self.x_plane;
+        (x + self.side * self.w_plane + self.sets * self.slots / 4) * 16
     }
 }
