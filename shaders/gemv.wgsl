@@ -59,7 +59,6 @@ fn main(
     if row0 >= params.rows {
         return;
     }
-    stage_x(lane.index);
 
     var acc: array<f32, ACC>;
     // Rows past the end repeat the last one; their sums are not stored. Addresses are

@@ -15,5 +15,3 @@ fn x_quad(vector: u32, quad: u32) -> vec4<f32> {
 fn x_at(vector: u32, col: u32) -> f32 {
     return x_quad(vector, col / 4u)[col % 4u];
 }
-
-fn stage_x(lane: u32) {}

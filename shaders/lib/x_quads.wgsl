@@ -8,5 +8,3 @@ fn x_at(vector: u32, col: u32) -> f32 {
 fn x_quad(vector: u32, quad: u32) -> vec4<f32> {
     return x[(params.vector_base + vector) * params.cols / 4u + quad];
 }
-
-fn stage_x(lane: u32) {}

@@ -9,5 +9,3 @@ fn x_quad(vector: u32, quad: u32) -> vec4<f32> {
     let at = (params.vector_base + vector) * params.cols + 4u * quad;
     return vec4(x[at], x[at + 1u], x[at + 2u], x[at + 3u]);
 }
-
-fn stage_x(lane: u32) {}

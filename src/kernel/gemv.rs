@@ -233,7 +233,6 @@ fn gpu_configs(problem: &Problem) -> Vec<Config> {
             config("subgroup-quads-x4", 256, few, 4),
             config("subgroup-quads-x4", 64, most, 4),
             config("subgroup-quads", 128, most, 4),
-            config("subgroup-quads-staged", 256, 4 * most, 4),
             config("subgroup", 64, most, 1),
             config("portable-quads", 64, most, 4),
             config("portable", 64, 1, 1),
@@ -250,14 +249,13 @@ fn gpu_configs(problem: &Problem) -> Vec<Config> {
         config("subgroup-quads-window-x4", 256, picked, 4),
         config("subgroup-quads", 256, rows, 4),
         config("subgroup-quads-window", 64, picked, 4),
-        config("subgroup-quads-staged", 256, 4 * rows, 4),
         config("subgroup", 64, rows, 4),
         config("portable-quads", 64, rows, 4),
         config("portable", 64, 1, 4),
     ]
 }
 
-/// Configurations for codes, the best guess first.
+/// Configurations for codes, the fastest first (measured).
 fn code_configs(problem: &Problem, quant: Quant, class: DeviceClass, caps: &Caps) -> Vec<Config> {
     let config = config(problem);
     let sparse = problem.format.pattern().is_some();
@@ -286,31 +284,19 @@ fn code_configs(problem: &Problem, quant: Quant, class: DeviceClass, caps: &Caps
             ]
         }
         DeviceClass::Gpu => {
-            // What a lane holds of x must stay in registers; neighbours must meet in few lines.
-            let held =
-                |words: u32| problem.values_in(words as usize) * problem.batch.clamp(1, MAX_BATCH);
             let most = (8 / (problem.batch as u32).max(1)).clamp(1, 4);
             let x4 = |name, direct| if sparse { direct } else { name };
+            let wide = config(x4("subgroup-x4", "subgroup"), 256, rows(most), unit);
             let mut configs = vec![
-                config(x4("subgroup-x4", "subgroup"), 256, rows(most), unit),
-                config(
-                    x4("subgroup-x4", "subgroup"),
-                    256,
-                    rows(most.min(2)),
-                    2 * unit,
-                ),
-                config(x4("subgroup-x4", "subgroup"), 128, rows(2 * most), unit),
-                config(
-                    x4("subgroup-quads-x4", "subgroup-quads"),
-                    64,
-                    rows(most),
-                    4 * unit,
-                ),
+                wide,
                 config("subgroup", 64, rows(most), unit),
-                config("portable-quads", 64, 1, 4 * unit),
                 config("portable", 64, 1, unit),
             ];
-            configs.retain(|c| c.words == unit || held(c.words) <= 32);
+            if quant.bits() == 8 && problem.batch == 1 {
+                // Neighbouring lanes meet x in few cache lines only where a load holds few codes.
+                let quads = x4("subgroup-quads-x4", "subgroup-quads");
+                configs.insert(0, config(quads, 64, rows(most), 4));
+            }
             configs
         }
     }

@@ -76,10 +76,8 @@ impl Kernel for GqsGemv {
             }
         };
         vec![
-            config("quads-x4", wide(512), words(4)),
             config("quads-x4", wide(256), words(4)),
-            config("words-x4", wide(256), words(2)),
-            config("quads", wide(128), words(4)),
+            config("quads-x4", wide(512), words(4)),
             config("words", wide(128), words(quant.bits().div_ceil(4))),
         ]
     }

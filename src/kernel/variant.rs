@@ -33,8 +33,6 @@ pub(super) enum X {
     Quads,
     /// x is bound as `vec2<u64>`.
     Pairs,
-    /// x is copied to workgroup memory first.
-    Staged,
     /// Windows of four columns are loaded once and picked from by selection.
     Window,
     /// The same with x bound as `vec4<f32>`.
@@ -85,14 +83,6 @@ impl Variant {
             ("WORDS", Const::U32(config.words)),
         ];
         let mut workgroup_bytes = 0;
-        if self.x == X::Staged {
-            let staged = (batch * cols).max(1);
-            workgroup_bytes += staged * 4;
-            consts.push((
-                "STAGED",
-                Const::U32(u32::try_from(staged).unwrap_or(u32::MAX)),
-            ));
-        }
         let x = x_fragment(self.x, cols)?;
         let reduce = match self.reduce {
             Reduce::Shared => {
@@ -130,7 +120,6 @@ impl Variant {
 pub(super) fn x_fragment(x: X, cols: usize) -> Result<Cow<'static, str>> {
     Ok(match x {
         X::Direct | X::Window => fragment!("x_scalars"),
-        X::Staged => fragment!("x_staged"),
         _ if cols % 4 != 0 => return Err(unfit("columns", cols, "a multiple of 4")),
         X::Quads | X::WindowQuads => fragment!("x_quads"),
         X::Pairs | X::WindowPairs => fragment!("x_pairs"),
@@ -170,19 +159,7 @@ pub(super) const VARIANTS: &[Variant] = &[
         Load::Quads,
         X::Window,
     ),
-    Variant::new(
-        "subgroup-quads-staged",
-        Reduce::Subgroup,
-        Load::Quads,
-        X::Staged,
-    ),
     Variant::new("subgroup-x4", Reduce::Subgroup, Load::Words, X::Quads),
-    Variant::new(
-        "subgroup-window-x4",
-        Reduce::Subgroup,
-        Load::Words,
-        X::WindowQuads,
-    ),
     Variant::new(
         "subgroup-quads-window-x4",
         Reduce::Subgroup,
