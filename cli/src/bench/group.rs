@@ -12,15 +12,23 @@ use crate::{
 };
 use lacuna::{
     Gpu, Tensor, Weight,
+    caps::DeviceClass,
     format::{Dtype, Format, Matrix},
     kernel::{self, Candidate, Problem},
     reference::Sampled,
     verify::Random,
 };
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 /// Rounds that decide which dense candidate is the baseline.
 const TRIAL_ROUNDS: usize = 9;
+/// Rounds before the first that counts last this long on a GPU. It idles while the host
+/// compresses weights, and then runs at a fifth of its clock: an H100 took twice as long for
+/// dense products and four times as long for sparse ones.
+const WARM_UP: Duration = Duration::from_secs(1);
 /// Dense candidates slower than the fastest by this much at first sight are not tried on.
 const TRIAL_MARGIN: f64 = 1.5;
 
@@ -298,16 +306,31 @@ impl Group<'_> {
                 self.bench.timestamps,
             )?;
         }
-        for round in 0..=rounds {
-            for subject in &mut *subjects {
-                interrupt::check()?;
-                if let Some(entry) = self.entries.get_mut(&subject.format.to_string()) {
-                    subject.sample(gpu, entry.turn, round > 0)?;
-                    entry.turn += 1;
-                }
-            }
+        let warm_up = match gpu.caps().class {
+            DeviceClass::Gpu => WARM_UP,
+            DeviceClass::Cpu => Duration::ZERO,
+        };
+        let begin = Instant::now();
+        self.round(subjects, false)?;
+        while begin.elapsed() < warm_up {
+            self.round(subjects, false)?;
+        }
+        for _ in 0..rounds {
+            self.round(subjects, true)?;
         }
         Ok(rotations)
+    }
+
+    /// One sample of each subject.
+    fn round(&mut self, subjects: &mut [Subject], counts: bool) -> Result<()> {
+        for subject in subjects {
+            interrupt::check()?;
+            if let Some(entry) = self.entries.get_mut(&subject.format.to_string()) {
+                subject.sample(self.bench.gpu, entry.turn, counts)?;
+                entry.turn += 1;
+            }
+        }
+        Ok(())
     }
 
     fn rows(
