@@ -20,6 +20,10 @@ pub enum Error {
     #[error(transparent)]
     Model(#[from] lacuna_llm::Error),
 
+    /// Compression by statistics refused.
+    #[error(transparent)]
+    Prune(#[from] lacuna_prune::Error),
+
     /// A file is fine, but one weight in it cannot be worked on.
     #[error("weight \"{module}\": {reason}")]
     Weight {
@@ -90,6 +94,7 @@ impl Error {
             Self::Input(_) | Self::Shard { .. } => 4,
             Self::File(e) => file_code(e),
             Self::Model(e) => model_code(e),
+            Self::Prune(e) => prune_code(e),
             Self::Stdout(_) => 6,
             Self::Pipe => 0,
             Self::Interrupted => 130,
@@ -122,6 +127,16 @@ const fn model_code(error: &lacuna_llm::Error) -> u8 {
         | E::Empty => 2,
         E::Cancelled => 130,
         // The rest is about what a checkpoint holds.
+        _ => 4,
+    }
+}
+
+const fn prune_code(error: &lacuna_prune::Error) -> u8 {
+    use lacuna_prune::Error as E;
+    match error {
+        E::Engine(e) => engine_code(e),
+        E::File(e) => file_code(e),
+        // The rest is about what the statistics hold.
         _ => 4,
     }
 }
