@@ -37,7 +37,7 @@ pub struct Args {
     /// Tokens to run, in windows taken evenly from all the text; Hessians want 64 thousand
     #[arg(long, value_name = "N", default_value_t = 65_536)]
     tokens: usize,
-    /// Tokens of a window [default: 512, or the model's limit where that is less]
+    /// Tokens of a window [default: 512, or the model's limit or --tokens where that is less]
     #[arg(long, value_name = "N")]
     context: Option<usize>,
     /// Keeps the Hessian E[x xᵀ] of every input, which sparsegpt and --recover need: 2 · cols²
@@ -79,7 +79,8 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let begin = Instant::now();
     let checkpoint = Checkpoint::open(&args.model)?;
     let config = checkpoint.config();
-    let context = args.context.unwrap_or(usual_context(config));
+    let usual = usual_context(config).min(args.tokens);
+    let context = args.context.unwrap_or(usual);
     let windows = windows(args, &checkpoint, context)?;
     let samples = windows.iter().map(|ids| ids.len() as u64).sum();
     let gpu = device::open_at(args.device, device)?;
@@ -152,11 +153,11 @@ fn windows(args: &Args, checkpoint: &Checkpoint, context: usize) -> Result<Vec<V
     if args.tokens < context {
         let tokens = args.tokens;
         return Err(Error::Usage(format!(
-            "--tokens is {tokens}, a window alone has up to {context}; give a smaller --context"
+            "--tokens is {tokens}, less than the {context} of a window"
         )));
     }
-    let wanted = (args.tokens / context).min(all.len());
-    let evenly = (0..wanted).map(|i| std::mem::take(&mut all[i * all.len() / wanted]));
+    let (found, wanted) = (all.len(), (args.tokens / context).min(all.len()));
+    let evenly = (0..wanted).map(|i| std::mem::take(&mut all[i * found / wanted]));
     Ok(evenly.collect())
 }
 

@@ -59,7 +59,7 @@ pub enum Error {
         shown(file),
         printable(module)
     )]
-    NoInputs {
+    NoModule {
         /// The file.
         file: PathBuf,
         /// The module asked for.

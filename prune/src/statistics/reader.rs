@@ -142,7 +142,7 @@ impl Statistics {
     /// Elements of an input of `module`, and whether its Hessian is there, by the header alone.
     ///
     /// # Errors
-    /// [`Error::NoInputs`].
+    /// [`Error::NoModule`].
     pub fn describe(&self, module: &str) -> Result<(usize, bool)> {
         let (_, input) = self.find(module)?;
         Ok((input.cols, input.hessian))
@@ -151,7 +151,7 @@ impl Statistics {
     /// What is known of the inputs of `module`. Nothing else is read.
     ///
     /// # Errors
-    /// [`Error::NoInputs`]; [`Error::Statistics`] where the numbers contradict themselves;
+    /// [`Error::NoModule`]; [`Error::Statistics`] where the numbers contradict themselves;
     /// [`Error::File`] where they cannot be read.
     pub fn inputs(&self, module: &str) -> Result<Inputs> {
         let (name, input) = self.find(module)?;
@@ -170,7 +170,7 @@ impl Statistics {
     fn find(&self, module: &str) -> Result<(&str, &Input)> {
         let found = self.modules.get(module);
         let found = found.and_then(|name| Some((name.as_str(), self.inputs.get(name)?)));
-        found.ok_or_else(|| Error::NoInputs {
+        found.ok_or_else(|| Error::NoModule {
             file: self.file.path().into(),
             module: module.into(),
         })

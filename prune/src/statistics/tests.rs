@@ -55,7 +55,7 @@ fn what_was_written_is_read_by_any_name_of_an_input() {
         }
         assert!(matches!(
             file.inputs("d"),
-            Err(Error::NoInputs { module, .. }) if module == "d"
+            Err(Error::NoModule { module, .. }) if module == "d"
         ));
     }
 }
