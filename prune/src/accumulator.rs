@@ -7,6 +7,7 @@ use crate::{
     inputs::Inputs,
 };
 use gram::Gram;
+use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 /// Samples whose products are summed in f32, before the sum is added in f64.
@@ -120,8 +121,11 @@ impl Accumulator {
                 *square += x * x;
             }
         }
-        if let Some(products) = &mut self.products {
-            products.add(&self.pending);
+        let shape = (self.pending.len() / self.cols.max(1), self.cols);
+        if let Some(products) = &mut self.products
+            && let Ok(block) = ArrayView2::from_shape(shape, &self.pending)
+        {
+            products.add(block);
         }
         self.pending.clear();
     }

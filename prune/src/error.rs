@@ -18,17 +18,6 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] lacuna_io::Error),
 
-    /// Inputs that contradict themselves.
-    #[error("{what}: {got}, where {expected} belongs")]
-    Inputs {
-        /// The quantity.
-        what: &'static str,
-        /// Its value.
-        got: String,
-        /// What it should be.
-        expected: String,
-    },
-
     /// A file of statistics is not as it should be.
     #[error("{}: {}", shown(file), printable(reason))]
     Statistics {
@@ -64,6 +53,68 @@ pub enum Error {
         file: PathBuf,
         /// The module asked for.
         module: String,
+    },
+
+    /// The inputs of a weight are not as wide as the weight.
+    #[error(
+        "{}: the inputs of \"{}\" have {got} columns, the weight has {expected}: these are \
+         another model's",
+        shown(file),
+        printable(module)
+    )]
+    Columns {
+        /// The file.
+        file: PathBuf,
+        /// The module.
+        module: String,
+        /// Elements of its inputs.
+        got: usize,
+        /// Columns of the weight.
+        expected: usize,
+    },
+
+    /// Inputs that contradict themselves.
+    #[error("{what}: {got}, where {expected} belongs")]
+    Inputs {
+        /// The quantity.
+        what: &'static str,
+        /// Its value.
+        got: String,
+        /// What it should be.
+        expected: String,
+    },
+
+    /// A score that looks at inputs, of which nothing was given.
+    #[error("the score {score} needs the moments of the weight's inputs: calibrate first")]
+    NoInputs {
+        /// Which score.
+        score: &'static str,
+    },
+
+    /// A method that needs `E[x xᵀ]`, where only the moments of single elements are known.
+    #[error("{what} needs the Hessian of the weight's inputs: calibrate with Hessians")]
+    NoHessian {
+        /// Which method.
+        what: &'static str,
+    },
+
+    /// A Hessian that is none: the quadratic form of inputs is never below zero.
+    #[error(
+        "the Hessian is not positive definite: column {column} leaves {pivot}, where more than 0 \
+         belongs"
+    )]
+    NotPositive {
+        /// Column at which its factorisation failed.
+        column: usize,
+        /// What was left of its diagonal.
+        pivot: f64,
+    },
+
+    /// A format that this package cannot make.
+    #[error("{format} is not a format that weights can be pruned or quantised to here")]
+    Format {
+        /// Its name.
+        format: lacuna::format::Format,
     },
 }
 

@@ -5,10 +5,19 @@
 
 mod accumulator;
 mod error;
+mod hessian;
 mod inputs;
+mod kept;
+mod linear;
+mod method;
+mod score;
 mod statistics;
+mod store;
 
 pub use accumulator::Accumulator;
 pub use error::{Error, Result};
+pub use hessian::output_error;
 pub use inputs::Inputs;
+pub use method::{Compressed, Method};
+pub use score::Score;
 pub use statistics::{Shared, Statistics, StatisticsWriter};

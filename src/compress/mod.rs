@@ -7,7 +7,7 @@ use crate::{
 
 mod quantize;
 
-pub use quantize::{Grid, Quantizer, prune_groups, quantize};
+pub use quantize::{Grid, Quantizer, prune_groups, quantize, select_groups};
 
 /// Keeps in each window the columns with the largest `Σ w²` over the rows that
 /// share it, ties to the lower column. The values keep their storage type.

@@ -5,6 +5,7 @@ use crate::{
     format::{Codes, Columns, Dense, Gqs, GroupPruning, Nm, Quant, Quantized},
 };
 use half::f16;
+use std::ops::Range;
 
 /// Scales that the clip search tries, as shares of the one that spans the group.
 const CLIPS: [f32; 9] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6];
@@ -45,8 +46,28 @@ impl Grid {
         self.step() * (f32::from(code) - f32::from(self.zero))
     }
 
-    fn step(self) -> f32 {
+    /// The grid whose scale is `by` times this one's, rounded to a half that codes may have.
+    #[must_use]
+    pub fn scaled(self, by: f32) -> Self {
+        Self {
+            scale: half_scale(self.scale.to_f32() * by),
+            ..self
+        }
+    }
+
+    /// How far the values of neighbouring codes are apart; below zero where they fall.
+    pub fn step(self) -> f32 {
         self.factor * self.scale.to_f32()
+    }
+}
+
+/// The half nearest to `scale` whose magnitude is one that [`Codes`] may hold.
+fn half_scale(scale: f32) -> f16 {
+    let rounded = f16::from_f32(scale.clamp(-65504.0, 65504.0));
+    if rounded.to_f32().abs() >= Codes::MIN_SCALE {
+        rounded
+    } else {
+        f16::from_f32(Codes::MIN_SCALE.copysign(scale))
     }
 }
 
@@ -98,15 +119,7 @@ impl Quantizer {
         let max_code = quant.max_code();
         let min = values.iter().copied().fold(0.0, f32::min) * clip;
         let max = values.iter().copied().fold(0.0, f32::max) * clip;
-        let half = |scale: f32| {
-            let scale = scale / self.factor;
-            let rounded = f16::from_f32(scale.clamp(-65504.0, 65504.0));
-            if rounded.to_f32().abs() >= Codes::MIN_SCALE {
-                rounded
-            } else {
-                f16::from_f32(Codes::MIN_SCALE.copysign(scale))
-            }
-        };
+        let half = |scale: f32| half_scale(scale / self.factor);
         let (scale, zero) = if quant.symmetric() {
             // Two bits have one code on the far side of zero: point it at the larger end.
             let end = if -min >= max { min } else { max };
@@ -187,21 +200,21 @@ pub fn quantize(dense: &Dense, columns: Option<Columns>, quant: Quant) -> Result
     Quantized::new(rows, cols, columns, quantizer.finish()?)
 }
 
-/// Keeps the groups with the largest scores, ties to the lower one, and rounds their values.
+/// The groups with the largest scores, ties to the lower one: offsets of rows and indices of
+/// groups as [`Gqs`] has them.
 ///
 /// `score` is asked for `(row, columns)` of every group.
 ///
 /// # Errors
-/// [`Error::NotFinite`]; [`Error::Quant`] for groups of a whole row; [`Error::TooLarge`] where
-/// more than 2³² − 1 groups are kept.
-pub fn prune_groups(
-    dense: &Dense,
+/// [`Error::Quant`] for groups of a whole row; [`Error::TooLarge`] where more than 2³² − 1
+/// groups are kept.
+pub fn select_groups(
+    rows: usize,
+    cols: usize,
     quant: Quant,
     pruning: GroupPruning,
-    mut score: impl FnMut(usize, std::ops::Range<usize>) -> f64,
-) -> Result<Gqs> {
-    dense.check_finite()?;
-    let (rows, cols) = (dense.rows(), dense.cols());
+    mut score: impl FnMut(usize, Range<usize>) -> f64,
+) -> Result<(Vec<u32>, Vec<u32>)> {
     let Some(group) = quant.group() else {
         return Err(Error::Quant {
             bits: quant.bits(),
@@ -239,26 +252,42 @@ pub fn prune_groups(
             cols,
         });
     }
-    let mut quantizer = Quantizer::new(quant, dense);
     let mut row_offsets = vec![0u32; rows + 1];
-    let mut values = vec![];
-    for &(row, index) in &kept {
+    for &(row, _) in &kept {
         row_offsets[row + 1] += 1;
-        values.clear();
-        values.extend(columns(index).map(|col| dense.get(row, col)));
-        let grid = quantizer.grid(&values, None);
-        quantizer.push(grid, &values, group);
     }
     for row in 0..rows {
         row_offsets[row + 1] += row_offsets[row];
     }
     let indices = kept.iter().map(|&(_, index)| index as u32).collect();
-    Gqs::from_parts(
-        rows,
-        cols,
-        pruning,
-        row_offsets,
-        indices,
-        quantizer.finish()?,
-    )
+    Ok((row_offsets, indices))
+}
+
+/// Keeps the groups that [`select_groups`] selects, and rounds their values.
+///
+/// # Errors
+/// [`Error::NotFinite`], and those of [`select_groups`].
+pub fn prune_groups(
+    dense: &Dense,
+    quant: Quant,
+    pruning: GroupPruning,
+    score: impl FnMut(usize, Range<usize>) -> f64,
+) -> Result<Gqs> {
+    dense.check_finite()?;
+    let (rows, cols) = (dense.rows(), dense.cols());
+    let (row_offsets, indices) = select_groups(rows, cols, quant, pruning, score)?;
+    let group = quant.group_cols(cols);
+    let mut quantizer = Quantizer::new(quant, dense);
+    let mut values = vec![];
+    for row in 0..rows {
+        for kept in row_offsets[row] as usize..row_offsets[row + 1] as usize {
+            let first = indices[kept] as usize * group;
+            values.clear();
+            values.extend((first..cols.min(first + group)).map(|col| dense.get(row, col)));
+            let grid = quantizer.grid(&values, None);
+            quantizer.push(grid, &values, group);
+        }
+    }
+    let codes = quantizer.finish()?;
+    Gqs::from_parts(rows, cols, pruning, row_offsets, indices, codes)
 }

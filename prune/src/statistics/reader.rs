@@ -139,13 +139,23 @@ impl Statistics {
         self.modules.keys().map(String::as_str)
     }
 
-    /// Elements of an input of `module`, and whether its Hessian is there, by the header alone.
+    /// Whether the Hessian of the inputs of `module`, of `cols` columns, is there; by the header
+    /// alone.
     ///
     /// # Errors
-    /// [`Error::NoModule`].
-    pub fn describe(&self, module: &str) -> Result<(usize, bool)> {
+    /// [`Error::NoModule`], [`Error::Columns`].
+    pub fn check(&self, module: &str, cols: usize) -> Result<bool> {
         let (_, input) = self.find(module)?;
-        Ok((input.cols, input.hessian))
+        if input.cols == cols {
+            Ok(input.hessian)
+        } else {
+            Err(Error::Columns {
+                file: self.file.path().into(),
+                module: module.into(),
+                got: input.cols,
+                expected: cols,
+            })
+        }
     }
 
     /// What is known of the inputs of `module`. Nothing else is read.

@@ -51,7 +51,15 @@ fn what_was_written_is_read_by_any_name_of_an_input() {
         assert_eq!(file.modules().collect::<Vec<_>>(), ["a", "b", "c"]);
         for (module, seed) in [("a", 1), ("b", 1), ("c", 2)] {
             assert_eq!(file.inputs(module).unwrap(), inputs(seed, 9, hessian));
-            assert_eq!(file.describe(module).unwrap(), (COLS, hessian));
+            assert_eq!(file.check(module, COLS).unwrap(), hessian);
+            assert!(matches!(
+                file.check(module, 7),
+                Err(Error::Columns {
+                    got: COLS,
+                    expected: 7,
+                    ..
+                })
+            ));
         }
         assert!(matches!(
             file.inputs("d"),

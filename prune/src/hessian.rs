@@ -1,0 +1,143 @@
+//! What an error of the weights costs in the output.
+
+use crate::{
+    error::{Error, Result},
+    inputs::Inputs,
+    linear::{Factor, dot},
+};
+use lacuna::format::{Dense, Matrix};
+use ndarray::{Array2, ArrayView2, Axis};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Rows whose products are computed at once.
+const ROWS: usize = 32;
+
+/// `E[x xᵀ]` with something added to its diagonal, so that it can be inverted.
+#[derive(Debug)]
+pub(crate) struct Hessian {
+    damped: Array2<f64>,
+    dead: Vec<bool>,
+}
+
+impl Hessian {
+    /// `damp` is added to the diagonal, as a share of its mean over columns that live. An input
+    /// that was always 0 is dead: nothing depends on its column.
+    pub(crate) fn new(inputs: &Inputs, damp: f64) -> Option<Self> {
+        let mut damped = symmetric(inputs)?;
+        let diagonal = damped.diag().to_vec();
+        let dead: Vec<bool> = diagonal.iter().map(|&h| h == 0.0).collect();
+        let living = dead.iter().filter(|&&d| !d).count();
+        let mean = diagonal.iter().sum::<f64>() / living.max(1) as f64;
+        for (col, _) in dead.iter().enumerate().filter(|(_, dead)| **dead) {
+            damped.row_mut(col).fill(0.0);
+            damped.column_mut(col).fill(0.0);
+            damped[(col, col)] = if living == 0 { 1.0 } else { mean };
+        }
+        damped.diag_mut().mapv_inplace(|h| h + damp * mean);
+        Some(Self { damped, dead })
+    }
+
+    /// The matrix.
+    pub(crate) fn matrix(&self) -> ArrayView2<'_, f64> {
+        self.damped.view()
+    }
+
+    /// Rows of `dense`, with zeros in dead columns.
+    pub(crate) fn living(&self, dense: &Dense, rows: Range<usize>) -> Array2<f64> {
+        Array2::from_shape_fn((rows.len(), dense.cols()), |(row, col)| {
+            if self.dead[col] {
+                0.0
+            } else {
+                f64::from(dense.get(rows.start + row, col))
+            }
+        })
+    }
+
+    /// `w_Gᵀ H_GG w_G` for `w` that are the columns `group` of a row.
+    pub(crate) fn loss(&self, w: &[f64], group: Range<usize>) -> f64 {
+        let of_row = |(&w_i, i): (&f64, usize)| {
+            let row = self.damped.row(i);
+            w_i * dot(&row.as_slice().unwrap_or_default()[group.clone()], w)
+        };
+        w.iter().zip(group.clone()).map(of_row).sum()
+    }
+
+    /// The factor of the whole.
+    pub(crate) fn factor(&self) -> Result<Factor> {
+        let refuse = |(column, pivot)| Error::NotPositive { column, pivot };
+        Factor::new(self.damped.clone()).map_err(refuse)
+    }
+
+    /// The factor of what some `columns` have in common.
+    pub(crate) fn factor_of(&self, columns: &[u32]) -> Result<Factor> {
+        let n = columns.len();
+        let mut part = Array2::zeros((n, n));
+        for (i, (&row, mut to)) in columns.iter().zip(part.rows_mut()).enumerate() {
+            let from = self.damped.row(row as usize);
+            for (to, &col) in to.iter_mut().zip(&columns[..=i]) {
+                *to = from[col as usize];
+            }
+        }
+        Factor::new(part).map_err(|(column, pivot)| Error::NotPositive {
+            column: columns[column] as usize,
+            pivot,
+        })
+    }
+}
+
+/// `E[x xᵀ]` as its lower triangle says.
+fn symmetric(inputs: &Inputs) -> Option<Array2<f64>> {
+    let (all, n) = (inputs.hessian()?, inputs.cols());
+    Some(Array2::from_shape_fn((n, n), |(i, j)| {
+        f64::from(all[i.max(j) * n + i.min(j)])
+    }))
+}
+
+/// `‖X(W − W')ᵀ‖ / ‖XWᵀ‖` by the Hessian of the inputs, where it is known; 0 where `XWᵀ` is 0.
+///
+/// # Errors
+/// [`lacuna::Error::Shape`] where the shapes differ.
+pub fn output_error(dense: &Dense, packed: &Matrix, inputs: &Inputs) -> Result<Option<f64>> {
+    let (rows, cols) = (dense.rows(), dense.cols());
+    for (what, got, expected) in [
+        ("compressed rows", packed.rows(), rows),
+        ("compressed columns", packed.cols(), cols),
+        ("columns of the inputs", inputs.cols(), cols),
+    ] {
+        if got != expected {
+            return Err(lacuna::Error::Shape {
+                what,
+                got,
+                expected,
+            }
+            .into());
+        }
+    }
+    let Some(hessian) = symmetric(inputs) else {
+        return Ok(None);
+    };
+    let quadratic = |w: &Array2<f64>| -> f64 { (w.dot(&hessian) * w).sum() };
+    let block = |first| {
+        let range = first..rows.min(first + ROWS);
+        let mut w = Array2::from_shape_fn((range.len(), cols), |(row, col)| {
+            f64::from(dense.get(first + row, col))
+        });
+        let norm = quadratic(&w);
+        for (row, mut w) in range.zip(w.axis_iter_mut(Axis(0))) {
+            packed
+                .entries(row)
+                .for_each(|e| w[e.col] -= f64::from(e.value));
+        }
+        (quadratic(&w), norm)
+    };
+    let blocks = (0..rows).into_par_iter().step_by(ROWS).map(block);
+    let sums: Vec<(f64, f64)> = blocks.collect();
+    let (loss, norm) = sums.iter().fold((0.0, 0.0), |(l, n), s| (l + s.0, n + s.1));
+    // Rounding can leave less than nothing of a loss that is none.
+    Ok(Some(if norm > 0.0 {
+        (loss / norm).max(0.0).sqrt()
+    } else {
+        0.0
+    }))
+}

@@ -1,0 +1,159 @@
+//! How kept values are stored: as they are, or as codes that share grids.
+
+use crate::{
+    error::{Error, Result},
+    inputs::Inputs,
+};
+use half::{bf16, f16};
+use lacuna::{
+    compress::{Grid, Quantizer},
+    format::{Columns, Dense, Dtype, Format, Gqs, Matrix, Nm, Quantized},
+};
+
+/// The values of a format, as they come to be.
+#[derive(Debug)]
+pub(crate) struct Storage<'a> {
+    format: Format,
+    dtype: Dtype,
+    quantizer: Option<Quantizer>,
+    importances: Option<&'a [f32]>,
+    stride: usize,
+}
+
+/// What a row keeps.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Row {
+    /// Columns, ascending.
+    pub(crate) columns: Vec<u32>,
+    /// A value for each.
+    pub(crate) values: Vec<f32>,
+    /// A grid for every [`Storage::stride`] of them; none where values are stored as they are.
+    pub(crate) grids: Vec<Grid>,
+}
+
+impl<'a> Storage<'a> {
+    /// For `dense` in `format`. Errors of codes cost as much as `E[x²]` of their column says,
+    /// where inputs are known.
+    pub(crate) fn new(format: Format, dense: &Dense, inputs: Option<&'a Inputs>) -> Self {
+        let cols = dense.cols();
+        let quant = format.quant();
+        let group = quant.map_or(cols, |q| q.group_cols(cols));
+        Self {
+            format,
+            dtype: format.dtype().unwrap_or_else(|| dense.values().dtype()),
+            quantizer: quant.map(|quant| Quantizer::new(quant, dense)),
+            importances: inputs.map(Inputs::mean_square),
+            stride: format.pattern().map_or(group, |p| p.slots(group)).max(1),
+        }
+    }
+
+    /// How many kept values of a row share a grid.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// How many columns of a row share a grid, kept or not.
+    pub(crate) fn group(&self, cols: usize) -> usize {
+        self.format
+            .quant()
+            .map_or(cols, |q| q.group_cols(cols))
+            .max(1)
+    }
+
+    /// The grid for `values` of `columns`, where values become codes.
+    pub(crate) fn grid(&self, values: &[f32], columns: &[u32]) -> Option<Grid> {
+        let quantizer = self.quantizer.as_ref()?;
+        let of_columns = |all: &[f32]| columns.iter().map(|&c| all[c as usize]).collect();
+        let importances: Option<Vec<f32>> = self.importances.map(of_columns);
+        Some(quantizer.grid(values, importances.as_deref()))
+    }
+
+    /// What `value` is once it is stored; one too large for the type stays what it is, so
+    /// that [`pack`](Self::pack) can name it.
+    pub(crate) fn round(&self, grid: Option<&Grid>, value: f64) -> f32 {
+        let value = value as f32;
+        let rounded = match (grid, self.dtype) {
+            (Some(grid), _) => grid.value(grid.code(value)),
+            (None, Dtype::F32) => value,
+            (None, Dtype::F16) => f16::from_f32(value).to_f32(),
+            (None, Dtype::Bf16) => bf16::from_f32(value).to_f32(),
+        };
+        if rounded.is_finite() { rounded } else { value }
+    }
+
+    /// `values` of `columns` as a row, with the grids they ask for.
+    pub(crate) fn row(&self, columns: Vec<u32>, values: Vec<f32>) -> Row {
+        let parts = values.chunks(self.stride).zip(columns.chunks(self.stride));
+        Row {
+            grids: parts.filter_map(|(v, c)| self.grid(v, c)).collect(),
+            columns,
+            values,
+        }
+    }
+
+    /// The weight `[rows, cols]` of these rows.
+    pub(crate) fn pack(self, cols: usize, rows: &[Row]) -> Result<Matrix> {
+        match self.format {
+            Format::Nm { .. } => {
+                let mut values = vec![0.0; rows.len() * cols];
+                for (row, to) in rows.iter().zip(values.chunks_mut(cols.max(1))) {
+                    for (&col, &value) in row.columns.iter().zip(&row.values) {
+                        to[col as usize] = value;
+                    }
+                }
+                let dense = Dense::from_f32(rows.len(), cols, values)?.to_dtype(self.dtype)?;
+                let columns = self.columns(cols, rows)?;
+                let keep = |columns| Nm::keep(&dense, columns).map(Matrix::Nm);
+                Ok(columns.map_or_else(|| Ok(dense.clone().into()), keep)?)
+            }
+            Format::Quantized { pattern, .. } => {
+                let columns = self.columns(cols, rows)?;
+                let slots = pattern.map_or(cols, |p| p.slots(cols));
+                let stride = self.stride;
+                let codes = self.codes(rows, |first| stride.min(slots - first))?;
+                Ok(Quantized::new(rows.len(), cols, columns, codes)?.into())
+            }
+            Format::Gqs { pruning, .. } => {
+                let group = self.stride;
+                let (mut offsets, mut indices) = (vec![0], vec![]);
+                for row in rows {
+                    indices.extend(row.columns.chunks(group).map(|c| c[0] / group as u32));
+                    offsets.push(indices.len() as u32);
+                }
+                let codes = self.codes(rows, |_| group)?;
+                Ok(Gqs::from_parts(rows.len(), cols, pruning, offsets, indices, codes)?.into())
+            }
+            format => Err(Error::Format { format }),
+        }
+    }
+
+    /// The codes of `rows`; a group that begins at position `first` of its row gets `len(first)`
+    /// codes.
+    fn codes(self, rows: &[Row], len: impl Fn(usize) -> usize) -> Result<lacuna::format::Codes> {
+        let format = self.format;
+        let mut quantizer = self.quantizer.ok_or(Error::Format { format })?;
+        for row in rows {
+            let groups = row.values.chunks(self.stride).zip(&row.grids);
+            for (index, (values, &grid)) in groups.enumerate() {
+                quantizer.push(grid, values, len(index * self.stride));
+            }
+        }
+        Ok(quantizer.finish()?)
+    }
+
+    /// The columns that `rows` keep, where the format has a pattern.
+    fn columns(&self, cols: usize, rows: &[Row]) -> Result<Option<Columns>> {
+        let Some(pattern) = self.format.pattern() else {
+            return Ok(None);
+        };
+        let kept = Columns::select(pattern, rows.len(), cols, |set, window, scores| {
+            let columns = &rows[set.start].columns;
+            let from = columns.partition_point(|&c| (c as usize) < window.start);
+            let here = columns[from..].iter().map(|&c| c as usize);
+            for col in here.take_while(|c| window.contains(c)) {
+                scores[col - window.start] = 1.0;
+            }
+        })?;
+        Ok(Some(kept))
+    }
+}
