@@ -33,6 +33,15 @@ pub enum Error {
         reason: lacuna::Error,
     },
 
+    /// One weight cannot be compressed by the statistics of its inputs.
+    #[error("weight \"{}\": {reason}", lacuna_io::printable(module))]
+    Compress {
+        /// The module.
+        module: String,
+        /// Why not.
+        reason: lacuna_prune::Error,
+    },
+
     /// A work folder holds the shards of another job.
     #[error(
         "{folder} holds another job's shards: its {what} is {got}, this job's is {expected}; \
@@ -94,7 +103,7 @@ impl Error {
             Self::Input(_) | Self::Shard { .. } => 4,
             Self::File(e) => file_code(e),
             Self::Model(e) => model_code(e),
-            Self::Prune(e) => prune_code(e),
+            Self::Prune(e) | Self::Compress { reason: e, .. } => prune_code(e),
             Self::Stdout(_) => 6,
             Self::Pipe => 0,
             Self::Interrupted => 130,
@@ -136,6 +145,7 @@ const fn prune_code(error: &lacuna_prune::Error) -> u8 {
     match error {
         E::Engine(e) => engine_code(e),
         E::File(e) => file_code(e),
+        E::NoInputs { .. } | E::NoHessian { .. } | E::Format { .. } => 2,
         // The rest is about what the statistics hold.
         _ => 4,
     }
