@@ -1,17 +1,15 @@
 //! What an error of the weights costs in the output.
 
 use crate::{
+    blocks::in_blocks,
     error::{Error, Result},
     inputs::Inputs,
+    kept::Kept,
     linear::{Factor, dot},
 };
-use lacuna::format::{Dense, Matrix};
-use ndarray::{Array2, ArrayView2, Axis};
-use rayon::prelude::*;
+use lacuna::format::{Dense, Format, Matrix};
+use ndarray::{Array2, ArrayView2, Axis, s};
 use std::ops::Range;
-
-/// Rows whose products are computed at once.
-const ROWS: usize = 32;
 
 /// `E[x xᵀ]` with something added to its diagonal, so that it can be inverted.
 #[derive(Debug)]
@@ -54,13 +52,24 @@ impl Hessian {
         })
     }
 
-    /// `w_Gᵀ H_GG w_G` for `w` that are the columns `group` of a row.
-    pub(crate) fn loss(&self, w: &[f64], group: Range<usize>) -> f64 {
-        let of_row = |(&w_i, i): (&f64, usize)| {
-            let row = self.damped.row(i);
-            w_i * dot(&row.as_slice().unwrap_or_default()[group.clone()], w)
+    /// The groups of columns that `format` keeps: those with the largest `w_Gᵀ H_GG w_G`.
+    pub(crate) fn select(&self, dense: &Dense, format: Format) -> Result<Kept> {
+        let loss = |row, group: Range<usize>| -> f64 {
+            let weight = |col: usize| {
+                if self.dead[col] {
+                    0.0
+                } else {
+                    f64::from(dense.get(row, col))
+                }
+            };
+            let w: Vec<f64> = group.clone().map(weight).collect();
+            let part = self.damped.slice(s![group.clone(), group]);
+            let terms = part.rows().into_iter().zip(&w);
+            terms
+                .map(|(h, &w_i)| w_i * dot(h.to_slice().unwrap_or_default(), &w))
+                .sum()
         };
-        w.iter().zip(group.clone()).map(of_row).sum()
+        Kept::select(format, dense.rows(), dense.cols(), loss)
     }
 
     /// The factor of the whole.
@@ -118,21 +127,17 @@ pub fn output_error(dense: &Dense, packed: &Matrix, inputs: &Inputs) -> Result<O
         return Ok(None);
     };
     let quadratic = |w: &Array2<f64>| -> f64 { (w.dot(&hessian) * w).sum() };
-    let block = |first| {
-        let range = first..rows.min(first + ROWS);
-        let mut w = Array2::from_shape_fn((range.len(), cols), |(row, col)| {
-            f64::from(dense.get(first + row, col))
+    let sums = in_blocks(rows, 1, |rows| {
+        let mut w = Array2::from_shape_fn((rows.len(), cols), |(row, col)| {
+            f64::from(dense.get(rows.start + row, col))
         });
         let norm = quadratic(&w);
-        for (row, mut w) in range.zip(w.axis_iter_mut(Axis(0))) {
-            packed
-                .entries(row)
-                .for_each(|e| w[e.col] -= f64::from(e.value));
+        for (row, mut w) in rows.zip(w.axis_iter_mut(Axis(0))) {
+            let entries = packed.entries(row);
+            entries.for_each(|e| w[e.col] -= f64::from(e.value));
         }
-        (quadratic(&w), norm)
-    };
-    let blocks = (0..rows).into_par_iter().step_by(ROWS).map(block);
-    let sums: Vec<(f64, f64)> = blocks.collect();
+        Ok(vec![(quadratic(&w), norm)])
+    })?;
     let (loss, norm) = sums.iter().fold((0.0, 0.0), |(l, n), s| (l + s.0, n + s.1));
     // Rounding can leave less than nothing of a loss that is none.
     Ok(Some(if norm > 0.0 {

@@ -1,6 +1,6 @@
 //! Which columns each row keeps.
 
-use crate::error::Result;
+use crate::{blocks::ROWS, error::Result};
 use lacuna::{
     compress::select_groups,
     format::{Columns, Format},
@@ -74,11 +74,12 @@ impl Kept {
         }
     }
 
-    /// How many consecutive rows share a choice.
+    /// How many consecutive rows share a choice; where all do, as many as make a block.
     pub(crate) fn sharing(&self) -> usize {
         match self {
             Self::Columns(columns) => columns.pattern().v(),
-            Self::All { .. } | Self::Groups { .. } => 1,
+            Self::All { .. } => ROWS,
+            Self::Groups { .. } => 1,
         }
     }
 }

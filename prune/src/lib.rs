@@ -4,12 +4,15 @@
 //! and so what an error of a weight costs in the output.
 
 mod accumulator;
+mod blocks;
+mod compensate;
 mod error;
 mod hessian;
 mod inputs;
 mod kept;
 mod linear;
 mod method;
+mod recover;
 mod score;
 mod statistics;
 mod store;

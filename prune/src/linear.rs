@@ -26,7 +26,7 @@ impl Factor {
             let start = end.saturating_sub(BLOCK);
             let (mut rest, mut rows) = a.slice_mut(s![..end, ..end]).split_at(Axis(0), start);
             eliminate(&mut rows).map_err(|(row, pivot)| (start + row, pivot))?;
-            subtract_square(&mut rest, rows.slice(s![.., ..start]));
+            add_square(&mut rest, -1.0, rows.slice(s![.., ..start]));
             end = start;
         }
         Ok(Self(a))
@@ -82,14 +82,14 @@ fn eliminate(rows: &mut ArrayViewMut2<f64>) -> Result<(), (usize, f64)> {
     Ok(())
 }
 
-/// `a −= pᵀp` in the lower triangle.
-fn subtract_square(a: &mut ArrayViewMut2<f64>, p: ArrayView2<f64>) {
+/// `a += sign · pᵀp` in the lower triangle.
+pub(crate) fn add_square(a: &mut ArrayViewMut2<f64>, sign: f64, p: ArrayView2<f64>) {
     let n = p.ncols();
     let update = |(strip, mut a): (usize, ArrayViewMut2<f64>)| {
         let (start, end) = (strip * STRIP, n.min((strip + 1) * STRIP));
         let (left, right) = (p.slice(s![.., start..end]), p.slice(s![.., ..end]));
         linalg::general_mat_mul(
-            -1.0,
+            sign,
             &left.t(),
             &right,
             1.0,

@@ -1,21 +1,30 @@
 //! Score, mask, compensation and recovery together.
 
 use crate::{
-    error::Result,
+    compensate::{Mask, compensate},
+    error::{Error, Result},
+    hessian::{Hessian, output_error},
     inputs::Inputs,
     kept::Kept,
+    recover::recover,
     score::Score,
-    store::{Row, Storage},
+    store::{Row, Storage, columns},
 };
-use lacuna::format::{Dense, Format, Matrix};
+use lacuna::format::{Dense, Dtype, Format, Matrix};
 use rayon::prelude::*;
+
+/// Share of the mean of a Hessian's diagonal that is added to it where columns compensate.
+const DAMP: f64 = 0.01;
+/// The same for least squares over the kept columns: more overfits less.
+const RIDGE: f64 = 0.07;
 
 /// How a weight is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Method {
     /// What decides which weights are kept.
     pub score: Score,
-    /// Whether the kept values make up for the lost ones by least squares.
+    /// Whether the kept weights are set anew, by least squares on the outputs, and the scales of
+    /// codes after them.
     pub recover: bool,
 }
 
@@ -24,46 +33,137 @@ pub struct Method {
 pub struct Compressed {
     /// The weight.
     pub matrix: Matrix,
-    /// `‖X(W − W')ᵀ‖ / ‖XWᵀ‖`, where the Hessian is known.
+    /// `‖X(W − W')ᵀ‖ / ‖XWᵀ‖` over the inputs, where their Hessian is known.
     pub output_error: Option<f64>,
 }
 
-/// Values of the kept weights as they are, rounded to what the format stores.
-fn round(dense: &Dense, kept: &Kept, storage: &Storage) -> Vec<Row> {
-    let row = |row| {
-        let columns = kept.of_row(row);
-        let value = |&col: &u32| dense.get(row, col as usize);
-        let values = columns.iter().map(value).collect();
-        storage.row(columns, values)
-    };
-    (0..dense.rows()).into_par_iter().map(row).collect()
-}
-
-/// `format` with the score summed over the columns of a group.
-fn select(method: Method, dense: &Dense, format: Format, inputs: Option<&Inputs>) -> Result<Kept> {
-    let (rows, cols) = (dense.rows(), dense.cols());
-    let score = method.score.of(dense, inputs)?;
-    Kept::select(format, rows, cols, |row, columns| {
-        columns.map(|col| score(row, col)).sum()
-    })
-}
-
 impl Method {
-    /// Compresses `dense` to `format`.
+    /// Whether `format` needs the Hessian of the inputs.
+    pub fn needs_hessian(&self, format: Format) -> bool {
+        !matches!(format, Format::Dense(_)) && (self.score == Score::SparseGpt || self.recover)
+    }
+
+    /// Compresses `dense` to `format` by what is known of its inputs.
+    ///
+    /// With [`Score::SparseGpt`] or where it recovers, columns make up for what those before
+    /// them lose, in N:M formats and in quantised ones. Otherwise the kept values are rounded, with
+    /// the scales that cost least by `E[x²]` where there are inputs. Without inputs
+    /// [`Score::Magnitude`] is [`lacuna::compress::compress`].
+    ///
+    /// The result does not depend on the number of threads.
+    ///
+    /// # Errors
+    /// [`Error::NoInputs`] and [`Error::NoHessian`] for a method that needs what is not there;
+    /// [`Error::NotPositive`] for a Hessian that is none; [`Error::Engine`] for weights that are
+    /// not finite, inputs of another length, and values that overflow their type.
     pub fn compress(
         &self,
         dense: &Dense,
         format: Format,
         inputs: Option<&Inputs>,
     ) -> Result<Compressed> {
-        let dense = dense.to_dtype(format.dtype().unwrap_or_else(|| dense.values().dtype()))?;
-        let kept = select(*self, &dense, format, inputs)?;
-        let storage = Storage::new(format, &dense, inputs);
-        let rows = round(&dense, &kept, &storage);
-        let matrix = storage.pack(dense.cols(), &rows)?;
+        if let Some(inputs) = inputs
+            && inputs.cols() != dense.cols()
+        {
+            return Err(Error::Engine(lacuna::Error::Shape {
+                what: "columns of the inputs",
+                got: inputs.cols(),
+                expected: dense.cols(),
+            }));
+        }
+        let matrix = if matches!(format, Format::Dense(_)) {
+            lacuna::compress::compress(dense, format)?
+        } else {
+            check_finite(dense)?;
+            if self.needs_hessian(format) {
+                self.by_hessian(dense, format, inputs)?
+            } else {
+                self.by_moments(dense, format, inputs)?
+            }
+        };
+        let error = inputs.map(|inputs| output_error(dense, &matrix, inputs));
         Ok(Compressed {
+            output_error: error.transpose()?.flatten(),
             matrix,
-            output_error: None,
         })
     }
+
+    /// Kept values as they are, rounded to what is stored.
+    fn by_moments(&self, dense: &Dense, format: Format, inputs: Option<&Inputs>) -> Result<Matrix> {
+        let dtype = format.dtype().unwrap_or_else(|| dense.values().dtype());
+        let dense = dense.to_dtype(dtype)?;
+        let kept = self.select(&dense, format, inputs)?;
+        let storage = Storage::new(format, &dense, inputs);
+        let row = |row| {
+            let columns = kept.of_row(row);
+            let value = |&col: &u32| dense.get(row, col as usize);
+            let values = columns.iter().map(value).collect();
+            storage.row(columns, values)
+        };
+        let rows: Vec<Row> = (0..dense.rows()).into_par_iter().map(row).collect();
+        storage.pack(dense.cols(), &rows)
+    }
+
+    /// Values that make up for each other.
+    fn by_hessian(&self, dense: &Dense, format: Format, inputs: Option<&Inputs>) -> Result<Matrix> {
+        let what = if self.recover {
+            "recovery"
+        } else {
+            "the score sparsegpt"
+        };
+        let pruned = !matches!(format, Format::Quantized { pattern: None, .. });
+        let damp = if self.recover && pruned { RIDGE } else { DAMP };
+        let hessian = inputs.and_then(|inputs| Hessian::new(inputs, damp));
+        let hessian = hessian.ok_or(Error::NoHessian { what })?;
+        let storage = Storage::new(format, dense, inputs);
+
+        let cols = dense.cols();
+        let rows = match (self.score, format.pattern()) {
+            (Score::SparseGpt, Some(pattern)) if self.recover => {
+                let values = Format::Nm {
+                    pattern,
+                    dtype: Some(Dtype::F32),
+                };
+                let values = Storage::new(values, dense, inputs);
+                let rows = compensate(dense, &hessian, &values, Mask::Choose(pattern))?;
+                let kept = Kept::Columns(columns(pattern, cols, &rows)?);
+                recover(dense, &hessian, &storage, &kept)?
+            }
+            (Score::SparseGpt, Some(pattern)) => {
+                compensate(dense, &hessian, &storage, Mask::Choose(pattern))?
+            }
+            (score, _) => {
+                let kept = if score == Score::SparseGpt {
+                    hessian.select(dense, format)?
+                } else {
+                    self.select(dense, format, inputs)?
+                };
+                if self.recover {
+                    recover(dense, &hessian, &storage, &kept)?
+                } else {
+                    compensate(dense, &hessian, &storage, Mask::Fixed(&kept))?
+                }
+            }
+        };
+        storage.pack(cols, &rows)
+    }
+
+    /// What `format` keeps by scores that look at each weight alone.
+    fn select(&self, dense: &Dense, format: Format, inputs: Option<&Inputs>) -> Result<Kept> {
+        let score = self.score.of(dense, inputs)?;
+        Kept::select(format, dense.rows(), dense.cols(), |row, columns| {
+            columns.map(|col| score(row, col)).sum()
+        })
+    }
+}
+
+/// [`lacuna::Error::NotFinite`] for the first weight that is none.
+fn check_finite(dense: &Dense) -> Result<()> {
+    let cols = dense.cols();
+    let bad = (0..dense.values().len()).find(|&i| !dense.values().get(i).is_finite());
+    bad.map_or(Ok(()), |i| {
+        let (row, col) = (i / cols, i % cols);
+        let value = dense.get(row, col);
+        Err(Error::Engine(lacuna::Error::NotFinite { row, col, value }))
+    })
 }

@@ -7,8 +7,9 @@ use crate::{
 use half::{bf16, f16};
 use lacuna::{
     compress::{Grid, Quantizer},
-    format::{Columns, Dense, Dtype, Format, Gqs, Matrix, Nm, Quantized},
+    format::{Columns, Dense, Dtype, Format, Gqs, Matrix, Nm, Pattern, Quantized},
 };
+use std::ops::Range;
 
 /// The values of a format, as they come to be.
 #[derive(Debug)]
@@ -45,6 +46,11 @@ impl<'a> Storage<'a> {
             importances: inputs.map(Inputs::mean_square),
             stride: format.pattern().map_or(group, |p| p.slots(group)).max(1),
         }
+    }
+
+    /// Whether values become codes.
+    pub(crate) const fn coded(&self) -> bool {
+        self.quantizer.is_some()
     }
 
     /// How many kept values of a row share a grid.
@@ -94,7 +100,7 @@ impl<'a> Storage<'a> {
     /// The weight `[rows, cols]` of these rows.
     pub(crate) fn pack(self, cols: usize, rows: &[Row]) -> Result<Matrix> {
         match self.format {
-            Format::Nm { .. } => {
+            Format::Nm { pattern, .. } => {
                 let mut values = vec![0.0; rows.len() * cols];
                 for (row, to) in rows.iter().zip(values.chunks_mut(cols.max(1))) {
                     for (&col, &value) in row.columns.iter().zip(&row.values) {
@@ -102,12 +108,10 @@ impl<'a> Storage<'a> {
                     }
                 }
                 let dense = Dense::from_f32(rows.len(), cols, values)?.to_dtype(self.dtype)?;
-                let columns = self.columns(cols, rows)?;
-                let keep = |columns| Nm::keep(&dense, columns).map(Matrix::Nm);
-                Ok(columns.map_or_else(|| Ok(dense.clone().into()), keep)?)
+                Ok(Nm::keep(&dense, columns(pattern, cols, rows)?)?.into())
             }
             Format::Quantized { pattern, .. } => {
-                let columns = self.columns(cols, rows)?;
+                let columns = pattern.map(|p| columns(p, cols, rows)).transpose()?;
                 let slots = pattern.map_or(cols, |p| p.slots(cols));
                 let stride = self.stride;
                 let codes = self.codes(rows, |first| stride.min(slots - first))?;
@@ -140,20 +144,17 @@ impl<'a> Storage<'a> {
         }
         Ok(quantizer.finish()?)
     }
+}
 
-    /// The columns that `rows` keep, where the format has a pattern.
-    fn columns(&self, cols: usize, rows: &[Row]) -> Result<Option<Columns>> {
-        let Some(pattern) = self.format.pattern() else {
-            return Ok(None);
-        };
-        let kept = Columns::select(pattern, rows.len(), cols, |set, window, scores| {
-            let columns = &rows[set.start].columns;
-            let from = columns.partition_point(|&c| (c as usize) < window.start);
-            let here = columns[from..].iter().map(|&c| c as usize);
-            for col in here.take_while(|c| window.contains(c)) {
-                scores[col - window.start] = 1.0;
-            }
-        })?;
-        Ok(Some(kept))
-    }
+/// The columns that `rows` keep, n of every m.
+pub(crate) fn columns(pattern: Pattern, cols: usize, rows: &[Row]) -> Result<Columns> {
+    let add = |set: Range<usize>, window: Range<usize>, scores: &mut [f64]| {
+        let columns = &rows[set.start].columns;
+        let from = columns.partition_point(|&c| (c as usize) < window.start);
+        let here = columns[from..].iter().map(|&c| c as usize);
+        for col in here.take_while(|c| window.contains(c)) {
+            scores[col - window.start] = 1.0;
+        }
+    };
+    Ok(Columns::select(pattern, rows.len(), cols, add)?)
 }
