@@ -20,7 +20,7 @@ use lacuna::{
     compress::Grid,
     format::{Dense, Pattern},
 };
-use ndarray::{Array2, ArrayView2, linalg, s};
+use ndarray::{Array2, linalg, s};
 use std::ops::Range;
 
 /// Columns whose targets are corrected one by one; what comes from before them is one product.
@@ -70,13 +70,13 @@ pub(crate) fn compensate(
     };
     in_blocks(dense.rows(), walk.sharing(), |rows| {
         let weights = hessian.living(dense, rows.clone());
-        Ok(walk.rows(rows.start, weights.view()))
+        Ok(walk.rows(rows.start, &weights))
     })
 }
 
 /// Rows on their way.
 struct State<'a> {
-    weights: ArrayView2<'a, f64>,
+    weights: &'a Array2<f64>,
     /// Weights less what is stored; in columns not reached yet, less what would be best.
     lost: Array2<f64>,
     /// `Σ M_ji d_i` over the columns `i` before the block, for those in it.
@@ -89,7 +89,7 @@ struct State<'a> {
 impl Walk<'_> {
     /// Stores rows, the first of which has number `first` in the weight; `weights` are their
     /// values at the columns walked.
-    pub(crate) fn rows(&self, first: usize, weights: ArrayView2<f64>) -> Vec<Row> {
+    pub(crate) fn rows(&self, first: usize, weights: &Array2<f64>) -> Vec<Row> {
         let (rows, n) = weights.dim();
         let mut state = State {
             weights,

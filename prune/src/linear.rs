@@ -26,7 +26,7 @@ impl Factor {
             let start = end.saturating_sub(BLOCK);
             let (mut rest, mut rows) = a.slice_mut(s![..end, ..end]).split_at(Axis(0), start);
             eliminate(&mut rows).map_err(|(row, pivot)| (start + row, pivot))?;
-            add_square(&mut rest, -1.0, rows.slice(s![.., ..start]));
+            add_square(&mut rest, -1.0, &rows.slice(s![.., ..start]));
             end = start;
         }
         Ok(Self(a))
@@ -45,7 +45,7 @@ impl Factor {
     }
 
     /// The `x` with `Ax = b`.
-    pub(crate) fn solve(&self, b: ArrayView1<f64>) -> Array1<f64> {
+    pub(crate) fn solve(&self, b: &ArrayView1<f64>) -> Array1<f64> {
         let mut x = b.to_vec();
         for i in (0..x.len()).rev() {
             x[i] /= self.0[(i, i)];
@@ -83,7 +83,7 @@ fn eliminate(rows: &mut ArrayViewMut2<f64>) -> Result<(), (usize, f64)> {
 }
 
 /// `a += sign · pᵀp` in the lower triangle.
-pub(crate) fn add_square(a: &mut ArrayViewMut2<f64>, sign: f64, p: ArrayView2<f64>) {
+pub(crate) fn add_square(a: &mut ArrayViewMut2<f64>, sign: f64, p: &ArrayView2<f64>) {
     let n = p.ncols();
     let update = |(strip, mut a): (usize, ArrayViewMut2<f64>)| {
         let (start, end) = (strip * STRIP, n.min((strip + 1) * STRIP));
@@ -164,7 +164,7 @@ mod tests {
         fn solutions_solve(n in 1usize..150, seed in any::<u64>()) {
             let a = definite(n, seed);
             let b = a.column(n / 2).mapv(|x| x * 3.0 - 1.0);
-            let x = Factor::new(a.clone()).unwrap().solve(b.view());
+            let x = Factor::new(a.clone()).unwrap().solve(&b.view());
             let worst = (a.dot(&x) - b).mapv(f64::abs).into_iter().fold(0.0, f64::max);
             prop_assert!(worst < 1e-9 * (n + 1) as f64);
         }

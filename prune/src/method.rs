@@ -89,7 +89,7 @@ impl Method {
     }
 
     /// Kept values as they are, rounded to what is stored.
-    fn by_moments(&self, dense: &Dense, format: Format, inputs: Option<&Inputs>) -> Result<Matrix> {
+    fn by_moments(self, dense: &Dense, format: Format, inputs: Option<&Inputs>) -> Result<Matrix> {
         let dtype = format.dtype().unwrap_or_else(|| dense.values().dtype());
         let dense = dense.to_dtype(dtype)?;
         let kept = self.select(&dense, format, inputs)?;
@@ -105,7 +105,7 @@ impl Method {
     }
 
     /// Values that make up for each other.
-    fn by_hessian(&self, dense: &Dense, format: Format, inputs: Option<&Inputs>) -> Result<Matrix> {
+    fn by_hessian(self, dense: &Dense, format: Format, inputs: Option<&Inputs>) -> Result<Matrix> {
         let what = if self.recover {
             "recovery"
         } else {
@@ -149,7 +149,7 @@ impl Method {
     }
 
     /// What `format` keeps by scores that look at each weight alone.
-    fn select(&self, dense: &Dense, format: Format, inputs: Option<&Inputs>) -> Result<Kept> {
+    fn select(self, dense: &Dense, format: Format, inputs: Option<&Inputs>) -> Result<Kept> {
         let score = self.score.of(dense, inputs)?;
         Kept::select(format, dense.rows(), dense.cols(), |row, columns| {
             columns.map(|col| score(row, col)).sum()

@@ -51,7 +51,7 @@ pub(crate) fn recover(
             let asked = asked.select(Axis(1), &positions);
             let mut best = Array2::zeros(asked.dim());
             for (mut best, asked) in best.rows_mut().into_iter().zip(asked.rows()) {
-                best.assign(&factor.solve(asked));
+                best.assign(&factor.solve(&asked));
             }
             let walk = Walk {
                 factor,
@@ -60,8 +60,8 @@ pub(crate) fn recover(
                 storage,
                 group: storage.stride(),
             };
-            let stored = walk.rows(first, best.view()).into_iter().zip(asked.rows());
-            done.extend(stored.map(|(row, asked)| rescale(row, factor, asked, storage)));
+            let stored = walk.rows(first, &best).into_iter().zip(asked.rows());
+            done.extend(stored.map(|(row, asked)| rescale(row, factor, &asked, storage)));
         }
         Ok(done)
     })
@@ -70,7 +70,7 @@ pub(crate) fn recover(
 /// Sets the scales of a row by least squares, its codes as they are: the ratios `r` to those
 /// it has that minimise `‖M(w − Σ_g r_g u_g)‖²`, where `u_g` are the values of group `g`.
 /// `asked` is `(Hw)_S`. Scales keep their sign; where rounding them leaves no gain, the row stays.
-fn rescale(row: Row, factor: &Factor, asked: ArrayView1<f64>, storage: &Storage) -> Row {
+fn rescale(row: Row, factor: &Factor, asked: &ArrayView1<f64>, storage: &Storage) -> Row {
     let (n, groups) = (row.values.len(), row.grids.len());
     if groups == 0 {
         return row;
@@ -96,7 +96,7 @@ fn rescale(row: Row, factor: &Factor, asked: ArrayView1<f64>, storage: &Storage)
 
     let ones = Array1::ones(groups);
     let mut gram = Array2::zeros((groups, groups));
-    add_square(&mut gram.view_mut(), 1.0, outputs.view());
+    add_square(&mut gram.view_mut(), 1.0, &outputs.view());
     let ridge = RIDGE * gram.diag().sum() / groups as f64;
     gram.diag_mut().mapv_inplace(|g| g + ridge);
     let missing = &wanted - &outputs.t().dot(&outputs.dot(&ones));
@@ -104,7 +104,7 @@ fn rescale(row: Row, factor: &Factor, asked: ArrayView1<f64>, storage: &Storage)
         // Every code is zero: no scale makes a difference.
         return row;
     };
-    let change = gram.solve(missing.view());
+    let change = gram.solve(&missing.view());
     let grids: Vec<_> = row
         .grids
         .iter()

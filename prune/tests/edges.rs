@@ -142,7 +142,7 @@ fn a_method_says_what_it_lacks() {
                 assert!(of(Some(&moments)).is_ok());
                 match of(None) {
                     Ok(done) => {
-                        assert_eq!((method.score, done.output_error), (Score::Magnitude, None))
+                        assert_eq!((method.score, done.output_error), (Score::Magnitude, None));
                     }
                     Err(refused) => assert!(matches!(refused, Error::NoInputs { .. }), "{refused}"),
                 }

@@ -280,8 +280,9 @@ pub fn prune_groups(
     let mut quantizer = Quantizer::new(quant, dense);
     let mut values = vec![];
     for row in 0..rows {
-        for kept in row_offsets[row] as usize..row_offsets[row + 1] as usize {
-            let first = indices[kept] as usize * group;
+        let kept = row_offsets[row] as usize..row_offsets[row + 1] as usize;
+        for &index in &indices[kept] {
+            let first = index as usize * group;
             values.clear();
             values.extend((first..cols.min(first + group)).map(|col| dense.get(row, col)));
             let grid = quantizer.grid(&values, None);
