@@ -39,7 +39,7 @@ pub enum Error {
         /// The module.
         module: String,
         /// Why not.
-        reason: lacuna_prune::Error,
+        reason: Box<lacuna_prune::Error>,
     },
 
     /// A work folder holds the shards of another job.
@@ -95,7 +95,7 @@ pub enum Error {
 impl Error {
     /// The exit code: 1 check failed, 2 usage, 3 no adapter or feature, 4 bad input file,
     /// 5 device lost, timeout or out of memory, 6 output failed, 130 interrupted.
-    pub const fn code(&self) -> u8 {
+    pub fn code(&self) -> u8 {
         match self {
             Self::Check(_) => 1,
             Self::Usage(_) | Self::OtherJob { .. } => 2,
@@ -103,7 +103,8 @@ impl Error {
             Self::Input(_) | Self::Shard { .. } => 4,
             Self::File(e) => file_code(e),
             Self::Model(e) => model_code(e),
-            Self::Prune(e) | Self::Compress { reason: e, .. } => prune_code(e),
+            Self::Prune(e) => prune_code(e),
+            Self::Compress { reason, .. } => prune_code(reason),
             Self::Stdout(_) => 6,
             Self::Pipe => 0,
             Self::Interrupted => 130,

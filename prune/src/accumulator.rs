@@ -125,7 +125,7 @@ impl Accumulator {
         if let Some(products) = &mut self.products
             && let Ok(block) = ArrayView2::from_shape(shape, &self.pending)
         {
-            products.add(block);
+            products.add(&block);
         }
         self.pending.clear();
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! __metadata__:  lacuna_statistics.version = "1"
-//!                lacuna_statistics.P = {"samples":65536,"modules":["P","Q"]}
+//!                lacuna_statistics.P = {"modules":["P","Q"],"samples":65536}
 //! tensors:       P.mean F32 [cols]   P.mean_square F32 [cols]
 //!                P.hessian F32 [cols · (cols + 1) / 2], the lower triangle row by row
 //! ```
@@ -16,7 +16,7 @@ mod writer;
 pub use reader::Statistics;
 pub use writer::{Shared, StatisticsWriter};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// The version this crate writes, and the newest it reads.
 const VERSION: u64 = 1;
@@ -28,7 +28,7 @@ const MEAN_SQUARE: &str = ".mean_square";
 const HESSIAN: &str = ".hessian";
 
 /// What the header says of one input.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Entry {
     samples: u64,
     modules: Vec<String>,

@@ -98,7 +98,7 @@ pub struct Method {
     pub recover: Recover,
     /// What tells the statistics from others, where there are any.
     pub statistics: Option<String>,
-    method: lacuna_prune::Method,
+    by: lacuna_prune::Method,
     known: Known,
 }
 
@@ -132,7 +132,7 @@ impl Method {
                 .map(Fingerprint::of)
                 .transpose()?
                 .map(|f| f.to_string()),
-            method: lacuna_prune::Method {
+            by: lacuna_prune::Method {
                 score: score.into(),
                 recover: recover == Recover::Layer,
             },
@@ -154,7 +154,7 @@ impl Method {
             return Ok(());
         };
         let hessian = statistics.check(&weight.module, weight.cols)?;
-        if hessian || !self.method.needs_hessian(format) {
+        if hessian || !self.by.needs_hessian(format) {
             return Ok(());
         }
         let (score, recover) = (self.score, self.recover);
@@ -173,10 +173,10 @@ impl Method {
             Known::Statistics(statistics) => Some(Cow::Owned(statistics.inputs(module)?)),
             Known::Activations(inputs) => Some(Cow::Borrowed(inputs)),
         };
-        let compressed = self.method.compress(dense, format, inputs.as_deref());
+        let compressed = self.by.compress(dense, format, inputs.as_deref());
         compressed.map_err(|reason| Error::Compress {
             module: module.into(),
-            reason,
+            reason: reason.into(),
         })
     }
 
@@ -187,7 +187,7 @@ impl Method {
         let (rows, cols) = (weight.rows as u64, weight.cols as u64);
         let squares = match self.known {
             Known::Nothing => 0,
-            _ if self.method.recover => 24 + 8 * rayon::current_num_threads() as u64,
+            _ if self.by.recover => 24 + 8 * rayon::current_num_threads() as u64,
             _ => 24,
         };
         12 * rows * cols + squares * cols * cols

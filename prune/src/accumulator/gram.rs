@@ -39,7 +39,7 @@ impl Gram {
 
     /// Adds a block of samples `x`, `[n, cols]`. Products of the block are summed in f32, their
     /// sums in f64.
-    pub fn add(&mut self, x: ArrayView2<f32>) {
+    pub fn add(&mut self, x: &ArrayView2<f32>) {
         let columns =
             |tile: usize| -> Range<usize> { tile * TILE..self.cols.min((tile + 1) * TILE) };
         let tiles = self.tiles.par_chunks_exact_mut(TILE_LEN).enumerate();

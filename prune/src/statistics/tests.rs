@@ -124,6 +124,9 @@ fn forged(folder: &Folder, entries: &[(&str, &str)], tensors: &[(&str, usize)]) 
     Statistics::open(folder.file()).expect_err("it is malformed")
 }
 
+/// Text entries, tensors with their lengths, and what the error says.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a [(&'a str, usize)], &'a str);
+
 #[test]
 fn malformed_files_are_refused_when_they_are_opened() {
     let folder = Folder::new();
@@ -132,7 +135,7 @@ fn malformed_files_are_refused_when_they_are_opened() {
         r#"{"samples":2,"modules":["a"]}"#,
         [("a.mean", 2), ("a.mean_square", 2)],
     );
-    let cases: [(&[(&str, &str)], &[(&str, usize)], &str); 11] = [
+    let cases: [Case; 11] = [
         (&[], &both, "no file of statistics"),
         (&[("lacuna_statistics.version", "one")], &both, "\"one\""),
         (&[("lacuna_statistics.version", "0")], &both, "is 0"),

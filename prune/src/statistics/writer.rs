@@ -1,13 +1,15 @@
 //! Inputs → a file, one after the other.
 
-use super::{Entry, HESSIAN, KEY_PREFIX, MEAN, MEAN_SQUARE, VERSION, VERSION_KEY, triangle};
+use super::{HESSIAN, KEY_PREFIX, MEAN, MEAN_SQUARE, VERSION, VERSION_KEY, triangle};
 use crate::{
     error::{Error, Result},
     inputs::Inputs,
 };
 use lacuna_io::{Output, TensorDtype, Writer};
+use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     path::Path,
 };
 
@@ -48,31 +50,31 @@ impl StatisticsWriter {
         inputs: &[Shared],
     ) -> Result<Self> {
         if samples == 0 {
-            return Err(refused("samples", "0", "at least 1"));
+            return Err(refused("samples", &0, &"at least 1"));
         }
         let (mut output, mut seen) = (Output::new(), BTreeSet::new());
         let mut metadata = BTreeMap::from([(VERSION_KEY.into(), VERSION.to_string())]);
         for Shared { modules, cols } in inputs {
             let Some(name) = modules.first() else {
-                return Err(refused("modules of an input", "none", "at least one"));
+                return Err(refused("modules of an input", &"none", &"at least one"));
             };
             if let Some(twice) = modules.iter().find(|&m| m.is_empty() || !seen.insert(m)) {
-                return Err(refused("module", twice, "a name that is there once"));
+                return Err(refused("module", twice, &"a name that is there once"));
             }
             let elements = triangle(*cols).filter(|_| *cols > 0);
             let Some(elements) = elements else {
-                return Err(refused("columns", cols, "at least 1, and a square of them"));
+                return Err(refused(
+                    "columns",
+                    cols,
+                    &"at least 1, and a square of them",
+                ));
             };
             let key = format!("{KEY_PREFIX}{name}");
             if key == VERSION_KEY {
-                return Err(refused("module", name, "another name"));
+                return Err(refused("module", name, &"another name"));
             }
-            let entry = Entry {
-                samples,
-                modules: modules.clone(),
-            };
-            let text = serde_json::to_string(&entry).expect("text and numbers are always JSON");
-            metadata.insert(key, text);
+            let entry = json!({"modules": modules, "samples": samples});
+            metadata.insert(key, entry.to_string());
             let mut tensor =
                 |suffix, len| output.tensor(&format!("{name}{suffix}"), TensorDtype::F32, &[len]);
             tensor(MEAN, *cols)?;
@@ -99,13 +101,13 @@ impl StatisticsWriter {
     pub fn inputs(&mut self, name: &str, inputs: &Inputs) -> Result<()> {
         let cols = inputs.cols();
         if let Some(&declared) = self.inputs.get(name).filter(|&&d| d != cols) {
-            return Err(refused("columns", cols, declared));
+            return Err(refused("columns", &cols, &declared));
         }
         if inputs.samples() != self.samples {
-            return Err(refused("samples", inputs.samples(), self.samples));
+            return Err(refused("samples", &inputs.samples(), &self.samples));
         }
         let hessian = match inputs.hessian() {
-            None if self.hessian => return Err(refused("Hessian", "none", "one")),
+            None if self.hessian => return Err(refused("Hessian", &"none", &"one")),
             hessian => hessian.filter(|_| self.hessian),
         };
         self.write(name, MEAN, inputs.mean().iter())?;
@@ -137,7 +139,7 @@ impl StatisticsWriter {
     }
 }
 
-fn refused(what: &'static str, got: impl ToString, expected: impl ToString) -> Error {
+fn refused(what: &'static str, got: &dyn Display, expected: &dyn Display) -> Error {
     Error::Inputs {
         what,
         got: got.to_string(),
