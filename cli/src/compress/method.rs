@@ -98,6 +98,7 @@ pub struct Method {
     pub recover: Recover,
     /// What tells the statistics from others, where there are any.
     pub statistics: Option<String>,
+    /// Both, for the library.
     by: lacuna_prune::Method,
     known: Known,
 }
