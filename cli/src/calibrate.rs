@@ -24,6 +24,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Bytes of text that are made tokens at one time, and the rest of their line.
+const PIECE: usize = 1 << 17;
+
 #[derive(clap::Args)]
 pub struct Args {
     /// A Hugging Face folder, a .safetensors beside its config.json, or a .gguf
@@ -144,7 +147,10 @@ fn windows(args: &Args, checkpoint: &Checkpoint, context: usize) -> Result<Vec<V
     for file in &args.text {
         let unreadable = |e| Error::Input(format!("{}: {e}", printable(&file.to_string_lossy())));
         let text = fs::read_to_string(file).map_err(unreadable)?;
-        let ids = tokenizer.encode(&text)?;
+        let mut ids = vec![];
+        for piece in pieces(&text) {
+            ids.extend(tokenizer.encode(piece)?);
+        }
         all.extend(Windows::new(&ids, context, None, bos)?.map(|window| window.ids));
     }
     if all.is_empty() {
@@ -159,6 +165,18 @@ fn windows(args: &Args, checkpoint: &Checkpoint, context: usize) -> Result<Vec<V
     let (found, wanted) = (all.len(), (args.tokens / context).min(all.len()));
     let evenly = (0..wanted).map(|i| std::mem::take(&mut all[i * found / wanted]));
     Ok(evenly.collect())
+}
+
+/// `text` in pieces that end with a line. A tokenizer takes a hundred times the memory of its
+/// text, and where lines end it hardly matters.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let ends = rest.bytes().skip(PIECE).position(|byte| byte == b'\n');
+        let (piece, others) = rest.split_at(ends.map_or(rest.len(), |i| PIECE + i + 1));
+        rest = others;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// What the products of all layers take.
@@ -249,5 +267,25 @@ impl Report {
             self.seconds,
             self.summing_seconds,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_the_text_and_end_with_lines() {
+        let lines = "Thou art more lovely — and more temperate.\n".repeat(9000);
+        for text in [&lines, &(lines.clone() + "no end"), "", "\n", "short"] {
+            let all: Vec<&str> = pieces(text).collect();
+            assert_eq!(all.concat(), *text);
+            for (i, piece) in all.iter().enumerate() {
+                assert!(piece.len() < PIECE + 100);
+                assert!(i + 1 == all.len() || piece.len() > PIECE && piece.ends_with('\n'));
+            }
+        }
+        let long = "a".repeat(3 * PIECE);
+        assert_eq!(pieces(&long).count(), 1, "one line");
     }
 }

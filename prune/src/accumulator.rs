@@ -16,9 +16,9 @@ const BLOCK: usize = 128;
 /// Sums over the inputs `x` of a weight: `Σ x`, `Σ x²` and, where it is wanted, `Σ x xᵀ`.
 ///
 /// The first two are summed in f64. Products are summed in f32 over 128 samples and then in f64,
-/// so that an element of `E[x xᵀ]` is off by at most `128 · 2⁻²⁴ · E|xᵢ xⱼ|`, typically by a
-/// hundredth of that; its diagonal is `E[x²]` itself. The result depends on the order of the
-/// samples, but neither on how they are divided into calls nor on the number of threads.
+/// so that an element of `E[x xᵀ]` is off by at most `129 · 2⁻²⁴ · E|xᵢ xⱼ|`; its diagonal is
+/// `E[x²]` itself. The result depends on the order of the samples, but neither on how they are
+/// divided into calls nor on the number of threads.
 #[derive(Debug, Clone)]
 pub struct Accumulator {
     cols: usize,

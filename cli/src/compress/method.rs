@@ -107,6 +107,12 @@ impl Method {
     /// Checks that everything is there that the weights of `plan` need.
     pub fn new(args: &Args, plan: &Plan) -> Result<Self> {
         let (score, recover) = (args.score, args.recover);
+        if matches!(recover, Recover::Block | Recover::Model) {
+            return Err(Error::Usage(format!(
+                "--recover {recover} trains more than one weight at a time, which this build \
+                 cannot do; --recover layer is the most it does"
+            )));
+        }
         let known = args.stats.as_deref().or(args.activations.as_deref());
         if known.is_none() {
             let lacks = |what: String| {
@@ -119,12 +125,6 @@ impl Method {
             if recover != Recover::None {
                 return lacks(format!("--recover {recover}"));
             }
-        }
-        if matches!(recover, Recover::Block | Recover::Model) {
-            return Err(Error::Usage(format!(
-                "--recover {recover} trains more than one weight at a time, which this build \
-                 cannot do; --recover layer is the most it does"
-            )));
         }
         let method = Self {
             score,

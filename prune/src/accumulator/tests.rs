@@ -47,7 +47,7 @@ fn moments_are_those_of_a_naive_loop() {
                     naive(&x, cols, product),
                     naive(&x, cols, |v| product(v).abs()),
                 );
-                let bound = (BLOCK as f64 + 2.0) * 2f64.powi(-24) * size;
+                let bound = (BLOCK as f64 + 1.0) * 2f64.powi(-24) * size;
                 let error = (f64::from(hessian[i * cols + j]) - true_mean).abs();
                 assert!(
                     error <= bound,
