@@ -47,7 +47,7 @@ pub(crate) struct Walk<'a> {
     /// What is stored of them.
     pub(crate) mask: Mask<'a>,
     /// And how.
-    pub(crate) storage: &'a Storage<'a>,
+    pub(crate) storage: &'a Storage,
     /// How many of them share a grid, where they become codes.
     pub(crate) group: usize,
 }
@@ -240,17 +240,20 @@ impl Walk<'_> {
         }
     }
 
-    /// Finds the grid for the targets of a group that are kept.
+    /// Finds the grid for the targets of a group that are kept. Missing target `j` by `e` costs
+    /// `M_jj² e²`: the columns that follow make up for the rest.
     fn open(&self, state: &mut State, row: usize, group: &Range<usize>) {
+        let m = self.factor.lower();
         let kept = group.clone().filter(|&j| state.kept[(row, j)]);
-        let (columns, targets): (Vec<u32>, Vec<f32>) = kept
+        let (targets, importances): (Vec<f32>, Vec<f32>) = kept
             .map(|j| {
                 let target = state.weights[(row, j)] - state.lost[(row, j)];
-                (self.columns[j], target as f32)
+                (target as f32, m[(j, j)].powi(2) as f32)
             })
             .unzip();
-        if !columns.is_empty() {
-            state.grids[row].extend(self.storage.grid(&targets, &columns));
+        if !targets.is_empty() {
+            let grid = self.storage.grid(&targets, Some(&importances));
+            state.grids[row].extend(grid);
         }
     }
 }

@@ -1,9 +1,6 @@
 //! How kept values are stored: as they are, or as codes that share grids.
 
-use crate::{
-    error::{Error, Result},
-    inputs::Inputs,
-};
+use crate::error::{Error, Result};
 use half::{bf16, f16};
 use lacuna::{
     compress::{Grid, Quantizer},
@@ -13,11 +10,10 @@ use std::ops::Range;
 
 /// The values of a format, as they come to be.
 #[derive(Debug)]
-pub(crate) struct Storage<'a> {
+pub(crate) struct Storage {
     format: Format,
     dtype: Dtype,
     quantizer: Option<Quantizer>,
-    importances: Option<&'a [f32]>,
     stride: usize,
 }
 
@@ -32,10 +28,9 @@ pub(crate) struct Row {
     pub(crate) grids: Vec<Grid>,
 }
 
-impl<'a> Storage<'a> {
-    /// For `dense` in `format`. Errors of codes cost as much as `E[x²]` of their column says,
-    /// where inputs are known.
-    pub(crate) fn new(format: Format, dense: &Dense, inputs: Option<&'a Inputs>) -> Self {
+impl Storage {
+    /// For `dense` in `format`.
+    pub(crate) fn new(format: Format, dense: &Dense) -> Self {
         let cols = dense.cols();
         let quant = format.quant();
         let group = quant.map_or(cols, |q| q.group_cols(cols));
@@ -43,7 +38,6 @@ impl<'a> Storage<'a> {
             format,
             dtype: format.dtype().unwrap_or_else(|| dense.values().dtype()),
             quantizer: quant.map(|quant| Quantizer::new(quant, dense)),
-            importances: inputs.map(Inputs::mean_square),
             stride: format.pattern().map_or(group, |p| p.slots(group)).max(1),
         }
     }
@@ -66,12 +60,11 @@ impl<'a> Storage<'a> {
             .max(1)
     }
 
-    /// The grid for `values` of `columns`, where values become codes.
-    pub(crate) fn grid(&self, values: &[f32], columns: &[u32]) -> Option<Grid> {
+    /// The grid for `values`, where they become codes; `importances` are what the square of each
+    /// value's error costs.
+    pub(crate) fn grid(&self, values: &[f32], importances: Option<&[f32]>) -> Option<Grid> {
         let quantizer = self.quantizer.as_ref()?;
-        let of_columns = |all: &[f32]| columns.iter().map(|&c| all[c as usize]).collect();
-        let importances: Option<Vec<f32>> = self.importances.map(of_columns);
-        Some(quantizer.grid(values, importances.as_deref()))
+        Some(quantizer.grid(values, importances))
     }
 
     /// What `value` is once it is stored; one too large for the type stays what it is, so
@@ -87,11 +80,25 @@ impl<'a> Storage<'a> {
         if rounded.is_finite() { rounded } else { value }
     }
 
-    /// `values` of `columns` as a row, with the grids they ask for.
-    pub(crate) fn row(&self, columns: Vec<u32>, values: Vec<f32>) -> Row {
-        let parts = values.chunks(self.stride).zip(columns.chunks(self.stride));
+    /// `values` of `columns` as a row, with the grids that cost least by `E[x²]`, where it is known.
+    pub(crate) fn row(
+        &self,
+        columns: Vec<u32>,
+        values: Vec<f32>,
+        mean_square: Option<&[f32]>,
+    ) -> Row {
+        let of_columns = |all: &[f32]| columns.iter().map(|&c| all[c as usize]).collect();
+        let costs: Option<Vec<f32>> = mean_square.map(of_columns);
+        let grid = |(index, values): (usize, &[f32])| {
+            let first = index * self.stride;
+            let costs = costs.as_ref().map(|all| &all[first..first + values.len()]);
+            self.grid(values, costs)
+        };
         Row {
-            grids: parts.filter_map(|(v, c)| self.grid(v, c)).collect(),
+            grids: { values.chunks(self.stride) }
+                .enumerate()
+                .filter_map(grid)
+                .collect(),
             columns,
             values,
         }
