@@ -53,6 +53,25 @@ fn coded() -> impl Strategy<Value = Format> {
     prop_oneof![pruned, with]
 }
 
+#[test]
+fn a_scaled_grid_keeps_its_codes_and_scales_that_may_be_stored() {
+    let dense = Dense::from_f32(1, 8, vec![-0.5, 0.25, 1.0, 0.75, 0.5, 0.0, -0.25, 0.125]).unwrap();
+    for symmetric in [false, true] {
+        let quantizer =
+            compress::Quantizer::new(Quant::new(2, Some(8), symmetric).unwrap(), &dense);
+        let grid = quantizer.grid(&dense.values().to_f32(), None);
+        let wider = grid.scaled(1.25);
+        assert!((wider.step() / grid.step() - 1.25).abs() < 1e-3);
+        for code in 0..4 {
+            assert_eq!(wider.code(wider.value(code)), code);
+            assert_eq!(wider.value(code) == 0.0, grid.value(code) == 0.0);
+        }
+        let least = grid.scaled(1e-9);
+        assert!(least.step().abs() >= Codes::MIN_SCALE);
+        assert_eq!(least.step() < 0.0, grid.step() < 0.0);
+    }
+}
+
 /// Scales that are all valid, from any bits.
 fn scales(count: usize, bits: &[u16]) -> Vec<half::f16> {
     let normal = |i: usize| half::f16::from_bits(bits[i % bits.len()] & 0xbfff | 0x0400);

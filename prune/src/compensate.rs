@@ -205,7 +205,11 @@ impl Walk<'_> {
 
     /// The `d_j` that makes term `j` of the loss zero.
     fn best(&self, state: &State, row: usize, j: usize, start: usize) -> f64 {
-        let lost = state.lost.row(row).to_slice().unwrap_or_default();
+        let lost = state
+            .lost
+            .row(row)
+            .to_slice()
+            .expect("matrices are row-major");
         let here = dot(self.factor.row(j, start..j), &lost[start..j]);
         let pull = state.pull[(row, j - start)] + here;
         -pull / self.factor.lower()[(j, j)]

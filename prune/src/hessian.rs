@@ -66,7 +66,7 @@ impl Hessian {
             let part = self.damped.slice(s![group.clone(), group]);
             let terms = part.rows().into_iter().zip(&w);
             terms
-                .map(|(h, &w_i)| w_i * dot(h.to_slice().unwrap_or_default(), &w))
+                .map(|(h, &w_i)| w_i * dot(h.to_slice().expect("matrices are row-major"), &w))
                 .sum()
         };
         Kept::select(format, dense.rows(), dense.cols(), loss)

@@ -2,6 +2,22 @@
 //!
 //! [`lacuna::compress`] knows the weights alone. This package knows the [`Inputs`] they meet too,
 //! and so what an error of a weight costs in the output.
+//!
+//! ```
+//! use lacuna::format::Dense;
+//! use lacuna_prune::{Inputs, Method, Score};
+//!
+//! // Two inputs that nearly agree: what one of them loses, the other makes up for.
+//! let weight = Dense::from_f32(1, 2, vec![1.0, 2.0])?;
+//! let hessian = vec![1.0, 0.9, 0.9, 1.0];
+//! let inputs = Inputs::new(1000, vec![0.0; 2], vec![1.0; 2], Some(hessian))?;
+//! let error = |score| -> lacuna_prune::Result<_> {
+//!     let method = Method { score, recover: false };
+//!     Ok(method.compress(&weight, "1:2".parse()?, Some(&inputs))?.output_error)
+//! };
+//! assert!(error(Score::SparseGpt)? < error(Score::Magnitude)?);
+//! # Ok::<(), lacuna_prune::Error>(())
+//! ```
 
 mod accumulator;
 mod blocks;

@@ -40,7 +40,7 @@ impl Factor {
     /// The elements of row `row` before `end`.
     pub(crate) fn row(&self, row: usize, range: std::ops::Range<usize>) -> &[f64] {
         let n = self.0.ncols();
-        let all = self.0.as_slice().unwrap_or_default();
+        let all = self.0.as_slice().expect("matrices are row-major");
         &all[row * n..][range]
     }
 

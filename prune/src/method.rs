@@ -10,7 +10,7 @@ use crate::{
     score::Score,
     store::{Row, Storage, columns},
 };
-use lacuna::format::{Dense, Dtype, Format, Matrix};
+use lacuna::format::{Dense, Dtype, Format, Matrix, Pattern};
 use rayon::prelude::*;
 
 /// Share of the mean of a Hessian's diagonal that is added to it where columns compensate.
@@ -113,44 +113,30 @@ impl Method {
             "the score sparsegpt"
         };
         let pruned = !matches!(format, Format::Quantized { pattern: None, .. });
-        let damp = if self.recover && pruned {
-            ridge
-        } else {
-            |_: &Inputs| DAMP
+        let damp = |inputs| {
+            if self.recover && pruned {
+                ridge(inputs)
+            } else {
+                DAMP
+            }
         };
         let hessian = inputs.and_then(|inputs| Hessian::new(inputs, damp(inputs)));
         let hessian = hessian.ok_or(Error::NoHessian { what })?;
         let storage = Storage::new(format, dense);
-
-        let cols = dense.cols();
-        let rows = match (self.score, format.pattern()) {
-            (Score::SparseGpt, Some(pattern)) if self.recover => {
-                let values = Format::Nm {
-                    pattern,
-                    dtype: Some(Dtype::F32),
-                };
-                let values = Storage::new(values, dense);
-                let rows = compensate(dense, &hessian, &values, Mask::Choose(pattern))?;
-                let kept = Kept::Columns(columns(pattern, cols, &rows)?);
-                recover(dense, &hessian, &storage, &kept)?
-            }
-            (Score::SparseGpt, Some(pattern)) => {
-                compensate(dense, &hessian, &storage, Mask::Choose(pattern))?
-            }
-            (score, _) => {
-                let kept = if score == Score::SparseGpt {
-                    hessian.select(dense, format)?
-                } else {
-                    self.select(dense, format, inputs)?
-                };
-                if self.recover {
-                    recover(dense, &hessian, &storage, &kept)?
-                } else {
-                    compensate(dense, &hessian, &storage, Mask::Fixed(&kept))?
-                }
-            }
+        let rows = if self.recover {
+            let kept = match (self.score, format.pattern()) {
+                (Score::SparseGpt, Some(pattern)) => by_walk(dense, &hessian, pattern)?,
+                (Score::SparseGpt, None) => hessian.select(dense, format)?,
+                _ => self.select(dense, format, inputs)?,
+            };
+            recover(dense, &hessian, &storage, &kept)?
+        } else if let Some(pattern) = format.pattern() {
+            compensate(dense, &hessian, &storage, Mask::Choose(pattern))?
+        } else {
+            let kept = hessian.select(dense, format)?;
+            compensate(dense, &hessian, &storage, Mask::Fixed(&kept))?
         };
-        storage.pack(cols, &rows)
+        storage.pack(dense.cols(), &rows)
     }
 
     /// What `format` keeps by scores that look at each weight alone.
@@ -162,9 +148,20 @@ impl Method {
     }
 }
 
+/// The columns that compensation keeps where values are stored as they are.
+fn by_walk(dense: &Dense, hessian: &Hessian, pattern: Pattern) -> Result<Kept> {
+    let values = Format::Nm {
+        pattern,
+        dtype: Some(Dtype::F32),
+    };
+    let values = Storage::new(values, dense);
+    let rows = compensate(dense, hessian, &values, Mask::Choose(pattern))?;
+    Ok(Kept::Columns(columns(pattern, dense.cols(), &rows)?))
+}
+
 /// What is added to the Hessian for least squares. The fewer samples there are for each column,
 /// the more of what they say is noise that held-out inputs do not have: with 5 samples a column
-/// a tenth is best there, with 60 a hundredth.
+/// a tenth did best there, with 60 a fiftieth.
 fn ridge(inputs: &Inputs) -> f64 {
     let (least, most) = RIDGE;
     (inputs.cols() as f64 / inputs.samples() as f64).clamp(least, most)

@@ -18,7 +18,7 @@ pub(crate) struct Storage {
 }
 
 /// What a row keeps.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Row {
     /// Columns, ascending.
     pub(crate) columns: Vec<u32>,
