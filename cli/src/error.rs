@@ -20,6 +20,10 @@ pub enum Error {
     #[error(transparent)]
     Model(#[from] lacuna_llm::Error),
 
+    /// Compression by statistics refused.
+    #[error(transparent)]
+    Prune(#[from] lacuna_prune::Error),
+
     /// A file is fine, but one weight in it cannot be worked on.
     #[error("weight \"{module}\": {reason}")]
     Weight {
@@ -27,6 +31,15 @@ pub enum Error {
         module: String,
         /// Why not.
         reason: lacuna::Error,
+    },
+
+    /// One weight cannot be compressed by the statistics of its inputs.
+    #[error("weight \"{}\": {reason}", lacuna_io::printable(module))]
+    Compress {
+        /// The module.
+        module: String,
+        /// Why not.
+        reason: Box<lacuna_prune::Error>,
     },
 
     /// A work folder holds the shards of another job.
@@ -82,7 +95,7 @@ pub enum Error {
 impl Error {
     /// The exit code: 1 check failed, 2 usage, 3 no adapter or feature, 4 bad input file,
     /// 5 device lost, timeout or out of memory, 6 output failed, 130 interrupted.
-    pub const fn code(&self) -> u8 {
+    pub fn code(&self) -> u8 {
         match self {
             Self::Check(_) => 1,
             Self::Usage(_) | Self::OtherJob { .. } => 2,
@@ -90,6 +103,8 @@ impl Error {
             Self::Input(_) | Self::Shard { .. } => 4,
             Self::File(e) => file_code(e),
             Self::Model(e) => model_code(e),
+            Self::Prune(e) => prune_code(e),
+            Self::Compress { reason, .. } => prune_code(reason),
             Self::Stdout(_) => 6,
             Self::Pipe => 0,
             Self::Interrupted => 130,
@@ -122,6 +137,17 @@ const fn model_code(error: &lacuna_llm::Error) -> u8 {
         | E::Empty => 2,
         E::Cancelled => 130,
         // The rest is about what a checkpoint holds.
+        _ => 4,
+    }
+}
+
+const fn prune_code(error: &lacuna_prune::Error) -> u8 {
+    use lacuna_prune::Error as E;
+    match error {
+        E::Engine(e) => engine_code(e),
+        E::File(e) => file_code(e),
+        E::NoInputs { .. } | E::NoHessian { .. } | E::Format { .. } => 2,
+        // The rest is about what the statistics hold.
         _ => 4,
     }
 }

@@ -3,6 +3,7 @@
 //! Data goes to stdout, log and progress to stderr; [`error::Error::code`] lists the exit codes.
 
 mod bench;
+mod calibrate;
 mod compress;
 mod device;
 mod error;
@@ -44,6 +45,8 @@ enum Command {
     Info(info::Args),
     /// Lists the tensors of a weight file, their zeros and the patterns they obey
     Inspect(inspect::Args),
+    /// Runs a model over text and stores what the inputs of its weights look like
+    Calibrate(calibrate::Args),
     /// Prunes and quantises the weights of a file or model and stores them compressed
     Compress(compress::Args),
     /// Joins the layers that `compress --layers` wrote
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Info(args) => info::run(&args, &device),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args, &device),
         Command::Compress(args) => compress::run(&args),
         Command::Merge(args) => compress::merge::run(&args),
         Command::Unpack(args) => unpack::run(&args),

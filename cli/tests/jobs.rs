@@ -86,6 +86,61 @@ fn a_split_job_joins_to_the_same_bytes_as_a_whole_one() {
     );
 }
 
+/// Whoever computes a layer, on however many threads, does so from the same statistics.
+#[test]
+fn statistics_give_the_same_bytes_whatever_the_split() {
+    let folder = Folder::new();
+    let (text, stats, others) = (
+        folder.path("text.txt"),
+        folder.path("stats"),
+        folder.path("others"),
+    );
+    for (file, words) in [
+        (&stats, "To be, or not to be, "),
+        (&others, "All the world "),
+    ] {
+        fs::write(&text, words.repeat(20)).unwrap();
+        let args = ["calibrate", MODEL, "--text", &text, "-o", file];
+        stdout(&lacuna(&[&args[..], &["--device", "cpu"]].concat()));
+    }
+    for method in [
+        &["--format", "2:4", "--score", "sparsegpt"][..],
+        &[
+            "--format",
+            "w4g16s50",
+            "--score",
+            "wanda",
+            "--recover",
+            "layer",
+        ],
+    ] {
+        let by = |stats| [method, &["--stats", stats]].concat();
+        let (whole, parts) = (folder.path("whole"), folder.path("parts"));
+        let report = stdout(&compress(MODEL, &whole, &by(&stats)));
+        for layers in ["1..4", "0..1"] {
+            let args = [&by(&stats)[..], &["--layers", layers]].concat();
+            let args = [&["compress", MODEL, "-o", &parts][..], &args].concat();
+            let one = command(&args).env("RAYON_NUM_THREADS", "1").output();
+            stdout(&one.expect("the binary starts"));
+        }
+        let merged = folder.path("merged");
+        assert_eq!(stdout(&lacuna(&["merge", &parts, "-o", &merged])), report);
+        assert_eq!(weights(&merged), weights(&whole));
+
+        let refused = compress(
+            MODEL,
+            &parts,
+            &[&by(&others)[..], &["--layers", "0..4"]].concat(),
+        );
+        assert_eq!(code(&refused), 2);
+        let message = error(&refused);
+        assert!(message.contains("its statistics is"), "{message}");
+        for used in [&whole, &parts, &merged] {
+            fs::remove_dir_all(used).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_started_job_goes_on_and_refuses_to_become_another() {
     let folder = Folder::new();

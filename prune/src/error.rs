@@ -1,5 +1,8 @@
 //! What can go wrong.
 
+use lacuna_io::printable;
+use std::path::{Path, PathBuf};
+
 /// Result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -14,6 +17,61 @@ pub enum Error {
     /// Of a weight file.
     #[error(transparent)]
     File(#[from] lacuna_io::Error),
+
+    /// A file of statistics is not as it should be.
+    #[error("{}: {}", shown(file), printable(reason))]
+    Statistics {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A file of statistics of a version that this crate does not know.
+    #[error(
+        "{}: these are statistics of version {version}, this build reads versions up to \
+         {supported}",
+        shown(file)
+    )]
+    Version {
+        /// The file.
+        file: PathBuf,
+        /// The version it states.
+        version: String,
+        /// The newest version that is understood.
+        supported: u64,
+    },
+
+    /// A file of statistics knows nothing of a module.
+    #[error(
+        "{}: there are no statistics of the inputs of \"{}\"",
+        shown(file),
+        printable(module)
+    )]
+    NoModule {
+        /// The file.
+        file: PathBuf,
+        /// The module asked for.
+        module: String,
+    },
+
+    /// The inputs of a weight are not as wide as the weight.
+    #[error(
+        "{}: the inputs of \"{}\" have {got} columns, the weight has {expected}: these are \
+         another model's",
+        shown(file),
+        printable(module)
+    )]
+    Columns {
+        /// The file.
+        file: PathBuf,
+        /// The module.
+        module: String,
+        /// Elements of its inputs.
+        got: usize,
+        /// Columns of the weight.
+        expected: usize,
+    },
 
     /// Inputs that contradict themselves.
     #[error("{what}: {got}, where {expected} belongs")]
@@ -58,4 +116,8 @@ pub enum Error {
         /// Its name.
         format: lacuna::format::Format,
     },
+}
+
+fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy())
 }

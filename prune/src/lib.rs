@@ -19,6 +19,7 @@
 //! # Ok::<(), lacuna_prune::Error>(())
 //! ```
 
+mod accumulator;
 mod blocks;
 mod compensate;
 mod error;
@@ -29,10 +30,13 @@ mod linear;
 mod method;
 mod recover;
 mod score;
+mod statistics;
 mod store;
 
+pub use accumulator::Accumulator;
 pub use error::{Error, Result};
 pub use hessian::output_error;
 pub use inputs::Inputs;
 pub use method::{Compressed, Method};
 pub use score::Score;
+pub use statistics::{Shared, Statistics, StatisticsWriter};

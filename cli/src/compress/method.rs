@@ -1,19 +1,23 @@
 //! How one weight is compressed, and what that needs.
 
-use super::plan::Plan;
+use super::{input::Weight, plan::Plan};
 use crate::error::{Error, Result};
-use lacuna::{
-    compress,
-    format::{Dense, Format, Matrix},
+use lacuna::format::{Dense, Format};
+use lacuna_io::{Fingerprint, WeightFile, printable};
+use lacuna_prune::{Accumulator, Compressed, Inputs, Statistics};
+use std::{
+    borrow::Cow,
+    fmt,
+    path::{Path, PathBuf},
 };
-use std::{fmt, path::PathBuf};
 
 #[derive(clap::Args)]
 pub struct Args {
     /// What decides which weights are kept, and how the others make up for the lost ones
     #[arg(long, value_enum, default_value_t = Score::Magnitude)]
     score: Score,
-    /// What `calibrate` wrote about the inputs of this model
+    /// What `calibrate` wrote about the inputs of this model; whatever the score, it then
+    /// decides about scales, and the report says how far outputs are off
     #[arg(long, value_name = "FILE", conflicts_with = "activations")]
     stats: Option<PathBuf>,
     /// Inputs of the weights: a .safetensors file with x [samples, cols], for weights that all
@@ -68,59 +72,154 @@ fn value_name(value: &impl clap::ValueEnum) -> String {
     value.map_or_else(String::new, |v| v.get_name().to_owned())
 }
 
+impl From<Score> for lacuna_prune::Score {
+    fn from(score: Score) -> Self {
+        match score {
+            Score::Magnitude => Self::Magnitude,
+            Score::Wanda => Self::Wanda,
+            Score::Sparsegpt => Self::SparseGpt,
+            Score::Ria => Self::Ria,
+        }
+    }
+}
+
+/// What is known of the inputs.
+enum Known {
+    Nothing,
+    /// Of each module.
+    Statistics(Statistics),
+    /// The same of all.
+    Activations(Inputs),
+}
+
 /// Score, statistics and recovery together.
 pub struct Method {
     pub score: Score,
     pub recover: Recover,
     /// What tells the statistics from others, where there are any.
     pub statistics: Option<String>,
+    /// Both, for the library.
+    by: lacuna_prune::Method,
+    known: Known,
 }
 
 impl Method {
     /// Checks that everything is there that the weights of `plan` need.
     pub fn new(args: &Args, plan: &Plan) -> Result<Self> {
-        let usage = |reason: String| Err(Error::Usage(reason));
-        let lacks = args.stats.is_none() && args.activations.is_none();
-        if args.score != Score::Magnitude && lacks {
-            let score = args.score;
-            return usage(format!("--score {score} needs --stats or --activations"));
+        let (score, recover) = (args.score, args.recover);
+        if matches!(recover, Recover::Block | Recover::Model) {
+            return Err(Error::Usage(format!(
+                "--recover {recover} trains more than one weight at a time, which this build \
+                 cannot do; --recover layer is the most it does"
+            )));
         }
-        if args.recover != Recover::None && lacks {
-            let recover = args.recover;
-            return usage(format!(
-                "--recover {recover} needs --stats or --activations"
-            ));
+        let known = args.stats.as_deref().or(args.activations.as_deref());
+        if known.is_none() {
+            let lacks = |what: String| {
+                let reason = format!("{what} needs --stats or --activations");
+                Err(Error::Usage(reason))
+            };
+            if score != Score::Magnitude {
+                return lacks(format!("--score {score}"));
+            }
+            if recover != Recover::None {
+                return lacks(format!("--recover {recover}"));
+            }
         }
-        if !lacks {
-            let weights = plan.compressed().count();
-            return usage(format!(
-                "this build compresses by magnitude alone; inputs of {weights} weights would \
-                 change nothing"
-            ));
+        let method = Self {
+            score,
+            recover,
+            statistics: known
+                .map(Fingerprint::of)
+                .transpose()?
+                .map(|f| f.to_string()),
+            by: lacuna_prune::Method {
+                score: score.into(),
+                recover: recover == Recover::Layer,
+            },
+            known: match (&args.stats, &args.activations) {
+                (Some(file), _) => Known::Statistics(Statistics::open(file)?),
+                (None, Some(file)) => Known::Activations(activations(file, plan)?),
+                (None, None) => Known::Nothing,
+            },
+        };
+        for (weight, format) in plan.compressed() {
+            method.check(weight, *format)?;
         }
-        Ok(Self {
-            score: args.score,
-            recover: args.recover,
-            statistics: None,
+        Ok(method)
+    }
+
+    /// Whether what `weight` needs is known of its inputs, by headers alone.
+    fn check(&self, weight: &Weight, format: Format) -> Result<()> {
+        let Known::Statistics(statistics) = &self.known else {
+            return Ok(());
+        };
+        let hessian = statistics.check(&weight.module, weight.cols)?;
+        if hessian || !self.by.needs_hessian(format) {
+            return Ok(());
+        }
+        let (score, recover) = (self.score, self.recover);
+        Err(Error::Usage(format!(
+            "--score {score} --recover {recover} needs Hessians, {} has none of \"{}\": \
+             calibrate without --no-hessian",
+            printable(&statistics.path().to_string_lossy()),
+            printable(&weight.module)
+        )))
+    }
+
+    /// Compresses `dense`. `module` is the weight's name in the statistics.
+    pub fn compress(&self, module: &str, dense: &Dense, format: Format) -> Result<Compressed> {
+        let inputs = match &self.known {
+            Known::Nothing => None,
+            Known::Statistics(statistics) => Some(Cow::Owned(statistics.inputs(module)?)),
+            Known::Activations(inputs) => Some(Cow::Borrowed(inputs)),
+        };
+        let compressed = self.by.compress(dense, format, inputs.as_deref());
+        compressed.map_err(|reason| Error::Compress {
+            module: module.into(),
+            reason: reason.into(),
         })
     }
 
-    /// `dense` in `format`, and how far its outputs are from the dense ones, where inputs are
-    /// known. `module` is the weight's name in the statistics.
-    pub fn compress(
-        &self,
-        module: &str,
-        dense: &Dense,
-        format: Format,
-    ) -> Result<(Matrix, Option<f64>)> {
-        let packed = compress::compress(dense, format).map_err(|reason| Error::Weight {
-            module: module.into(),
-            reason,
-        })?;
-        debug_assert_eq!(
-            (self.score, self.recover),
-            (Score::Magnitude, Recover::None)
-        );
-        Ok((packed, None))
+    /// Bytes that compressing a weight takes, roughly: its values as read, as f32 and as they
+    /// become; what is known of its inputs, and its Hessian in f64 with its factor; and where
+    /// columns are solved for, as much again on every thread.
+    pub fn cost(&self, weight: &Weight) -> u64 {
+        let (rows, cols) = (weight.rows as u64, weight.cols as u64);
+        let squares = match self.known {
+            Known::Nothing => 0,
+            _ if self.by.recover => 24 + 8 * rayon::current_num_threads() as u64,
+            _ => 24,
+        };
+        12 * rows * cols + squares * cols * cols
     }
+}
+
+/// What the file's `x` says of the inputs of every weight of `plan`.
+fn activations(path: &Path, plan: &Plan) -> Result<Inputs> {
+    let x = WeightFile::open(path)?.f32_tensor("x")?;
+    let wrong = |expected: String| {
+        let file = printable(&path.to_string_lossy());
+        let shape = &x.shape;
+        Error::Input(format!(
+            "{file}: tensor \"x\": shape is {shape:?}, expected {expected}"
+        ))
+    };
+    let [samples, cols] = *x.shape else {
+        return Err(wrong("[samples, cols]".into()));
+    };
+    if samples == 0 || cols == 0 {
+        return Err(wrong("at least one of both".into()));
+    }
+    let mut weights = plan.compressed().map(|(weight, _)| weight);
+    if let Some(other) = weights.find(|weight| weight.cols != cols) {
+        let (name, cols) = (printable(&other.name), other.cols);
+        return Err(wrong(format!(
+            "[samples, {cols}] for the weight \"{name}\"; weights of other columns are left out \
+             with --tensor"
+        )));
+    }
+    let mut sums = Accumulator::new(cols, true);
+    sums.add(&x.values)?;
+    Ok(sums.finish()?)
 }

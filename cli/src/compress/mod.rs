@@ -124,15 +124,8 @@ fn work_folder(output: &Path) -> PathBuf {
     name.into()
 }
 
-/// Memory that the weights in work at one time may take, by [`cost`].
+/// Memory that the weights in work at one time may take, by [`Method::cost`].
 const BUDGET: u64 = 2 << 30;
-
-/// Bytes that compressing a weight takes, roughly: its values as read, as f32 and as they
-/// become, and a Hessian in f64 with its inverse.
-fn cost(weight: &Weight) -> u64 {
-    let (rows, cols) = (weight.rows as u64, weight.cols as u64);
-    12 * rows * cols + 24 * cols * cols
-}
 
 /// The computing of parts.
 struct Work<'a> {
@@ -185,7 +178,7 @@ impl Work<'_> {
         let mut report = Report::default();
         let bar = progress::bar(content.compressed.len());
         bar.set_message(part.to_string());
-        for batch in batches(&content.compressed) {
+        for batch in self.batches(&content.compressed) {
             let packed: Vec<(Matrix, Row)> = batch
                 .par_iter()
                 .map(|(weight, format)| {
@@ -229,7 +222,8 @@ impl Work<'_> {
                 sparse.to_dense().to_dtype(dtype).map_err(named)?
             }
         };
-        let (packed, output_error) = self.method.compress(&weight.module, &dense, format)?;
+        let compressed = self.method.compress(&weight.module, &dense, format)?;
+        let packed = compressed.matrix;
         let bytes = packed.stored_bytes();
         let row = Row {
             name: weight.name.clone(),
@@ -241,24 +235,26 @@ impl Work<'_> {
             bytes_after: bytes as u64,
             bits_per_weight: 8.0 * bytes as f64 / (weight.rows as f64 * weight.cols as f64),
             relative_error: relative_error(&dense, &packed).map_err(named)?,
-            output_error,
+            output_error: compressed.output_error,
         };
         Ok((packed, row))
     }
-}
-
-/// Runs of weights that fit the budget together, or one that does not.
-fn batches(weights: &[(Weight, Format)]) -> impl Iterator<Item = &[(Weight, Format)]> {
-    let mut rest = weights;
-    std::iter::from_fn(move || {
-        let mut sum = 0;
-        let fits = rest.iter().take_while(|(weight, _)| {
-            sum += cost(weight);
-            sum <= BUDGET
-        });
-        let count = fits.count().max(1).min(rest.len());
-        let (batch, others) = rest.split_at(count);
-        rest = others;
-        (!batch.is_empty()).then_some(batch)
-    })
+    /// Runs of weights that fit the budget together, or one that does not.
+    fn batches<'w>(
+        &self,
+        weights: &'w [(Weight, Format)],
+    ) -> impl Iterator<Item = &'w [(Weight, Format)]> {
+        let mut rest = weights;
+        std::iter::from_fn(move || {
+            let mut sum = 0;
+            let fits = rest.iter().take_while(|(weight, _)| {
+                sum += self.method.cost(weight);
+                sum <= BUDGET
+            });
+            let count = fits.count().max(1).min(rest.len());
+            let (batch, others) = rest.split_at(count);
+            rest = others;
+            (!batch.is_empty()).then_some(batch)
+        })
+    }
 }

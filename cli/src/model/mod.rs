@@ -193,6 +193,6 @@ impl Sequence {
 }
 
 /// The window of text that is used unless another is asked for.
-fn usual_context(config: &Config) -> usize {
+pub fn usual_context(config: &Config) -> usize {
     config.max_positions.min(512)
 }

@@ -1,0 +1,291 @@
+//! `calibrate`: what the inputs of a model's weights look like, over a text.
+//!
+//! The model runs layer by layer. In memory are the residual streams of all windows, one layer,
+//! and the sums of its four inputs.
+
+use crate::{
+    device::{self, Where},
+    error::{Error, Result},
+    interrupt,
+    model::usual_context,
+    out, progress,
+};
+use lacuna_io::printable;
+use lacuna_llm::{
+    Checkpoint, Config, Error as ModelError, Recipe, Site,
+    blocks::{Block, Blocks, embed},
+    perplexity::Windows,
+};
+use lacuna_prune::{Accumulator, Error as PruneError, Shared, StatisticsWriter};
+use serde::Serialize;
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// Bytes of text that are made tokens at one time, and the rest of their line.
+const PIECE: usize = 1 << 17;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// A Hugging Face folder, a .safetensors beside its config.json, or a .gguf
+    model: PathBuf,
+    /// Texts like those the model is for, UTF-8; never the one it is judged by
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    text: Vec<PathBuf>,
+    /// The file to write, for `compress --stats`; it appears complete or not at all
+    #[arg(short, long, value_name = "STATS")]
+    output: PathBuf,
+    /// Tokens to run, in windows taken evenly from all the text; Hessians want 64 thousand
+    #[arg(long, value_name = "N", default_value_t = 65_536)]
+    tokens: usize,
+    /// Tokens of a window [default: 512, or the model's limit or --tokens where that is less]
+    #[arg(long, value_name = "N")]
+    context: Option<usize>,
+    /// Keeps the Hessian E[x xᵀ] of every input, which sparsegpt and --recover need: 2 · cols²
+    /// bytes each in the file [default]
+    #[arg(long, overrides_with = "no_hessian")]
+    hessian: bool,
+    /// Keeps means and mean squares only, which wanda and ria need
+    #[arg(long)]
+    no_hessian: bool,
+    /// Where to compute; cpu is the reference, slow and exact
+    #[arg(long, value_enum, default_value_t = Where::Auto)]
+    device: Where,
+    /// Prints JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    tool: &'static str,
+    version: &'static str,
+    model: PathBuf,
+    statistics: PathBuf,
+    adapter: String,
+    layers: usize,
+    samples: u64,
+    windows: usize,
+    context: usize,
+    hessian: bool,
+    bytes: u64,
+    seconds: f64,
+    /// Of them, what adding up the inputs took.
+    summing_seconds: f64,
+    /// Of the process, where the system says.
+    peak_memory_bytes: Option<u64>,
+}
+
+pub fn run(args: &Args, device: &device::Args) -> Result<()> {
+    let begin = Instant::now();
+    let checkpoint = Checkpoint::open(&args.model)?;
+    let config = checkpoint.config();
+    let usual = usual_context(config).min(args.tokens);
+    let context = args.context.unwrap_or(usual);
+    let windows = windows(args, &checkpoint, context)?;
+    let samples = windows.iter().map(|ids| ids.len() as u64).sum();
+    let gpu = device::open_at(args.device, device)?;
+    let mut blocks = Blocks::new(gpu.as_ref(), config, context)?;
+    let layers = config.layers.len();
+
+    interrupt::defer();
+    let hessian = !args.no_hessian;
+    let mut writer = StatisticsWriter::create(&args.output, samples, hessian, &shared(config))?;
+    let recipe = Recipe::default();
+    let mut streams = embed(&checkpoint, &recipe, &windows)?;
+    let mut summing = Duration::ZERO;
+    for layer in 0..layers {
+        interrupt::check()?;
+        let begin = Instant::now();
+        let block = blocks.load(&checkpoint, &recipe, layer)?;
+        let mut sums = Sums::new(config, hessian);
+        sums.observe(block, &mut streams, layer)?;
+        summing += sums.time;
+        for (site, sums) in Site::ALL.into_iter().zip(sums.sites) {
+            interrupt::check()?;
+            let module = site.module(layer);
+            let inputs = sums.finish().map_err(|e| not_finite(&module, &e))?;
+            writer.inputs(&module, &inputs)?;
+        }
+        let (n, seconds) = (layer + 1, begin.elapsed().as_secs_f64());
+        eprintln!("layer {n} of {layers}: {seconds:.1} s");
+    }
+    interrupt::check()?;
+    writer.finish()?;
+    let report = Report {
+        tool: "lacuna calibrate",
+        version: env!("CARGO_PKG_VERSION"),
+        model: args.model.clone(),
+        statistics: args.output.clone(),
+        adapter: gpu.map_or("CPU reference".into(), |gpu| {
+            device::Adapter::from(&gpu.info()).to_string()
+        }),
+        layers,
+        samples,
+        windows: windows.len(),
+        context,
+        hessian,
+        bytes: fs::metadata(&args.output).map_or(0, |m| m.len()),
+        seconds: begin.elapsed().as_secs_f64(),
+        summing_seconds: summing.as_secs_f64(),
+        peak_memory_bytes: peak_memory(),
+    };
+    if args.json {
+        out::json(&report)
+    } else {
+        out::write(&report.text())
+    }
+}
+
+/// Windows of all texts, as many as hold the tokens that are wanted, taken evenly.
+fn windows(args: &Args, checkpoint: &Checkpoint, context: usize) -> Result<Vec<Vec<u32>>> {
+    let tokenizer = checkpoint.tokenizer()?;
+    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
+    let mut all = vec![];
+    for file in &args.text {
+        let unreadable = |e| Error::Input(format!("{}: {e}", printable(&file.to_string_lossy())));
+        let text = fs::read_to_string(file).map_err(unreadable)?;
+        let mut ids = vec![];
+        for piece in pieces(&text) {
+            ids.extend(tokenizer.encode(piece)?);
+        }
+        all.extend(Windows::new(&ids, context, None, bos)?.map(|window| window.ids));
+    }
+    if all.is_empty() {
+        return Err(Error::Input("the text has no two tokens".into()));
+    }
+    if args.tokens < context {
+        let tokens = args.tokens;
+        return Err(Error::Usage(format!(
+            "--tokens is {tokens}, less than the {context} of a window"
+        )));
+    }
+    let (found, wanted) = (all.len(), (args.tokens / context).min(all.len()));
+    let evenly = (0..wanted).map(|i| std::mem::take(&mut all[i * found / wanted]));
+    Ok(evenly.collect())
+}
+
+/// `text` in pieces that end with a line. A tokenizer takes a hundred times the memory of its
+/// text, and where lines end it hardly matters.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let ends = rest.bytes().skip(PIECE).position(|byte| byte == b'\n');
+        let (piece, others) = rest.split_at(ends.map_or(rest.len(), |i| PIECE + i + 1));
+        rest = others;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// What the products of all layers take.
+fn shared(config: &Config) -> Vec<Shared> {
+    let sites = (0..config.layers.len()).flat_map(|layer| Site::ALL.map(|site| (layer, site)));
+    sites
+        .map(|(layer, site)| Shared {
+            modules: site.linears().iter().map(|l| l.module(layer)).collect(),
+            cols: config.width(site),
+        })
+        .collect()
+}
+
+/// The sums of one layer.
+struct Sums {
+    /// In the order of [`Site::ALL`].
+    sites: [Accumulator; 4],
+    time: Duration,
+}
+
+impl Sums {
+    fn new(config: &Config, hessian: bool) -> Self {
+        Self {
+            sites: Site::ALL.map(|site| Accumulator::new(config.width(site), hessian)),
+            time: Duration::ZERO,
+        }
+    }
+
+    /// Runs the layer over all windows, whose streams become its output.
+    fn observe(&mut self, mut block: Block, streams: &mut [Vec<f32>], layer: usize) -> Result<()> {
+        let bar = progress::bar(streams.len());
+        bar.set_message(format!("layer {layer}"));
+        for stream in streams {
+            let mut refused = None;
+            let seen = block.observe(stream, &mut |site, x| {
+                if interrupt::check().is_err() {
+                    return Err(ModelError::Cancelled);
+                }
+                let begin = Instant::now();
+                let added = self.sites[site as usize].add(x);
+                self.time += begin.elapsed();
+                added.map_err(|e| {
+                    refused = Some(e);
+                    ModelError::Cancelled
+                })
+            });
+            match (seen, refused) {
+                (_, Some(e)) => return Err(e.into()),
+                (Err(ModelError::Cancelled), None) => return Err(Error::Interrupted),
+                (seen, None) => seen?,
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+}
+
+/// A model whose activations overflow is not fit to be calibrated.
+fn not_finite(module: &str, error: &PruneError) -> Error {
+    Error::Input(format!("the inputs of \"{module}\": {error}"))
+}
+
+/// The most memory that this process had, by Linux.
+fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let with = if self.hessian { "with" } else { "without" };
+        let memory = self.peak_memory_bytes.map_or(String::new(), |bytes| {
+            format!(", peak memory {:.0} MB", bytes as f64 / 1e6)
+        });
+        format!(
+            "{}\n{} samples in {} windows of up to {}, {} layers, {with} Hessians\n\
+             {}: {} bytes\n{:.1} s, of them {:.1} s summing{memory}\n",
+            self.adapter,
+            self.samples,
+            self.windows,
+            self.context,
+            self.layers,
+            printable(&self.statistics.to_string_lossy()),
+            self.bytes,
+            self.seconds,
+            self.summing_seconds,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_the_text_and_end_with_lines() {
+        let lines = "Thou art more lovely — and more temperate.\n".repeat(9000);
+        for text in [&lines, &(lines.clone() + "no end"), "", "\n", "short"] {
+            let all: Vec<&str> = pieces(text).collect();
+            assert_eq!(all.concat(), *text);
+            for (i, piece) in all.iter().enumerate() {
+                assert!(piece.len() < PIECE + 100);
+                assert!(i + 1 == all.len() || piece.len() > PIECE && piece.ends_with('\n'));
+            }
+        }
+        let long = "a".repeat(3 * PIECE);
+        assert_eq!(pieces(&long).count(), 1, "one line");
+    }
+}

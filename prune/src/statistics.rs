@@ -1,0 +1,48 @@
+//! The file of what is known of a model's inputs; `docs/container.md` is the specification.
+//!
+//! ```text
+//! __metadata__:  lacuna_statistics.version = "1"
+//!                lacuna_statistics.P = {"modules":["P","Q"],"samples":65536}
+//! tensors:       P.mean F32 [cols]   P.mean_square F32 [cols]
+//!                P.hessian F32 [cols · (cols + 1) / 2], the lower triangle row by row
+//! ```
+//!
+//! Modules that take the same input share one entry, under the name of the first of them. The
+//! keys do not begin with `lacuna.`: each of those is a weight.
+
+mod reader;
+mod writer;
+
+pub use reader::Statistics;
+pub use writer::{Shared, StatisticsWriter};
+
+use serde::Deserialize;
+
+/// The version this crate writes, and the newest it reads.
+const VERSION: u64 = 1;
+const VERSION_KEY: &str = "lacuna_statistics.version";
+const KEY_PREFIX: &str = "lacuna_statistics.";
+
+const MEAN: &str = ".mean";
+const MEAN_SQUARE: &str = ".mean_square";
+const HESSIAN: &str = ".hessian";
+
+/// What the header says of one input.
+#[derive(Debug, Deserialize)]
+struct Entry {
+    samples: u64,
+    modules: Vec<String>,
+}
+
+/// Elements of a lower triangle, its diagonal included.
+const fn triangle(cols: usize) -> Option<usize> {
+    match cols.checked_add(1) {
+        // One of two neighbours is even.
+        Some(next) if cols % 2 == 0 => (cols / 2).checked_mul(next),
+        Some(next) => cols.checked_mul(next / 2),
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

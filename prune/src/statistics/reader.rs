@@ -1,0 +1,210 @@
+//! A file → the inputs of a module.
+
+use super::{Entry, HESSIAN, KEY_PREFIX, MEAN, MEAN_SQUARE, VERSION, VERSION_KEY, triangle};
+use crate::{
+    error::{Error, Result},
+    inputs::Inputs,
+};
+use lacuna_io::{TensorDtype, WeightFile, printable};
+use std::{collections::BTreeMap, path::Path};
+
+/// A file of statistics, open for reading.
+///
+/// Opening reads and checks the header; the inputs of a module are read when they are asked for.
+#[derive(Debug)]
+pub struct Statistics {
+    file: WeightFile,
+    /// The name of each module's input.
+    modules: BTreeMap<String, String>,
+    inputs: BTreeMap<String, Input>,
+}
+
+#[derive(Debug)]
+struct Input {
+    samples: u64,
+    cols: usize,
+    hessian: bool,
+}
+
+impl Statistics {
+    /// Opens what [`StatisticsWriter`](super::StatisticsWriter) wrote.
+    ///
+    /// # Errors
+    /// [`Error::File`] for what is no safetensors file; [`Error::Version`], [`Error::Statistics`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let file = WeightFile::open(path)?;
+        let mut statistics = Self {
+            file,
+            modules: BTreeMap::new(),
+            inputs: BTreeMap::new(),
+        };
+        statistics.check_version()?;
+        let keys = statistics.file.metadata().range(KEY_PREFIX.to_owned()..);
+        let entries: Vec<(String, String)> = keys
+            .take_while(|(key, _)| key.starts_with(KEY_PREFIX))
+            .filter(|(key, _)| *key != VERSION_KEY)
+            .map(|(key, text)| (key[KEY_PREFIX.len()..].to_owned(), text.clone()))
+            .collect();
+        for (name, text) in entries {
+            statistics.add(&name, &text)?;
+        }
+        Ok(statistics)
+    }
+
+    fn check_version(&self) -> Result<()> {
+        let Some(version) = self.file.metadata().get(VERSION_KEY) else {
+            return Err(self.malformed(format!(
+                "its header has no {VERSION_KEY}: it is no file of statistics"
+            )));
+        };
+        // A number too long for u64 is a newer version as well.
+        let number = !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit());
+        match version.parse() {
+            Ok(VERSION) => Ok(()),
+            Ok(0) => Err(self.malformed(format!("{VERSION_KEY} is 0, the first is 1"))),
+            _ if number => Err(Error::Version {
+                file: self.file.path().into(),
+                version: printable(version),
+                supported: VERSION,
+            }),
+            _ => Err(self.malformed(format!(
+                "{VERSION_KEY} is \"{}\", expected {VERSION}",
+                printable(version)
+            ))),
+        }
+    }
+
+    fn add(&mut self, name: &str, text: &str) -> Result<()> {
+        let wrong =
+            |reason: String| self.malformed(format!("the input \"{}\": {reason}", printable(name)));
+        let entry: Entry = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
+        if entry.samples == 0 {
+            return Err(wrong("it has 0 samples".into()));
+        }
+        if entry.modules.first().is_none_or(|first| first != name) {
+            return Err(wrong("it is not the first of its modules".into()));
+        }
+        let len = |suffix: &str| -> Result<Option<usize>> {
+            let tensor = format!("{name}{suffix}");
+            match self.file.tensor(&tensor) {
+                None => Ok(None),
+                Some(t) => match *t.shape {
+                    [len] if len > 0 && t.dtype == TensorDtype::F32 => Ok(Some(len)),
+                    _ => Err(wrong(format!(
+                        "the tensor {suffix} is {} {:?}, expected F32 of one dimension",
+                        t.dtype, t.shape
+                    ))),
+                },
+            }
+        };
+        let Some(cols) = len(MEAN)? else {
+            return Err(wrong(format!("there is no tensor {MEAN}")));
+        };
+        let hessian = len(HESSIAN)?;
+        for (suffix, got, expected) in [
+            (MEAN_SQUARE, len(MEAN_SQUARE)?, Some(cols)),
+            // It may be absent.
+            (HESSIAN, hessian, hessian.and(triangle(cols))),
+        ] {
+            if got != expected {
+                let shown = |len: Option<usize>| len.map_or("absent".into(), |n| n.to_string());
+                let (got, expected) = (shown(got), shown(expected));
+                return Err(wrong(format!(
+                    "the length of {suffix} is {got}, expected {expected} for {cols} columns"
+                )));
+            }
+        }
+        let input = Input {
+            samples: entry.samples,
+            cols,
+            hessian: hessian.is_some(),
+        };
+        for module in entry.modules {
+            if self.modules.insert(module.clone(), name.into()).is_some() {
+                let module = printable(&module);
+                return Err(self.malformed(format!("the module \"{module}\" is there twice")));
+            }
+        }
+        self.inputs.insert(name.into(), input);
+        Ok(())
+    }
+
+    /// The path it was opened from.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// All modules whose inputs are known, by name.
+    pub fn modules(&self) -> impl Iterator<Item = &str> {
+        self.modules.keys().map(String::as_str)
+    }
+
+    /// Whether the Hessian of the inputs of `module`, of `cols` columns, is there; by the header
+    /// alone.
+    ///
+    /// # Errors
+    /// [`Error::NoModule`], [`Error::Columns`].
+    pub fn check(&self, module: &str, cols: usize) -> Result<bool> {
+        let (_, input) = self.find(module)?;
+        if input.cols == cols {
+            Ok(input.hessian)
+        } else {
+            Err(Error::Columns {
+                file: self.file.path().into(),
+                module: module.into(),
+                got: input.cols,
+                expected: cols,
+            })
+        }
+    }
+
+    /// What is known of the inputs of `module`. Nothing else is read.
+    ///
+    /// # Errors
+    /// [`Error::NoModule`]; [`Error::Statistics`] where the numbers contradict themselves;
+    /// [`Error::File`] where they cannot be read.
+    pub fn inputs(&self, module: &str) -> Result<Inputs> {
+        let (name, input) = self.find(module)?;
+        let read =
+            |suffix| Ok::<_, Error>(self.file.f32_tensor(&format!("{name}{suffix}"))?.values);
+        let hessian = if input.hessian {
+            Some(square(&read(HESSIAN)?, input.cols))
+        } else {
+            None
+        };
+        let moments = (read(MEAN)?, read(MEAN_SQUARE)?);
+        Inputs::new(input.samples, moments.0, moments.1, hessian)
+            .map_err(|e| self.malformed(format!("the input \"{}\": {e}", printable(name))))
+    }
+
+    fn find(&self, module: &str) -> Result<(&str, &Input)> {
+        let found = self.modules.get(module);
+        let found = found.and_then(|name| Some((name.as_str(), self.inputs.get(name)?)));
+        found.ok_or_else(|| Error::NoModule {
+            file: self.file.path().into(),
+            module: module.into(),
+        })
+    }
+
+    fn malformed(&self, reason: String) -> Error {
+        Error::Statistics {
+            file: self.file.path().into(),
+            reason,
+        }
+    }
+}
+
+/// The symmetric matrix of a lower triangle.
+fn square(triangle: &[f32], cols: usize) -> Vec<f32> {
+    let mut full = vec![0.0; cols * cols];
+    let mut rest = triangle;
+    for row in 0..cols {
+        let (values, others) = rest.split_at(row + 1);
+        rest = others;
+        for (col, &value) in values.iter().enumerate() {
+            full[row * cols + col] = value;
+            full[col * cols + row] = value;
+        }
+    }
+    full
+}

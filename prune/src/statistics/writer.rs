@@ -1,0 +1,148 @@
+//! Inputs → a file, one after the other.
+
+use super::{HESSIAN, KEY_PREFIX, MEAN, MEAN_SQUARE, VERSION, VERSION_KEY, triangle};
+use crate::{
+    error::{Error, Result},
+    inputs::Inputs,
+};
+use lacuna_io::{Output, TensorDtype, Writer};
+use serde_json::json;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    path::Path,
+};
+
+/// An input that some modules share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// Names of the modules that take it; the first is the name of the input.
+    pub modules: Vec<String>,
+    /// Elements of a vector.
+    pub cols: usize,
+}
+
+/// A file of statistics being written. Dropped before [`finish`](Self::finish), it leaves
+/// nothing.
+///
+/// What it will hold is declared first; the inputs themselves then come one by one, in any
+/// order.
+#[derive(Debug)]
+pub struct StatisticsWriter {
+    writer: Writer,
+    samples: u64,
+    hessian: bool,
+    /// By name, with the elements of a vector.
+    inputs: BTreeMap<String, usize>,
+}
+
+impl StatisticsWriter {
+    /// Starts the file that will appear at `path`, of `inputs` over so many `samples`, each with
+    /// a Hessian or none.
+    ///
+    /// # Errors
+    /// [`Error::Inputs`] for no samples, no modules, a module that is there twice and vectors of
+    /// no elements; [`Error::File`] where the file cannot be written.
+    pub fn create(
+        path: impl AsRef<Path>,
+        samples: u64,
+        hessian: bool,
+        inputs: &[Shared],
+    ) -> Result<Self> {
+        if samples == 0 {
+            return Err(refused("samples", &0, &"at least 1"));
+        }
+        let (mut output, mut seen) = (Output::new(), BTreeSet::new());
+        let mut metadata = BTreeMap::from([(VERSION_KEY.into(), VERSION.to_string())]);
+        for Shared { modules, cols } in inputs {
+            let Some(name) = modules.first() else {
+                return Err(refused("modules of an input", &"none", &"at least one"));
+            };
+            if let Some(twice) = modules.iter().find(|&m| m.is_empty() || !seen.insert(m)) {
+                return Err(refused("module", twice, &"a name that is there once"));
+            }
+            let elements = triangle(*cols).filter(|_| *cols > 0);
+            let Some(elements) = elements else {
+                return Err(refused(
+                    "columns",
+                    cols,
+                    &"at least 1, and a square of them",
+                ));
+            };
+            let key = format!("{KEY_PREFIX}{name}");
+            if key == VERSION_KEY {
+                return Err(refused("module", name, &"another name"));
+            }
+            let entry = json!({"modules": modules, "samples": samples});
+            metadata.insert(key, entry.to_string());
+            let mut tensor =
+                |suffix, len| output.tensor(&format!("{name}{suffix}"), TensorDtype::F32, &[len]);
+            tensor(MEAN, *cols)?;
+            tensor(MEAN_SQUARE, *cols)?;
+            if hessian {
+                tensor(HESSIAN, elements)?;
+            }
+        }
+        output.metadata(&metadata);
+        let named = |shared: &Shared| (shared.modules[0].clone(), shared.cols);
+        Ok(Self {
+            writer: output.create(path)?,
+            samples,
+            hessian,
+            inputs: inputs.iter().map(named).collect(),
+        })
+    }
+
+    /// Writes the input called `name`.
+    ///
+    /// # Errors
+    /// [`Error::Inputs`] where it is not what was declared; [`Error::File`] where it was not
+    /// declared at all, was written before, or cannot be written.
+    pub fn inputs(&mut self, name: &str, inputs: &Inputs) -> Result<()> {
+        let cols = inputs.cols();
+        if let Some(&declared) = self.inputs.get(name).filter(|&&d| d != cols) {
+            return Err(refused("columns", &cols, &declared));
+        }
+        if inputs.samples() != self.samples {
+            return Err(refused("samples", &inputs.samples(), &self.samples));
+        }
+        let hessian = match inputs.hessian() {
+            None if self.hessian => return Err(refused("Hessian", &"none", &"one")),
+            hessian => hessian.filter(|_| self.hessian),
+        };
+        self.write(name, MEAN, inputs.mean().iter())?;
+        self.write(name, MEAN_SQUARE, inputs.mean_square().iter())?;
+        if let Some(hessian) = hessian {
+            let rows = hessian.chunks_exact(cols).enumerate();
+            self.write(name, HESSIAN, rows.flat_map(|(r, row)| &row[..=r]))?;
+        }
+        Ok(())
+    }
+
+    fn write<'a>(
+        &mut self,
+        name: &str,
+        suffix: &str,
+        values: impl Iterator<Item = &'a f32>,
+    ) -> Result<()> {
+        let bytes: Vec<u8> = values.flat_map(|v| v.to_le_bytes()).collect();
+        Ok(self.writer.tensor(&format!("{name}{suffix}"), &bytes)?)
+    }
+
+    /// Lets the file appear under its name.
+    ///
+    /// # Errors
+    /// [`Error::File`] where an input is missing or the file cannot be written; nothing is left
+    /// then.
+    pub fn finish(self) -> Result<()> {
+        Ok(self.writer.finish()?)
+    }
+}
+
+fn refused(what: &'static str, got: &dyn Display, expected: &dyn Display) -> Error {
+    Error::Inputs {
+        what,
+        got: got.to_string(),
+        expected: expected.to_string(),
+    }
+}
