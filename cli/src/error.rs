@@ -20,6 +20,11 @@ pub enum Error {
     #[error(transparent)]
     Model(#[from] lacuna_llm::Error),
 
+    /// A recovery refused.
+    #[cfg(feature = "recover")]
+    #[error(transparent)]
+    Recovery(#[from] lacuna_recover::Error),
+
     /// A file is fine, but one weight in it cannot be worked on.
     #[error("weight \"{module}\": {reason}")]
     Weight {
@@ -90,6 +95,8 @@ impl Error {
             Self::Input(_) | Self::Shard { .. } => 4,
             Self::File(e) => file_code(e),
             Self::Model(e) => model_code(e),
+            #[cfg(feature = "recover")]
+            Self::Recovery(e) => recovery_code(e),
             Self::Stdout(_) => 6,
             Self::Pipe => 0,
             Self::Interrupted => 130,
@@ -122,6 +129,21 @@ const fn model_code(error: &lacuna_llm::Error) -> u8 {
         | E::Empty => 2,
         E::Cancelled => 130,
         // The rest is about what a checkpoint holds.
+        _ => 4,
+    }
+}
+
+#[cfg(feature = "recover")]
+const fn recovery_code(error: &lacuna_recover::Error) -> u8 {
+    use lacuna_recover::Error as E;
+    match error {
+        E::Engine(e) => engine_code(e),
+        E::File(e) => file_code(e),
+        E::Model(e) => model_code(e),
+        E::Choice { .. } => 2,
+        E::Cancelled => 130,
+        E::Device(_) => 5,
+        // The rest is about what files hold.
         _ => 4,
     }
 }

@@ -41,7 +41,9 @@ impl Adam {
         let (unbias_1, unbias_2) = (1.0 - BETA_1.powf(steps), 1.0 - BETA_2.powf(steps));
         let mut start = 0;
         for &(end, rate) in rates {
-            let moments = self.first[start..end].iter_mut().zip(&mut self.second[start..end]);
+            let moments = self.first[start..end]
+                .iter_mut()
+                .zip(&mut self.second[start..end]);
             let moved = parameters[start..end].iter_mut().zip(&gradient[start..end]);
             for ((p, &g), (m, v)) in moved.zip(moments) {
                 *m += (1.0 - BETA_1) * (g - *m);

@@ -46,7 +46,10 @@ pub fn recover_blocks(
         dense.run(&of_dense.frame, &of_dense.products(), job.device)?;
         drop(of_dense);
 
-        let stored = journal.map(|j| j.block(n, &weights.linears)).transpose()?.flatten();
+        let stored = journal
+            .map(|j| j.block(n, &weights.linears))
+            .transpose()?
+            .flatten();
         let matrices = match stored {
             Some(matrices) => matrices,
             None => {
@@ -62,10 +65,13 @@ pub fn recover_blocks(
                         input: &packed,
                         target: &dense,
                     }
-                    .train(&mut block, &mut |progress| match heard(progress).is_break() {
-                        true => Err(Error::Cancelled),
-                        false => Ok(()),
-                    })?;
+                    .train(
+                        &mut block,
+                        &mut |progress| match heard(progress).is_break() {
+                            true => Err(Error::Cancelled),
+                            false => Ok(()),
+                        },
+                    )?;
                 }
                 let matrices = block.matrices()?;
                 if let Some(journal) = journal {

@@ -119,8 +119,16 @@ impl Job<'_> {
         };
         let (dense, packed) = (self.dense.config(), self.packed.config());
         for (what, got, expected) in [
-            ("layers of the dense model", dense.layers.len(), self.layers()),
-            ("hidden size of the dense model", dense.hidden, packed.hidden),
+            (
+                "layers of the dense model",
+                dense.layers.len(),
+                self.layers(),
+            ),
+            (
+                "hidden size of the dense model",
+                dense.hidden,
+                packed.hidden,
+            ),
             ("vocabulary of the dense model", dense.vocab, packed.vocab),
         ] {
             if got != expected {
@@ -185,5 +193,9 @@ impl Job<'_> {
 
 /// Layer `layer` of a source as it is.
 pub(crate) fn load(source: &dyn Source, layer: usize) -> Result<LayerWeights> {
-    Ok(LayerWeights::load(source, &lacuna_llm::Recipe::default(), layer)?)
+    Ok(LayerWeights::load(
+        source,
+        &lacuna_llm::Recipe::default(),
+        layer,
+    )?)
 }

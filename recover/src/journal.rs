@@ -157,7 +157,11 @@ impl Journal {
             let _ = std::fs::remove_file(self.block_file(n));
         }
         let _ = std::fs::remove_file(self.state_file());
-        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(&self.folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             if name.starts_with(".lacuna-") && name.ends_with(".tmp") {

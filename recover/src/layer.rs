@@ -6,8 +6,8 @@ use crate::{
     network::{Frame, Products, tensor, values},
     trainable::{Rates, Trainable, Trained},
 };
-use burn_tensor::{Device, Gradients, Tensor};
-use lacuna::format::{Dense, Matrix};
+use burn_tensor::{Device, Gradients};
+use lacuna::format::Matrix;
 use lacuna_llm::{LayerWeights, Linear};
 use rayon::prelude::*;
 

@@ -163,8 +163,9 @@ impl<'a> Stage<'a> {
     fn judge(&self) -> Result<f64> {
         let device = self.job.device;
         let runs: Vec<&[usize]> = self.split.judges().collect();
-        let mut streams: Vec<Tensor<3>> =
-            { runs.iter() }.map(|of| self.input.batch(of, device)).collect();
+        let mut streams: Vec<Tensor<3>> = { runs.iter() }
+            .map(|of| self.input.batch(of, device))
+            .collect();
         for layer in &self.layers {
             let products = layer.products();
             for x in &mut streams {

@@ -145,8 +145,7 @@ impl Frame {
         let scores = q.reshape(long).matmul(k.transpose()) * self.query_scale;
         let scores =
             scores.reshape([windows, heads, tokens, tokens]) + self.mask.clone().unsqueeze();
-        let shares =
-            activation::softmax(scores, 3).reshape([long[0], long[1], long[2], tokens]);
+        let shares = activation::softmax(scores, 3).reshape([long[0], long[1], long[2], tokens]);
         let mixed = shares
             .matmul(v)
             .reshape([windows, heads, tokens, head_dim])

@@ -50,7 +50,7 @@ impl Pair {
         Self {
             packed: packed(&dense, format),
             dense,
-            windows: windows(32),
+            windows: windows(128),
         }
     }
 
@@ -201,7 +201,7 @@ fn dense_products_stay() {
     let pair = Pair {
         packed: Weights::load(&dense, &recipe).unwrap(),
         dense,
-        windows: windows(32),
+        windows: windows(128),
     };
     let (layers, progress) = pair.recover(&options(20), None);
     assert_eq!(progress.len(), 2, "a block and the model");
@@ -225,7 +225,12 @@ fn jobs_that_contradict_themselves_are_refused() {
     };
     let fine = options(1);
     let all = &pair.windows;
-    for windows in [vec![], vec![vec![1]; 8], vec![vec![1; 65]; 8], all[..3].to_vec()] {
+    for windows in [
+        vec![],
+        vec![vec![1]; 8],
+        vec![vec![1; 65]; 8],
+        all[..3].to_vec(),
+    ] {
         assert!(matches!(refused(&fine, &windows), Error::Choice { .. }));
     }
     let mut uneven = all.clone();

@@ -11,7 +11,9 @@ pub(crate) fn config(kind: &str) -> Config {
             "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}"#
         }
         "mistral" => r#""model_type": "mistral", "sliding_window": 7"#,
-        "qwen2" => r#""model_type": "qwen2", "rope_scaling": {"rope_type": "linear", "factor": 2.0}"#,
+        "qwen2" => {
+            r#""model_type": "qwen2", "rope_scaling": {"rope_type": "linear", "factor": 2.0}"#
+        }
         "qwen3" => r#""model_type": "qwen3""#,
         _ => {
             r#""model_type": "gemma3_text", "sliding_window": 5, "sliding_window_pattern": 2,
@@ -19,7 +21,11 @@ pub(crate) fn config(kind: &str) -> Config {
             "hidden_activation": "gelu_pytorch_tanh", "vocab_size": 31"#
         }
     };
-    let act = if kind == "gemma" { "" } else { r#""hidden_act": "silu", "vocab_size": 31,"# };
+    let act = if kind == "gemma" {
+        ""
+    } else {
+        r#""hidden_act": "silu", "vocab_size": 31,"#
+    };
     let text = format!(
         r#"{{ {act} {own}, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6,
@@ -115,7 +121,10 @@ fn gradients_are_those_of_differences() {
             let got: f64 = along.map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
             let expected = (ends[1] - ends[0]) / f64::from(2.0 * h);
             let error = (got - expected).abs();
-            assert!(error <= 3e-3 * expected.abs().max(1.0), "{kind} {name}: {got} {expected}");
+            assert!(
+                error <= 3e-3 * expected.abs().max(1.0),
+                "{kind} {name}: {got} {expected}"
+            );
         };
         let h = 2e-3;
         for linear in Linear::ALL {
@@ -124,13 +133,25 @@ fn gradients_are_those_of_differences() {
             let ends = [-h, h].map(|h| {
                 let mut moved = weights.clone();
                 let values = of_layer.linear(linear).to_dense().values().to_f32();
-                let values = values.iter().zip(&direction).map(|(w, d)| w + h * d).collect();
+                let values = values
+                    .iter()
+                    .zip(&direction)
+                    .map(|(w, d)| w + h * d)
+                    .collect();
                 moved.layers[0].linears[linear as usize] =
-                    lacuna::format::Dense::from_f32(rows, cols, values).unwrap().into();
+                    lacuna::format::Dense::from_f32(rows, cols, values)
+                        .unwrap()
+                        .into();
                 loss(&moved, &x)
             });
             let gradient = products[linear as usize].grad(&gradients).unwrap();
-            check(linear.name(), values(gradient).unwrap(), &direction, ends, h);
+            check(
+                linear.name(),
+                values(gradient).unwrap(),
+                &direction,
+                ends,
+                h,
+            );
         }
         let direction = Random(77).vector(x.len());
         let ends = [-h, h].map(|h| {

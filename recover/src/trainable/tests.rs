@@ -65,7 +65,11 @@ fn what_was_moved_keeps_format_and_mask_and_is_what_the_network_saw() {
             check_agreement(&trainable);
             let moved = trainable.to_matrix().unwrap();
             assert_eq!(moved.format(), matrix.format());
-            assert_eq!(moved == matrix, trainable.parameters().is_empty(), "{format}");
+            assert_eq!(
+                moved == matrix,
+                trainable.parameters().is_empty(),
+                "{format}"
+            );
             let mask = |m: &Matrix, row| m.entries(row).map(|e| e.col).collect::<Vec<_>>();
             for row in 0..7 {
                 assert_eq!(mask(&moved, row), mask(&matrix, row));
@@ -84,7 +88,13 @@ fn what_was_moved_keeps_format_and_mask_and_is_what_the_network_saw() {
 /// With codes frozen a weight is linear in scale and zero: differences are derivatives.
 #[test]
 fn scales_and_zeros_have_the_gradient_of_differences() {
-    for format in ["w4g16", "w3row-sym", "2:4+w4g16", "w4g16s50", "w2g16s50-sym"] {
+    for format in [
+        "w4g16",
+        "w3row-sym",
+        "2:4+w4g16",
+        "w4g16s50",
+        "w2g16s50-sym",
+    ] {
         let dense = dense(4, 32, 0.1);
         let matrix = packed(&dense, format);
         let start = Trainable::from_matrix(&matrix, None, Trained::Scales).unwrap();
@@ -99,7 +109,11 @@ fn scales_and_zeros_have_the_gradient_of_differences() {
             let mut moved = start.clone();
             let inside = |zero: f32| if zero >= 1.0 { -1.0 } else { 1.0 };
             let scales = matrix.codes().unwrap().scales().len();
-            let by = if i < scales { 1.0 } else { inside(start.parameters[i]) };
+            let by = if i < scales {
+                1.0
+            } else {
+                inside(start.parameters[i])
+            };
             moved.parameters[i] += by;
             let expected = (loss(&moved) - loss(&start)) / f64::from(by);
             let got = f64::from(gradient[i]);
