@@ -23,6 +23,10 @@ pub enum Error {
     /// Compression by statistics refused.
     #[error(transparent)]
     Prune(#[from] lacuna_prune::Error),
+    /// A recovery refused.
+    #[cfg(feature = "recover")]
+    #[error(transparent)]
+    Recovery(#[from] lacuna_recover::Error),
 
     /// A file is fine, but one weight in it cannot be worked on.
     #[error("weight \"{module}\": {reason}")]
@@ -105,6 +109,8 @@ impl Error {
             Self::Model(e) => model_code(e),
             Self::Prune(e) => prune_code(e),
             Self::Compress { reason, .. } => prune_code(reason),
+            #[cfg(feature = "recover")]
+            Self::Recovery(e) => recovery_code(e),
             Self::Stdout(_) => 6,
             Self::Pipe => 0,
             Self::Interrupted => 130,
@@ -148,6 +154,21 @@ const fn prune_code(error: &lacuna_prune::Error) -> u8 {
         E::File(e) => file_code(e),
         E::NoInputs { .. } | E::NoHessian { .. } | E::Format { .. } => 2,
         // The rest is about what the statistics hold.
+        _ => 4,
+    }
+}
+
+#[cfg(feature = "recover")]
+const fn recovery_code(error: &lacuna_recover::Error) -> u8 {
+    use lacuna_recover::Error as E;
+    match error {
+        E::Engine(e) => engine_code(e),
+        E::File(e) => file_code(e),
+        E::Model(e) => model_code(e),
+        E::Choice { .. } => 2,
+        E::Cancelled => 130,
+        E::Device(_) => 5,
+        // The rest is about what files hold.
         _ => 4,
     }
 }

@@ -14,6 +14,8 @@ mod matmul;
 mod model;
 mod out;
 mod progress;
+#[cfg(feature = "recover")]
+mod recover;
 mod table;
 mod unpack;
 mod verify;
@@ -51,6 +53,9 @@ enum Command {
     Compress(compress::Args),
     /// Joins the layers that `compress --layers` wrote
     Merge(compress::merge::Args),
+    /// Trains what a compressed model kept against the dense model
+    #[cfg(feature = "recover")]
+    Recover(recover::Args),
     /// Writes every weight of a file as dense f32
     Unpack(unpack::Args),
     /// Multiplies vectors by one weight of a file
@@ -83,6 +88,8 @@ fn main() -> ExitCode {
         Command::Calibrate(args) => calibrate::run(&args, &device),
         Command::Compress(args) => compress::run(&args),
         Command::Merge(args) => compress::merge::run(&args),
+        #[cfg(feature = "recover")]
+        Command::Recover(args) => recover::run(&args),
         Command::Unpack(args) => unpack::run(&args),
         Command::Matmul(args) => matmul::run(&args, &device),
         Command::Verify(args) => verify::run(&args, &device),

@@ -7,6 +7,9 @@ use crate::{
     workspace::Workspace,
 };
 
+/// Recovery by gradient builds Burn, which takes minutes: its tests are for the full run.
+const WITHOUT_BURN: [&str; 2] = ["--exclude", "lacuna-recover"];
+
 pub fn run(may_install: bool, full: bool) -> Result<()> {
     let workspace = Workspace::find()?;
     // The tests are built along with the command line: one resolution of features, and so
@@ -16,6 +19,7 @@ pub fn run(may_install: bool, full: bool) -> Result<()> {
     let targets = ["--lib", "--bins", "--tests", "--examples"];
     let built = [
         &["--release", "--workspace", "--exclude", "xtask"][..],
+        &WITHOUT_BURN,
         &targets,
     ]
     .concat();
@@ -33,7 +37,7 @@ pub fn run(may_install: bool, full: bool) -> Result<()> {
     let cargo_test = |arguments: &[&str]| {
         let mut command = workspace.cargo();
         command
-            .args(["test", "--release", "--workspace"])
+            .args(["test", "--release"])
             .args(arguments);
         command.env("WGPU_BACKEND", &lacuna.backend);
         // Tests that need an adapter then fail where they would be skipped.
@@ -42,7 +46,10 @@ pub fn run(may_install: bool, full: bool) -> Result<()> {
     };
     if full {
         // Documentation examples marked `ignore` are not meant to run, so they stay out.
-        cargo_test(&[&targets[..], &["--", "--ignored"]].concat())?;
+        let all = [&["--workspace"][..], &WITHOUT_BURN, &targets];
+        cargo_test(&[&all.concat()[..], &["--", "--ignored"]].concat())?;
+        let recovery = ["-p", "lacuna-recover", "-p", "lacuna-cli"];
+        cargo_test(&[&recovery[..], &["--features", "lacuna-cli/recover"]].concat())?;
     }
-    cargo_test(&[])
+    cargo_test(&[&["--workspace"][..], &WITHOUT_BURN].concat())
 }

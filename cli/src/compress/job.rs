@@ -66,29 +66,34 @@ impl Job {
 
     /// Refuses to go on in a `folder` of another job, and says in what they differ.
     pub fn check_same(&self, folder: &Path, found: &Self) -> Result<()> {
-        let fields = |job: &Self| match serde_json::to_value(job) {
-            Ok(Value::Object(fields)) => fields,
-            _ => serde_json::Map::new(),
-        };
-        let (own, other) = (fields(self), fields(found));
-        let differs = own
-            .iter()
-            .find(|(key, value)| other.get(*key) != Some(*value));
-        let Some((what, expected)) = differs else {
-            return Ok(());
-        };
-        let shown = |value: Option<&Value>| match value {
-            None | Some(Value::Null) => "none".into(),
-            Some(Value::String(text)) => printable(text),
-            Some(other) => printable(&other.to_string()),
-        };
-        Err(Error::OtherJob {
-            folder: printable(&folder.to_string_lossy()),
-            what: what.clone(),
-            got: shown(other.get(what)),
-            expected: shown(Some(expected)),
-        })
+        check_same(folder, self, found)
     }
+}
+
+/// Refuses a `folder` whose job is not this one, and says in what they differ.
+pub fn check_same<J: Serialize>(folder: &Path, job: &J, found: &J) -> Result<()> {
+    let fields = |job: &J| match serde_json::to_value(job) {
+        Ok(Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let (own, other) = (fields(job), fields(found));
+    let differs = own
+        .iter()
+        .find(|(key, value)| other.get(*key) != Some(*value));
+    let Some((what, expected)) = differs else {
+        return Ok(());
+    };
+    let shown = |value: Option<&Value>| match value {
+        None | Some(Value::Null) => "none".into(),
+        Some(Value::String(text)) => printable(text),
+        Some(other) => printable(&other.to_string()),
+    };
+    Err(Error::OtherJob {
+        folder: printable(&folder.to_string_lossy()),
+        what: what.clone(),
+        got: shown(other.get(what)),
+        expected: shown(Some(expected)),
+    })
 }
 
 #[cfg(test)]

@@ -51,6 +51,21 @@ impl Place {
 
     /// Joins the parts. `scratch` is a folder of the same file system.
     pub fn join(&self, shards: &Shards, scratch: &Path) -> Result<()> {
+        self.put(
+            scratch,
+            |folder| shards.write_beside(folder),
+            |file| weights(shards, file),
+        )
+    }
+
+    /// Lets `weights` write the file, and `beside` what belongs beside it in a folder; they
+    /// appear complete or not at all. `scratch` is a folder of the same file system.
+    pub fn put(
+        &self,
+        scratch: &Path,
+        beside: impl FnOnce(&Path) -> Result<()>,
+        weights: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
         let write = |reason| lacuna_io::Error::Write {
             file: self.path.clone(),
             reason,
@@ -64,12 +79,12 @@ impl Place {
         let whole = made.path().join("whole");
         if self.folder {
             fs::create_dir(&whole).map_err(write)?;
-            shards.write_beside(&whole)?;
-            weights(shards, &whole.join(WEIGHTS))?;
+            beside(&whole)?;
+            weights(&whole.join(WEIGHTS))?;
             // Not every system renames to an empty folder.
             let _ = fs::remove_dir(&self.path);
         } else {
-            weights(shards, &whole)?;
+            weights(&whole)?;
         }
         fs::rename(&whole, &self.path).map_err(write)?;
         Ok(())

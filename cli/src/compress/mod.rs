@@ -4,8 +4,8 @@
 //! done; the output is what they join to, whoever computed them and when.
 
 mod input;
-mod job;
-mod join;
+pub mod job;
+pub mod join;
 pub mod merge;
 mod method;
 mod plan;
@@ -16,8 +16,8 @@ use crate::{
     error::{Error, Result},
     interrupt, progress,
 };
-pub use input::is_gguf;
-use input::{Input, Weight};
+use input::Weight;
+pub use input::{Input, is_gguf};
 use job::Job;
 use join::Place;
 use lacuna::{

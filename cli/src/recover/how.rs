@@ -1,0 +1,89 @@
+//! On what text a model is recovered, and how long.
+
+use crate::error::{Error, Result};
+use lacuna_io::printable;
+use lacuna_llm::{Checkpoint, perplexity::Windows};
+use lacuna_recover::Options;
+use std::{fs, path::PathBuf};
+
+/// How a model is recovered.
+#[derive(clap::Args)]
+pub struct How {
+    /// Texts like those the model is for, UTF-8; never the one it is judged by
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    text: Vec<PathBuf>,
+    /// What is trained
+    #[arg(long, value_enum, default_value_t = Stage::All)]
+    pub stage: Stage,
+    /// Tokens to train on, in windows taken evenly from all the text
+    #[arg(long, value_name = "N", default_value_t = 131_072)]
+    tokens: usize,
+    /// Tokens of a window [default: 256, or the model's limit where that is less]
+    #[arg(long, value_name = "N")]
+    context: Option<usize>,
+    /// Tokens of a step, in whole windows
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    batch: usize,
+    /// Steps for each block
+    #[arg(long, value_name = "N", default_value_t = Options::default().blocks.steps)]
+    block_steps: usize,
+    /// Steps for the model
+    #[arg(long, value_name = "N", default_value_t = Options::default().model.steps)]
+    model_steps: usize,
+    /// Decides the order of the windows
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Stage {
+    /// Values, scales and zeros of each block, against the dense block's output
+    Block,
+    /// Scales and zeros of all blocks, against the dense model's predictions
+    Model,
+    /// The one, then the other
+    All,
+}
+
+impl How {
+    /// Whole windows of all texts, as many as hold the tokens that are wanted.
+    pub fn windows(&self, model: &Checkpoint) -> Result<Vec<Vec<u32>>> {
+        let context = self
+            .context
+            .unwrap_or(model.config().max_positions.min(256));
+        let tokenizer = model.tokenizer()?;
+        let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
+        let mut all = vec![];
+        for file in &self.text {
+            let unreadable =
+                |e| Error::Input(format!("{}: {e}", printable(&file.to_string_lossy())));
+            let text = fs::read_to_string(file).map_err(unreadable)?;
+            let ids = tokenizer.encode(&text)?;
+            let windows = Windows::new(&ids, context, None, bos)?.map(|window| window.ids);
+            all.extend(windows.filter(|ids| ids.len() == context));
+        }
+        let (found, wanted) = (all.len(), (self.tokens / context).min(all.len()));
+        if wanted == 0 {
+            let reason = format!(
+                "the text has {found} windows of {context} tokens, and --tokens is {}: that \
+                 leaves none",
+                self.tokens
+            );
+            return Err(Error::Input(reason));
+        }
+        let evenly = (0..wanted).map(|i| std::mem::take(&mut all[i * found / wanted]));
+        Ok(evenly.collect())
+    }
+
+    /// For windows of `context` tokens.
+    pub fn options(&self, context: usize) -> Options {
+        let mut options = Options {
+            seed: self.seed,
+            ..Options::default()
+        };
+        let windows = (self.batch / context).max(1);
+        (options.blocks.windows, options.model.windows) = (windows, windows);
+        (options.blocks.steps, options.model.steps) = (self.block_steps, self.model_steps);
+        options
+    }
+}

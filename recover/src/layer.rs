@@ -1,0 +1,146 @@
+//! A layer whose packed products are trained.
+
+use crate::{
+    adam::Adam,
+    error::Result,
+    network::{Frame, Products, tensor, values},
+    trainable::{Rates, Trainable, Trained},
+};
+use burn_tensor::{Device, Gradients};
+use lacuna::format::Matrix;
+use lacuna_llm::{LayerWeights, Linear};
+use rayon::prelude::*;
+
+/// A layer, its products as parameters with the moments of their gradients.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    pub frame: Frame,
+    pub parts: Vec<Part>,
+    device: Device,
+}
+
+/// A product.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub trainable: Trainable,
+    pub adam: Adam,
+    shape: [usize; 2],
+}
+
+impl Layer {
+    /// Of packed `matrices`, in the order of [`Linear::ALL`]; values start towards those of the
+    /// `dense` layer where they are given.
+    pub fn new(
+        frame: Frame,
+        matrices: &[Matrix; 7],
+        dense: Option<&LayerWeights>,
+        trained: Trained,
+        device: &Device,
+    ) -> Result<Self> {
+        let part = |(linear, matrix): (Linear, &Matrix)| {
+            let dense = dense.and_then(|layer| match layer.linear(linear) {
+                Matrix::Dense(dense) => Some(dense),
+                _ => None,
+            });
+            let trainable = Trainable::from_matrix(matrix, dense, trained)?;
+            Ok(Part {
+                adam: Adam::new(trainable.parameters().len()),
+                trainable,
+                shape: [matrix.rows(), matrix.cols()],
+            })
+        };
+        let linears = Linear::ALL.into_iter().zip(matrices);
+        Ok(Self {
+            frame,
+            parts: linears.map(part).collect::<Result<_>>()?,
+            device: device.clone(),
+        })
+    }
+
+    /// Whether there is anything to train.
+    pub fn is_frozen(&self) -> bool {
+        let mut parts = self.parts.iter();
+        parts.all(|part| part.trainable.parameters().is_empty())
+    }
+
+    /// The weights as tensors.
+    pub fn products(&self) -> Products {
+        let weights: Vec<Vec<f32>> = { &self.parts }
+            .par_iter()
+            .map(|part| part.trainable.weight())
+            .collect();
+        let mut weights = weights.into_iter().zip(&self.parts);
+        std::array::from_fn(|_| {
+            let (weight, part) = weights.next().expect("a layer has seven products");
+            tensor(part.shape, weight, &self.device)
+        })
+    }
+
+    /// [`products`](Self::products) whose gradients are recorded, but for those that have no
+    /// parameters.
+    pub fn tracked(&self) -> Products {
+        let mut parts = self.parts.iter();
+        self.products().map(|weight| {
+            let frozen = parts
+                .next()
+                .is_none_or(|part| part.trainable.parameters().is_empty());
+            if frozen {
+                weight
+            } else {
+                weight.autodiff().require_grad()
+            }
+        })
+    }
+
+    /// Moves the parameters against the gradients of `products`, which are
+    /// [`tracked`](Self::tracked).
+    pub fn step(
+        &mut self,
+        products: &Products,
+        gradients: &Gradients,
+        rates: &Rates,
+        done: usize,
+    ) -> Result<()> {
+        let of_weights = { products.iter() }
+            .map(|weight| weight.grad(gradients).map(values).transpose())
+            .collect::<Result<Vec<_>>>()?;
+        self.parts
+            .par_iter_mut()
+            .zip(of_weights)
+            .try_for_each(|(part, of_weight)| {
+                let Some(of_weight) = of_weight else {
+                    return Ok(());
+                };
+                let Part {
+                    trainable, adam, ..
+                } = part;
+                let gradient = trainable.gradient(&of_weight)?;
+                let rates = trainable.rates(rates);
+                trainable.update(|parameters| adam.step(parameters, &gradient, &rates, done));
+                Ok(())
+            })
+    }
+
+    /// What the parameters are.
+    pub fn parameters(&self) -> Vec<Vec<f32>> {
+        let parameters = |part: &Part| part.trainable.parameters().to_vec();
+        self.parts.iter().map(parameters).collect()
+    }
+
+    /// Puts others in their place.
+    pub fn set_parameters(&mut self, parameters: Vec<Vec<f32>>) -> Result<()> {
+        for (part, parameters) in self.parts.iter_mut().zip(parameters) {
+            part.trainable.set_parameters(parameters)?;
+        }
+        Ok(())
+    }
+
+    /// The packed products as they are now.
+    pub fn matrices(&self) -> Result<[Matrix; 7]> {
+        let mut made = vec![];
+        for part in &self.parts {
+            made.push(part.trainable.to_matrix()?);
+        }
+        Ok(made.try_into().expect("a layer has seven products"))
+    }
+}

@@ -1,0 +1,58 @@
+//! Recovery of compressed language models by gradient, in the two stages of GQSA
+//! (<https://arxiv.org/abs/2412.17560>): [`recover_blocks`] trains what a block kept against the
+//! dense block's output, [`recover_model`] then scales and zeros against the dense model's
+//! predictions.
+//!
+//! Gradients come from Burn's autodiff; any of its backends will do, the processor's is compiled
+//! in. What is trained is a packed weight as it is stored ([`Trainable`]), so formats, masks and
+//! sizes stay what they are, and what the training sees is what the model computes afterwards.
+//!
+//! ```no_run
+//! use lacuna_llm::Checkpoint;
+//! use lacuna_recover::{Job, Journal, Options, cpu, recover_blocks, recover_model};
+//! use std::ops::ControlFlow;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (dense, packed) = (Checkpoint::open("dense")?, Checkpoint::open("packed")?);
+//! let ids = dense.tokenizer()?.encode(&std::fs::read_to_string("prose.txt")?)?;
+//! let windows: Vec<Vec<u32>> = ids.chunks_exact(256).map(<[u32]>::to_vec).collect();
+//! let job = Job {
+//!     dense: &dense,
+//!     packed: &packed,
+//!     windows: &windows,
+//!     device: &cpu(),
+//!     options: &Options::default(),
+//! };
+//! let journal = Journal::new("packed.recovery", "dense + packed + prose.txt");
+//! let layers = recover_blocks(&job, Some(&journal), &mut |_| ControlFlow::Continue(()))?;
+//! let layers = recover_model(&job, layers, Some(&journal), &mut |_| ControlFlow::Continue(()))?;
+//! # Ok(()) }
+//! ```
+
+mod adam;
+mod blocks;
+mod error;
+mod head;
+mod job;
+mod journal;
+mod layer;
+mod model;
+mod network;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod trainable;
+
+pub use blocks::recover_blocks;
+pub use burn_tensor;
+pub use error::{Error, Result};
+pub use job::{Job, Listener, Options, Progress, Training};
+pub use journal::Journal;
+pub use model::recover_model;
+pub use network::{Frame, Products};
+pub use trainable::{Rates, Trainable, Trained};
+
+/// The device that is always there: all cores, f32.
+pub fn cpu() -> burn_tensor::Device {
+    burn_tensor::Device::flex()
+}

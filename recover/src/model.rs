@@ -1,0 +1,256 @@
+//! The second stage, end to end: GQSA's optimisation of the quantisation parameters (E2E-OQP).
+
+use crate::{
+    adam::schedule,
+    error::{Error, Result},
+    head::Heads,
+    job::{Job, Listener, Progress, load},
+    journal::{Journal, State},
+    layer::Layer,
+    network::Frame,
+    streams::{Split, Streams},
+    trainable::Trained,
+};
+use burn_tensor::Tensor;
+use lacuna::format::Matrix;
+use lacuna_llm::Linear;
+use std::collections::BTreeMap;
+
+/// Trains scales and zeros of all layers against the dense model's predictions. Codes and masks
+/// stay; of weights without codes the kept values are trained.
+///
+/// `packed` are the products to start from, those of [`recover_blocks`](crate::recover_blocks) or
+/// of the compressed model, [`Job::packed_layers`]. The loss is the Kullback-Leibler divergence
+/// of the predictions from the dense model's. On the held-out windows the result is never worse
+/// than the start. With a journal the state is stored at every check, and a run that was cut off
+/// goes on from there to the same result.
+///
+/// Memory: two residual streams `[tokens, hidden]` a window, the head, the parameters four times,
+/// and what a step keeps: a stream a layer for each of its windows, all values of *one* layer
+/// (layers run a second time for their gradients), and 2²⁴ logits of either model.
+///
+/// # Errors
+/// Those of [`recover_blocks`](crate::recover_blocks), and [`Error::Shape`] for another number
+/// of layers.
+pub fn recover_model(
+    job: &Job,
+    packed: Vec<[Matrix; 7]>,
+    journal: Option<&Journal>,
+    listener: &mut Listener,
+) -> Result<Vec<[Matrix; 7]>> {
+    let split = job.check()?;
+    if packed.len() != job.layers() {
+        return Err(Error::Shape {
+            what: "layers given",
+            got: packed.len(),
+            expected: job.layers(),
+        });
+    }
+    let mut stage = Stage::new(job, packed, split)?;
+    let mut state = match journal.map(Journal::state).transpose()?.flatten() {
+        Some(state) => stage.take_up(state)?,
+        None => {
+            let start = stage.judge()?;
+            Run {
+                done: 0,
+                start,
+                best: start,
+                parameters: stage.parameters(),
+            }
+        }
+    };
+    let training = &job.options.model;
+    while state.done < training.steps {
+        let loss = stage.step(state.done)?;
+        state.done += 1;
+        if state.done % job.options.check == 0 || state.done == training.steps {
+            let judged = stage.judge()?;
+            if judged < state.best {
+                (state.best, state.parameters) = (judged, stage.parameters());
+            }
+            if let Some(journal) = journal {
+                journal.keep_state(&stage.state(&state))?;
+            }
+        }
+        let heard = listener(&Progress {
+            block: None,
+            steps: (state.done, training.steps),
+            loss,
+            start: state.start,
+            best: state.best,
+        });
+        if heard.is_break() {
+            return Err(Error::Cancelled);
+        }
+    }
+    stage.finish(state.parameters)
+}
+
+/// The model in training.
+struct Stage<'a> {
+    job: &'a Job<'a>,
+    split: Split,
+    layers: Vec<Layer>,
+    heads: Heads,
+    /// Before the first layer.
+    input: Streams,
+    /// The dense model's after the last.
+    target: Streams,
+}
+
+/// By layer and product.
+type Parameters = Vec<Vec<Vec<f32>>>;
+
+/// How far it is.
+struct Run {
+    done: usize,
+    start: f64,
+    best: f64,
+    parameters: Parameters,
+}
+
+impl<'a> Stage<'a> {
+    fn new(job: &'a Job<'a>, packed: Vec<[Matrix; 7]>, split: Split) -> Result<Self> {
+        let (config, tokens, device) = (job.packed.config(), job.tokens(), job.device);
+        let mut target = Streams::embed(job.dense, job.windows)?;
+        let mut layers = vec![];
+        for (n, matrices) in packed.iter().enumerate() {
+            let teacher = load(job.dense, n)?;
+            let frame = Frame::new(config, n, &teacher, tokens, device);
+            let dense = Layer::new(frame, &teacher.linears, None, Trained::Scales, device)?;
+            target.run(&dense.frame, &dense.products(), device)?;
+            let frame = Frame::new(config, n, &load(job.packed, n)?, tokens, device);
+            let layer = Layer::new(frame, matrices, None, Trained::Scales, device)?;
+            layers.push(layer);
+        }
+        Ok(Self {
+            job,
+            split,
+            layers,
+            heads: Heads::load(job.packed, job.dense, device)?,
+            input: Streams::embed(job.packed, job.windows)?,
+            target,
+        })
+    }
+
+    /// One step; the loss before it.
+    fn step(&mut self, done: usize) -> Result<f64> {
+        let training = &self.job.options.model;
+        let of = self.split.batch(done, training.windows);
+        let device = self.job.device;
+        let mut x = self.input.batch(&of, device);
+        let mut inputs = vec![];
+        for layer in &self.layers {
+            inputs.push(x.clone());
+            x = layer.frame.forward(&layer.products(), x);
+        }
+        let (sum, mut gradient) = self.heads.gradient(x, self.target.batch(&of, device))?;
+        let rates = training.rates.times(schedule(done, training.steps));
+        let lost = || Error::Device("a stream has no gradient".into());
+        for (layer, x) in self.layers.iter_mut().zip(inputs).rev() {
+            let products = layer.tracked();
+            let x = x.autodiff().require_grad();
+            let y = layer.frame.forward(&products, x.clone());
+            // The product's gradient is what the layers behind handed down.
+            let gradients = (y * gradient).sum().backward();
+            gradient = x.grad(&gradients).ok_or_else(lost)?;
+            layer.step(&products, &gradients, &rates, done)?;
+        }
+        Ok(sum / (of.len() * self.job.tokens()) as f64)
+    }
+
+    /// The loss on the held-out windows.
+    fn judge(&self) -> Result<f64> {
+        let device = self.job.device;
+        let runs: Vec<&[usize]> = self.split.judges().collect();
+        let mut streams: Vec<Tensor<3>> = { runs.iter() }
+            .map(|of| self.input.batch(of, device))
+            .collect();
+        for layer in &self.layers {
+            let products = layer.products();
+            for x in &mut streams {
+                x.inplace(|x| layer.frame.forward(&products, x));
+            }
+        }
+        let mut sum = 0.0;
+        for (of, x) in runs.into_iter().zip(streams) {
+            sum += self.heads.divergence(x, self.target.batch(of, device))?;
+        }
+        Ok(sum / (self.split.held_out.len() * self.job.tokens()) as f64)
+    }
+
+    fn parameters(&self) -> Parameters {
+        self.layers.iter().map(Layer::parameters).collect()
+    }
+
+    fn state(&self, run: &Run) -> State {
+        let mut vectors = BTreeMap::new();
+        for (n, (layer, best)) in self.layers.iter().zip(&run.parameters).enumerate() {
+            let parts = layer.parts.iter().zip(best);
+            for (linear, (part, best)) in Linear::ALL.into_iter().zip(parts) {
+                for (kind, values) in [
+                    ("parameters", part.trainable.parameters()),
+                    ("first", &part.adam.first),
+                    ("second", &part.adam.second),
+                    ("best", best),
+                ] {
+                    vectors.insert(name(n, linear, kind), values.to_vec());
+                }
+            }
+        }
+        State {
+            done: run.done,
+            start: run.start,
+            best: run.best,
+            vectors,
+        }
+    }
+
+    /// Goes on from a stored state.
+    fn take_up(&mut self, mut state: State) -> Result<Run> {
+        let mut parameters = vec![];
+        for (n, layer) in self.layers.iter_mut().enumerate() {
+            let mut best = vec![];
+            for (linear, part) in Linear::ALL.into_iter().zip(&mut layer.parts) {
+                let expected = part.trainable.parameters().len();
+                let mut take = |kind| {
+                    let values = state.vectors.remove(&name(n, linear, kind));
+                    let values = values.unwrap_or_default();
+                    if values.len() == expected {
+                        return Ok(values);
+                    }
+                    Err(Error::Shape {
+                        what: "stored parameters of a weight",
+                        got: values.len(),
+                        expected,
+                    })
+                };
+                part.trainable.set_parameters(take("parameters")?)?;
+                part.adam.first = take("first")?;
+                part.adam.second = take("second")?;
+                best.push(take("best")?);
+            }
+            parameters.push(best);
+        }
+        Ok(Run {
+            done: state.done,
+            start: state.start,
+            best: state.best,
+            parameters,
+        })
+    }
+
+    fn finish(mut self, parameters: Parameters) -> Result<Vec<[Matrix; 7]>> {
+        let layers = self.layers.iter_mut().zip(parameters);
+        layers
+            .map(|(layer, parameters)| {
+                layer.set_parameters(parameters)?;
+                layer.matrices()
+            })
+            .collect()
+    }
+}
+
+fn name(layer: usize, linear: Linear, kind: &str) -> String {
+    format!("{}.{kind}", linear.module(layer))
+}

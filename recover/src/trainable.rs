@@ -1,0 +1,482 @@
+//! A packed weight as parameters that a gradient can move.
+//!
+//! ```text
+//! plain values   w = dtype(v)                               v: one for each stored slot
+//! codes          w = s · (c − z)      c = clamp(round(v / s) + z, 0, 2^bits − 1)
+//!                s = factor · f16(scale · r)                r: one for each group, 1 at first
+//!                z = clamp(round(zero), 0, 2^bits − 1)      one for each group
+//! ```
+//!
+//! What the network is trained with is exactly what the packed weight decodes to. Rounding has
+//! no gradient of use, so it is passed straight through, as LSQ (<https://arxiv.org/abs/1902.08153>),
+//! EfficientQAT (<https://arxiv.org/abs/2407.11062>) and GQSA (<https://arxiv.org/abs/2412.17560>)
+//! do: with g the gradient of w,
+//!
+//! ```text
+//!                where c was not clamped      where it was      codes frozen
+//!   of v         g                            0                 –
+//!   of s         g · (c − z − v / s)          g · (c − z)       g · (c − z)
+//!   of z         0                            −g · s            −g · s
+//! ```
+
+use crate::error::{Error, Result};
+use half::{bf16, f16};
+use lacuna::format::{Codes, Dense, Dtype, Gqs, Matrix, Nm, Quantized, Values};
+use std::ops::Range;
+
+/// Slots past the last column hold no weight.
+const SPARE: u32 = u32::MAX;
+/// How far from the middle of its code a value may start, in steps: less than the half at which
+/// it would round to the next.
+const CELL: f32 = 0.49;
+/// A scale stays within this factor of what it was: it keeps its sign and does not vanish.
+const SPAN: f32 = 16.0;
+
+/// Which parameters of a weight are moved. The mask never is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trained {
+    /// Values, scales and zeros.
+    Values,
+    /// Scales and zeros; codes are frozen. A weight without codes has its values moved.
+    Scales,
+}
+
+/// How far Adam moves each kind of parameter in a step at the full rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// Values, as a share of the root mean square of the weight's.
+    pub values: f32,
+    /// Scales, as a share of each.
+    pub scales: f32,
+    /// Zeros, in codes.
+    pub zeros: f32,
+}
+
+impl Rates {
+    pub(crate) fn times(self, share: f32) -> Self {
+        Self {
+            values: share * self.values,
+            scales: share * self.scales,
+            zeros: share * self.zeros,
+        }
+    }
+}
+
+/// A packed weight whose parameters can be moved.
+#[derive(Debug, Clone)]
+pub struct Trainable {
+    /// Format, mask, and what the parameters started from.
+    matrix: Matrix,
+    /// By slot, the element of the dense weight, row-major.
+    places: Vec<u32>,
+    /// The first slot of each group, and their end; empty where there are no groups.
+    groups: Vec<u32>,
+    /// Values, ratios of scales, zeros.
+    parameters: Vec<f32>,
+    values: usize,
+    /// Root mean square of the stored values.
+    unit: f32,
+}
+
+/// Scale and zero of a group, as they are stored.
+#[derive(Clone, Copy)]
+struct Grid {
+    scale: f16,
+    step: f32,
+    zero: u8,
+    max: u8,
+}
+
+impl Grid {
+    fn code(self, value: f32) -> u8 {
+        // A cast saturates: NaN and what lies below become 0.
+        ((value / self.step + f32::from(self.zero)).round() as u8).min(self.max)
+    }
+
+    fn steps(self, code: u8) -> f32 {
+        f32::from(code) - f32::from(self.zero)
+    }
+
+    /// Whether `value` lies between the smallest and the largest code.
+    fn holds(self, value: f32) -> bool {
+        let position = value / self.step + f32::from(self.zero);
+        (0.0..=f32::from(self.max)).contains(&position)
+    }
+}
+
+impl Trainable {
+    /// The parameters of `matrix`. Until they are moved, [`to_matrix`](Self::to_matrix) gives
+    /// it back bit for bit.
+    ///
+    /// With the `dense` weight that it was made of, values start from there as far as their
+    /// codes allow; without, in the middle of their codes. A dense `matrix` has no parameters.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where `dense` has another shape; [`Error::Choice`] for a weight of 2³²
+    /// elements or more.
+    pub fn from_matrix(matrix: &Matrix, dense: Option<&Dense>, trained: Trained) -> Result<Self> {
+        let (rows, cols) = (matrix.rows(), matrix.cols());
+        if u32::try_from(rows.saturating_mul(cols)).is_err() {
+            return Err(Error::Choice {
+                what: "elements of a weight to be trained",
+                value: format!("{rows} x {cols}"),
+                supported: "fewer than 2^32".into(),
+            });
+        }
+        for (what, got, expected) in [
+            ("rows of the dense weight", dense.map(Dense::rows), rows),
+            ("columns of the dense weight", dense.map(Dense::cols), cols),
+        ] {
+            if let Some(got) = got.filter(|&got| got != expected) {
+                return Err(Error::Shape {
+                    what,
+                    got,
+                    expected,
+                });
+            }
+        }
+        let (places, groups) = layout(matrix);
+        let mut this = Self {
+            matrix: matrix.clone(),
+            places,
+            groups,
+            parameters: vec![],
+            values: 0,
+            unit: 0.0,
+        };
+        let stored = this.stored();
+        let squares: f64 = stored.iter().map(|&w| f64::from(w).powi(2)).sum();
+        this.unit = (squares / stored.len().max(1) as f64).sqrt() as f32;
+        if trained == Trained::Values || matrix.codes().is_none() {
+            this.values = stored.len();
+            this.parameters = this.first_values(&stored, dense);
+        }
+        if let Some(codes) = matrix.codes() {
+            let groups = codes.scales().len();
+            this.parameters.extend(std::iter::repeat_n(1.0, groups));
+            let zeros = codes.zeros().iter().copied();
+            this.parameters.extend(zeros.map(f32::from));
+        }
+        Ok(this)
+    }
+
+    /// What the slots hold.
+    fn stored(&self) -> Vec<f32> {
+        match &self.matrix {
+            Matrix::Nm(nm) => nm.values().to_f32(),
+            other => other.codes().map_or_else(Vec::new, |codes| {
+                let mut stored = vec![0.0; codes.codes().len()];
+                for group in 0..codes.scales().len() {
+                    for slot in self.slots(group) {
+                        stored[slot] = codes.value(slot, group);
+                    }
+                }
+                stored
+            }),
+        }
+    }
+
+    /// The stored values, moved towards the dense ones where codes leave room.
+    fn first_values(&self, stored: &[f32], dense: Option<&Dense>) -> Vec<f32> {
+        let mut values = stored.to_vec();
+        let (Some(codes), Some(dense)) = (self.matrix.codes(), dense) else {
+            return values;
+        };
+        for group in 0..codes.scales().len() {
+            let grid = stored_grid(codes, group);
+            for slot in self.slots(group) {
+                let place = self.places[slot];
+                if place == SPARE {
+                    continue;
+                }
+                let code = codes.codes()[slot];
+                let wanted = dense.values().get(place as usize);
+                let offset = (wanted - stored[slot]) / grid.step;
+                let near = stored[slot] + offset.clamp(-CELL, CELL) * grid.step;
+                // Rounding of the sum may still carry it over the edge.
+                if near.is_finite() && grid.code(near) == code {
+                    values[slot] = near;
+                }
+            }
+        }
+        values
+    }
+
+    /// Parameters: values, then scales by group as shares of what they were, then zeros.
+    pub fn parameters(&self) -> &[f32] {
+        &self.parameters
+    }
+
+    /// Puts others in their place.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another number.
+    pub fn set_parameters(&mut self, parameters: Vec<f32>) -> Result<()> {
+        if parameters.len() != self.parameters.len() {
+            return Err(Error::Shape {
+                what: "parameters of a weight",
+                got: parameters.len(),
+                expected: self.parameters.len(),
+            });
+        }
+        self.parameters = parameters;
+        Ok(())
+    }
+
+    /// Lets `step` move the parameters, then brings back those that left their bounds.
+    pub(crate) fn update(&mut self, step: impl FnOnce(&mut [f32])) {
+        step(&mut self.parameters);
+        let Some(codes) = self.matrix.codes() else {
+            return;
+        };
+        let max = f32::from(codes.quant().max_code());
+        let groups = codes.scales().len();
+        let (ratios, zeros) = self.parameters[self.values..].split_at_mut(groups);
+        for ratio in ratios {
+            *ratio = ratio.clamp(1.0 / SPAN, SPAN);
+        }
+        for zero in zeros {
+            *zero = zero.clamp(0.0, max);
+        }
+    }
+
+    /// Where the values, the scales and the zeros end, and how far each kind moves.
+    pub(crate) fn rates(&self, rates: &Rates) -> [(usize, f32); 3] {
+        let scales = self.values + self.groups.len().saturating_sub(1);
+        [
+            (self.values, rates.values * self.unit),
+            (scales, rates.scales),
+            (self.parameters.len(), rates.zeros),
+        ]
+    }
+
+    fn slots(&self, group: usize) -> Range<usize> {
+        self.groups[group] as usize..self.groups[group + 1] as usize
+    }
+
+    fn grid(&self, codes: &Codes, group: usize) -> Grid {
+        let groups = codes.scales().len();
+        let mut grid = stored_grid(codes, group);
+        let scale = grid.scale.to_f32() * self.parameters[self.values + group];
+        let bounded = scale.clamp(-f16::MAX.to_f32(), f16::MAX.to_f32());
+        let rounded = f16::from_f32(bounded);
+        grid.scale = if rounded.to_f32().abs() >= Codes::MIN_SCALE {
+            rounded
+        } else {
+            f16::from_f32(Codes::MIN_SCALE.copysign(scale))
+        };
+        grid.step = codes.factor() * grid.scale.to_f32();
+        if let Some(zero) = self.parameters.get(self.values + groups + group) {
+            grid.zero = (zero.round() as u8).min(grid.max);
+        }
+        grid
+    }
+
+    /// The code of `slot`, which belongs to the group of `grid`.
+    fn code(&self, codes: &Codes, grid: Grid, group: usize, slot: usize) -> u8 {
+        if self.places[slot] == SPARE && grid.zero != codes.zero(group) {
+            grid.zero
+        } else if self.values == 0 || self.places[slot] == SPARE {
+            codes.codes()[slot]
+        } else {
+            grid.code(self.parameters[slot])
+        }
+    }
+
+    /// The dense weight `[rows, cols]` that [`to_matrix`](Self::to_matrix) stands for, exactly.
+    pub fn weight(&self) -> Vec<f32> {
+        let mut dense = vec![0.0; self.matrix.rows() * self.matrix.cols()];
+        let mut put = |slot: usize, value: f32| {
+            let place = self.places[slot];
+            if place != SPARE {
+                dense[place as usize] = value;
+            }
+        };
+        match &self.matrix {
+            Matrix::Dense(weight) => return weight.values().to_f32(),
+            Matrix::Nm(nm) => {
+                let dtype = nm.values().dtype();
+                for (slot, &value) in self.parameters.iter().enumerate() {
+                    put(slot, rounded(dtype, value));
+                }
+            }
+            other => {
+                if let Some(codes) = other.codes() {
+                    for group in 0..codes.scales().len() {
+                        let grid = self.grid(codes, group);
+                        for slot in self.slots(group) {
+                            let code = self.code(codes, grid, group, slot);
+                            put(
+                                slot,
+                                codes.factor() * (grid.scale.to_f32() * grid.steps(code)),
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        dense
+    }
+
+    /// The gradient of the parameters, where `of_weight` `[rows, cols]` is that of
+    /// [`weight`](Self::weight).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a gradient of another length.
+    pub fn gradient(&self, of_weight: &[f32]) -> Result<Vec<f32>> {
+        let expected = self.matrix.rows() * self.matrix.cols();
+        if of_weight.len() != expected {
+            return Err(Error::Shape {
+                what: "elements of a weight's gradient",
+                got: of_weight.len(),
+                expected,
+            });
+        }
+        let mut gradient = vec![0.0; self.parameters.len()];
+        let at = |slot: usize| match self.places[slot] {
+            SPARE => 0.0,
+            place => of_weight[place as usize],
+        };
+        let Some(codes) = self.matrix.codes() else {
+            for (slot, gradient) in gradient.iter_mut().enumerate() {
+                *gradient = at(slot);
+            }
+            return Ok(gradient);
+        };
+        let groups = codes.scales().len();
+        for group in 0..groups {
+            let grid = self.grid(codes, group);
+            let (mut of_step, mut of_zero) = (0.0, 0.0);
+            for slot in self.slots(group) {
+                let g = at(slot);
+                let steps = grid.steps(self.code(codes, grid, group, slot));
+                if self.values == 0 {
+                    of_step += g * steps;
+                    of_zero -= g * grid.step;
+                } else if grid.holds(self.parameters[slot]) {
+                    gradient[slot] = g;
+                    of_step += g * (steps - self.parameters[slot] / grid.step);
+                } else {
+                    of_step += g * steps;
+                    of_zero -= g * grid.step;
+                }
+            }
+            gradient[self.values + group] = of_step * stored_grid(codes, group).step;
+            if let Some(gradient) = gradient.get_mut(self.values + groups + group) {
+                *gradient = of_zero;
+            }
+        }
+        Ok(gradient)
+    }
+
+    /// The weight in its format, with its mask and the parameters as they are now.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] for a value that left the range of its type or is no number.
+    pub fn to_matrix(&self) -> Result<Matrix> {
+        Ok(match &self.matrix {
+            Matrix::Nm(nm) => {
+                let values = Values::round(nm.values().dtype(), &self.parameters)?;
+                let indices = nm.columns().indices().to_vec();
+                Nm::from_parts(nm.pattern(), nm.rows(), nm.cols(), values, indices)?.into()
+            }
+            Matrix::Quantized(w) => {
+                let codes = self.to_codes(w.codes())?;
+                Quantized::new(w.rows(), w.cols(), w.columns().cloned(), codes)?.into()
+            }
+            Matrix::Gqs(w) => Gqs::from_parts(
+                w.rows(),
+                w.cols(),
+                w.pruning(),
+                w.row_offsets().to_vec(),
+                w.group_indices().to_vec(),
+                self.to_codes(w.codes())?,
+            )?
+            .into(),
+            other => other.clone(),
+        })
+    }
+
+    fn to_codes(&self, from: &Codes) -> Result<Codes> {
+        let mut codes = from.codes().to_vec();
+        let (mut scales, mut zeros) = (vec![], vec![]);
+        for group in 0..from.scales().len() {
+            let grid = self.grid(from, group);
+            for slot in self.slots(group) {
+                codes[slot] = self.code(from, grid, group, slot);
+            }
+            scales.push(grid.scale);
+            if !from.quant().symmetric() {
+                zeros.push(grid.zero);
+            }
+        }
+        let codes = Codes::new(from.quant(), codes, scales, zeros, from.factor())?;
+        Ok(codes)
+    }
+}
+
+fn stored_grid(codes: &Codes, group: usize) -> Grid {
+    let scale = codes.scales()[group];
+    Grid {
+        scale,
+        step: codes.factor() * scale.to_f32(),
+        zero: codes.zero(group),
+        max: codes.quant().max_code(),
+    }
+}
+
+/// `value` as `dtype` stores it.
+fn rounded(dtype: Dtype, value: f32) -> f32 {
+    match dtype {
+        Dtype::F32 => value,
+        Dtype::F16 => f16::from_f32(value).to_f32(),
+        Dtype::Bf16 => bf16::from_f32(value).to_f32(),
+    }
+}
+
+/// Where each slot lies in the dense weight, and where groups of slots begin.
+fn layout(matrix: &Matrix) -> (Vec<u32>, Vec<u32>) {
+    let (rows, cols) = (matrix.rows(), matrix.cols());
+    let place = |row: usize, col: usize| {
+        if col < cols {
+            (row * cols + col) as u32
+        } else {
+            SPARE
+        }
+    };
+    let of_rows = |slots: usize, column: &dyn Fn(usize, usize) -> usize| -> Vec<u32> {
+        let of_row = |row: usize| (0..slots).map(move |slot| place(row, column(row, slot)));
+        (0..rows).flat_map(of_row).collect()
+    };
+    match matrix {
+        Matrix::Nm(w) => (
+            of_rows(w.slots(), &|row, slot| w.columns().column(row, slot)),
+            vec![],
+        ),
+        Matrix::Quantized(w) => {
+            let (slots, group) = (w.slots(), w.group_slots());
+            let of_row = |row: usize| (0..w.groups()).map(move |g| row * slots + g * group);
+            let groups = (0..rows).flat_map(of_row).chain([rows * slots]);
+            (
+                of_rows(slots, &|row, slot| w.column(row, slot)),
+                groups.map(|slot| slot as u32).collect(),
+            )
+        }
+        Matrix::Gqs(w) => {
+            let (kept, group) = (w.group_indices(), w.group());
+            let mut places = Vec::with_capacity(kept.len() * group);
+            for row in 0..rows {
+                for &index in &kept[w.kept(row)] {
+                    let first = index as usize * group;
+                    places.extend((first..first + group).map(|col| place(row, col)));
+                }
+            }
+            let groups = (0..=kept.len()).map(|g| (g * group) as u32).collect();
+            (places, groups)
+        }
+        _ => (vec![], vec![]),
+    }
+}
+
+#[cfg(test)]
+mod tests;
