@@ -237,26 +237,25 @@ impl Shape {
             (4, Load::Words)
         };
         let v = layout::sharing(problem.format);
-        let (sets, share) = match pattern {
-            None => (0, side),
-            Some(_) => {
-                let sets = if rows % v == 0 {
-                    rows / v
-                } else {
-                    (rows - 1) / v + 2
-                };
-                let share = if v % side == 0 {
-                    side
-                } else if side % v == 0 {
-                    v
-                } else {
-                    1
-                };
-                (sets, share)
-            }
+        let (sets, share) = if pattern.is_none() {
+            (0, side)
+        } else {
+            let sets = if rows % v == 0 {
+                rows / v
+            } else {
+                (rows - 1) / v + 2
+            };
+            let share = if v % side == 0 {
+                side
+            } else if side % v == 0 {
+                v
+            } else {
+                1
+            };
+            (sets, share)
         };
         let x_plane = cols * batch / side + cols / 4;
-        let staged = rows / side * (slots / 4 | 1);
+        let staged = rows / side * ((slots / 4) | 1);
         let round = [4, 2, 1]
             .into_iter()
             .find(|round| round * (workgroup + 1) <= staged * side)
