@@ -1,8 +1,8 @@
 // y[b, r] = bias[r] + Σ_k scale(k) · Σ_i (code(k, i) − zero(k)) · x[b, c(k) + i]
 //
 // over the kept groups k of row r, whose first column is c(k), for BATCH vectors. GQSA,
-// https://arxiv.org/abs/2412.17560. One workgroup sums a panel of PANEL rows, whose kept groups
-// lie by columns. A lane takes an item at a time: one of the PIECES of ITEM neighbouring slots.
+// https://arxiv.org/abs/2412.17560. A workgroup sums some slots of a panel of PANEL rows, whose
+// kept groups lie by columns: all of them (gqs_panels), or those of its task (gqs_tasks). A lane takes an item at a time: one of the PIECES of ITEM neighbouring slots.
 // Where SHARE slots are of one group of columns, its x is loaded once; elsewhere lanes side by
 // side meet the same few groups, and caches serve them. Each lane has sums of its own for all
 // rows of the panel, in workgroup memory, where no two neighbours meet in a bank.
@@ -12,7 +12,7 @@
 // Consts: WORKGROUP, PANEL, SHARE, BLOCK, BATCH, BITS; GROUP = columns of a group; GROUP_WORDS =
 // words of its codes, SLOT_WORDS = those of a piece; WORDS = words of a load; ITEM; SCALE_WORDS;
 // ZERO_BITS; MIDDLE = the zero where none is stored; EDGE = the last group reaches past `cols`.
-// Fragments: linear, bias, load, code, scale, x.
+// Fragments: linear, bias, load, code, scale, x, and the entry point.
 const PIECES: u32 = GROUP_WORDS / SLOT_WORDS;
 const PIECE: u32 = GROUP / PIECES;   // columns
 const SLOTS: u32 = WORDS / SLOT_WORDS;   // of a load
@@ -103,21 +103,12 @@ fn add_item(begin: u32, item: u32, lane: u32) {
     }
 }
 
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let panel = group.x + group.y * groups.x;
-    if panel * PANEL >= params.rows {
-        return;
-    }
+// Sums the slots from `begin` to `end` of a panel, whole blocks, into sums[i · WORKGROUP].
+fn sum_slots(begin: u32, end: u32, lane: u32) {
     for (var i = 0u; i < SUMS; i++) {
         sums[i * WORKGROUP + lane] = 0.0;
     }
-    let begin = words[params.indices + panel];
-    let items = (words[params.indices + panel + 1u] - begin) / ITEM * PIECES;
+    let items = (end - begin) / ITEM * PIECES;
     // Rounds in which every lane has an item come first: nothing is conditional there.
     let rounds = items / WORKGROUP;
     for (var round = 0u; round < rounds; round++) {
@@ -127,7 +118,6 @@ fn main(
     if item < items {
         add_item(begin, item, lane);
     }
-
     // All sums advance together, spread over all lanes.
     for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
@@ -137,10 +127,4 @@ fn main(
         }
     }
     workgroupBarrier();
-    for (var i = lane; i < SUMS; i += WORKGROUP) {
-        let row = panel * PANEL + i / BATCH;
-        if row < params.rows {
-            store(row, i % BATCH, sums[i * WORKGROUP]);
-        }
-    }
 }

@@ -15,6 +15,10 @@ use std::{collections::BTreeMap, num::NonZero, sync::Arc};
 /// Offset alignment of uniform bindings that every device accepts.
 const PARAM_ALIGNMENT: u64 = 256;
 
+/// Where the heaviest panel of rows keeps this many times what the mean one does, cutting the
+/// work anew is worth a second launch.
+const UNBALANCED: f64 = 1.25;
+
 /// Scratch memory that several plans share; they must not run at the same time.
 ///
 /// Commands of one queue run one after the other, so plans of one [`Gpu`] may.
@@ -93,7 +97,10 @@ impl PlanBuilder {
         y: &Tensor,
     ) -> Result<&mut Self> {
         let problem = check_linear(weight, x, bias, y)?;
-        let best = kernel::candidates(&problem, self.gpu.caps())?[0];
+        let legal = kernel::candidates(&problem, self.gpu.caps())?;
+        let unbalanced = weight.imbalance > UNBALANCED;
+        let suits = |c: &&Candidate| c.is_task_centric() == unbalanced;
+        let best = *legal.iter().find(suits).unwrap_or(&legal[0]);
         self.linear_with(best, weight, x, bias, y)
     }
 

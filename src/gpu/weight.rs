@@ -14,6 +14,8 @@ pub struct Weight {
     rows: usize,
     cols: usize,
     format: Format,
+    /// Kept groups of the heaviest panel over those of the mean one.
+    pub(crate) imbalance: f64,
     pub(crate) parts: Vec<Part>,
 }
 
@@ -61,6 +63,7 @@ impl Gpu {
             rows,
             cols,
             format,
+            imbalance: layout::imbalance(weight, class),
             parts,
         })
     }

@@ -1,10 +1,12 @@
 //! `gqs_gemv`: group-pruned, group-quantised weights.
 //!
 //! [`Config`]: a workgroup sums the `rows` of a panel; a lane loads `words` of codes at a time:
-//! whole groups, or whole pieces of one. Variants name the loads of codes, then those of x.
+//! whole groups, or whole pieces of one. Variants name the loads of codes, then those of x;
+//! behind `tasks`, workgroups take equal ranges of kept groups instead of panels, and a second
+//! launch adds what they find.
 
 use super::{
-    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
+    Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, fragment,
     layout::{self, Panels},
     packet::Load,
     problem::{self, unfit},
@@ -22,12 +24,29 @@ const MAX_BATCH: usize = 8;
 
 const VARIANTS: &[(&str, Load, X)] = &[
     ("words", Load::Words, X::Direct),
-    ("words-x4", Load::Words, X::Quads),
     ("words-pairs", Load::Words, X::Pairs),
-    ("quads", Load::Quads, X::Direct),
     ("quads-x4", Load::Quads, X::Quads),
     ("pairs-x4", Load::Pairs, X::Pairs),
+    ("tasks-words", Load::Words, X::Direct),
+    ("tasks-quads-x4", Load::Quads, X::Quads),
+    ("tasks-pairs-x4", Load::Pairs, X::Pairs),
 ];
+
+/// Lanes of a workgroup of `gqs_sum`.
+const SUM_LANES: u32 = 64;
+
+/// Whether the candidate takes equal ranges of kept groups, whatever panels hold.
+pub(super) fn is_task_centric(config: &Config) -> bool {
+    config.variant.starts_with("tasks")
+}
+
+/// Tasks of a launch: enough for every processor, few enough for their pieces to be a trifle.
+const fn tasks(class: DeviceClass) -> u32 {
+    match class {
+        DeviceClass::Gpu => 512,
+        DeviceClass::Cpu => 32,
+    }
+}
 
 pub struct GqsGemv;
 
@@ -62,6 +81,11 @@ impl Kernel for GqsGemv {
                 few(lanes, config("pairs-x4", lanes, 4 * piece.div_ceil(4))),
                 few(lanes, config("words-pairs", lanes, piece)),
                 few(8, config("words", 8, piece)),
+                few(
+                    lanes,
+                    config("tasks-pairs-x4", lanes, 4 * piece.div_ceil(4)),
+                ),
+                few(8, config("tasks-words", 8, piece)),
             ];
         }
         // A lane has sums of its own for every row and vector.
@@ -79,6 +103,8 @@ impl Kernel for GqsGemv {
             config("quads-x4", wide(256), words(4)),
             config("quads-x4", wide(512), words(4)),
             config("words", wide(128), words(quant.bits().div_ceil(4))),
+            config("tasks-quads-x4", wide(256), words(4)),
+            config("tasks-words", wide(128), words(quant.bits().div_ceil(4))),
         ]
     }
 
@@ -156,23 +182,87 @@ impl Kernel for GqsGemv {
                 fragments.push(fragment!("index_words"));
             }
             fragments.push(shader!("gqs_gemv"));
-            dispatches.extend(parts.iter().enumerate().map(|(i, part)| Dispatch {
-                name: format!("gqs_gemv/{config} {}", problem.format),
-                consts: consts.clone(),
-                fragments: fragments.clone(),
-                params: problem.params(part, 0, vector_base),
-                operands: problem.operands(problem::X, i, true, !load.words()),
-                invocations: config.workgroup,
-                workgroup_bytes: config.rows * batch as u32 * config.workgroup * 4,
-                int64: load.int64() || x.int64(),
-                grid: super::fold(
-                    u64::from(part.rows.div_ceil(config.rows)),
-                    caps.max_workgroups,
-                ),
-                ..Dispatch::default()
-            }));
+            let by_tasks = is_task_centric(config);
+            let tasks = tasks(caps.class);
+            if by_tasks {
+                consts.push(("TASKS", Const::U32(tasks)));
+                fragments.extend([fragment!("tasks"), shader!("gqs_tasks")]);
+            } else {
+                fragments.push(shader!("gqs_panels"));
+            }
+            for (i, part) in parts.iter().enumerate() {
+                let panels = part.rows.div_ceil(config.rows);
+                let mut launch = Dispatch {
+                    name: format!("gqs_gemv/{config} {}", problem.format),
+                    consts: consts.clone(),
+                    fragments: fragments.clone(),
+                    params: problem.params(part, 0, vector_base),
+                    operands: problem.operands(problem::X, i, true, !load.words()),
+                    invocations: config.workgroup,
+                    workgroup_bytes: config.rows * batch as u32 * config.workgroup * 4,
+                    int64: load.int64() || x.int64(),
+                    grid: super::fold(u64::from(panels), caps.max_workgroups),
+                    ..Dispatch::default()
+                };
+                if !by_tasks {
+                    dispatches.push(launch);
+                    continue;
+                }
+                let pieces = u64::from(tasks + panels) * u64::from(config.rows) * batch as u64;
+                launch.scratch_bytes = pieces * 4;
+                launch.grid = super::fold(u64::from(tasks), caps.max_workgroups);
+                let mut sum = sum(problem, &launch, i, part, caps);
+                launch.operands.retain(|o| o.name != "bias");
+                for operand in &mut launch.operands {
+                    if operand.name == "y" {
+                        operand.role = Role::Scratch;
+                    }
+                }
+                sum.consts.retain(|(name, _)| SUM_CONSTS.contains(name));
+                dispatches.extend([launch, sum]);
+            }
         }
         Ok(dispatches)
+    }
+}
+
+/// Consts of `gqs_sum`.
+const SUM_CONSTS: [&str; 5] = ["WORKGROUP", "PANEL", "BLOCK", "BATCH", "TASKS"];
+
+/// The launch that adds what the tasks of `launch` found, to y.
+fn sum(
+    problem: &Problem,
+    launch: &Dispatch,
+    part: usize,
+    layout: &PartLayout,
+    caps: &Caps,
+) -> Dispatch {
+    let pieces = Operand::read("pieces", 1, Role::Scratch);
+    let mut consts = launch.consts.clone();
+    for (name, value) in &mut consts {
+        if *name == "WORKGROUP" {
+            *value = Const::U32(SUM_LANES);
+        }
+    }
+    Dispatch {
+        name: format!("gqs_sum {}", problem.format),
+        consts,
+        fragments: vec![
+            fragment!("linear"),
+            problem.bias_fragment(),
+            fragment!("index_words"),
+            fragment!("tasks"),
+            shader!("gqs_sum"),
+        ],
+        params: launch.params.clone(),
+        operands: problem.operands(pieces, part, true, false),
+        invocations: SUM_LANES,
+        scratch_bytes: launch.scratch_bytes,
+        grid: super::fold(
+            u64::from(layout.rows.div_ceil(SUM_LANES)),
+            caps.max_workgroups,
+        ),
+        ..Dispatch::default()
     }
 }
 

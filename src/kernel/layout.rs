@@ -235,6 +235,21 @@ pub fn split_weight(
     Ok(parts)
 }
 
+/// Kept groups of the heaviest panel over those of the mean one; 1 for other formats.
+pub fn imbalance(weight: &Matrix, class: DeviceClass) -> f64 {
+    let Matrix::Gqs(w) = weight else { return 1.0 };
+    let panel = Panels::of(class).rows;
+    let offsets = w.row_offsets();
+    let held = |first: usize| offsets[w.rows().min(first + panel)] - offsets[first];
+    let heaviest = (0..w.rows()).step_by(panel).map(held).max().unwrap_or(0);
+    let mean = f64::from(*offsets.last().unwrap_or(&0)) * panel as f64 / w.rows() as f64;
+    if mean > 0.0 {
+        f64::from(heaviest) / mean
+    } else {
+        1.0
+    }
+}
+
 /// u32 offsets address at most 2^32 words.
 fn word_limit(max_bytes: u64) -> usize {
     usize::try_from(max_bytes / 4)

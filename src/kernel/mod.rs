@@ -125,6 +125,14 @@ impl Candidate {
     }
 }
 
+impl Candidate {
+    /// Whether work is cut into equal ranges of kept groups, which pays where rows keep very
+    /// different numbers of them.
+    pub fn is_task_centric(&self) -> bool {
+        self.kernel.name() == "gqs_gemv" && gqs_gemv::is_task_centric(&self.config)
+    }
+}
+
 /// Every candidate for `problem`, best guess first, with the reason where one is not legal.
 ///
 /// # Errors

@@ -67,9 +67,13 @@ pub struct Layer {
 
 /// Where the values come from.
 pub enum Source {
-    Random,
+    /// The first half of the rows larger where `unbalanced`.
+    Random { unbalanced: bool },
     File(Box<WeightFile>),
 }
+
+/// How much larger the first half of the rows is: enough for all its groups to be kept.
+const LARGER: f32 = 100.0;
 
 impl Source {
     /// The source and the layers that the arguments name.
@@ -91,7 +95,10 @@ impl Source {
                 tensor: None,
                 shape,
             };
-            return Ok((Self::Random, shapes.into_iter().map(layer).collect()));
+            let source = Self::Random {
+                unbalanced: args.unbalanced,
+            };
+            return Ok((source, shapes.into_iter().map(layer).collect()));
         };
         let file = WeightFile::open(path)?;
         let globs = TensorGlobs::new(&args.tensors)?;
@@ -124,6 +131,12 @@ impl Source {
             cols,
         })?;
         let mut random = Random((rows as u64) << 32 | cols as u64);
-        Ok(Dense::from_f32(rows, cols, random.vector(len))?)
+        let mut values = random.vector(len);
+        if let Self::Random { unbalanced: true } = self {
+            for value in &mut values[..rows / 2 * cols] {
+                *value *= LARGER;
+            }
+        }
+        Ok(Dense::from_f32(rows, cols, values)?)
     }
 }

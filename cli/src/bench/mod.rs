@@ -64,6 +64,10 @@ pub struct Args {
     /// Samples of each row
     #[arg(long, value_name = "N", default_value = "25", value_parser = at_least_one)]
     rounds: usize,
+    /// Makes the first half of the rows of random weights larger, so that formats that are
+    /// -ragged keep their groups there
+    #[arg(long, conflicts_with = "weights")]
+    unbalanced: bool,
     /// Times the candidates whose name contains this instead of the default ones
     #[arg(long, value_name = "NAME", conflicts_with = "all_candidates")]
     candidate: Option<String>,
