@@ -28,19 +28,31 @@ fn store_sum(row0: u32, i: u32, sum: f32) {
     }
 }
 
-// What packet `packet` of each row adds.
+// What a packet of each row adds. Lanes without one repeat the last against zeros: loads are
+// in flight side by side, and CPU adapters run without lane masks, only where nothing is
+// conditional.
 fn add_packets(
     acc: ptr<function, array<f32, ACC>>,
     row_at: array<u32, ROWS>,
     row0: u32,
-    packet: u32,
+    own: u32,
+    packets: u32,
 ) {
     let block0 = row0 / V;
+    var packet = own;
+    if GUARD {
+        packet = min(own, packets - 1u);
+    }
     let held = fetch(packet);
     let fields = fetch_fields(block0, packet);
     let scales = fetch_scales(row0, packet);
     for (var block = 0u; block < ROWS / SHARE; block++) {
-        let picked = pick(held, fields, block0, block, packet);
+        var picked = pick(held, fields, block0, block, packet);
+        if GUARD {
+            for (var i = 0u; i < BATCH * SPAN; i++) {
+                picked[i] = select(0.0, picked[i], own < packets);
+            }
+        }
         let sums = sum_segments(picked);
         for (var i = 0u; i < SHARE; i++) {
             let r = block * SHARE + i;
@@ -67,18 +79,9 @@ fn main(
     for (var r = 0u; r < ROWS; r++) {
         row_at[r] = params.values + min(row0 + r, params.rows - 1u) * params.value_stride;
     }
-    // Rounds in which every lane has a packet: loads of several are in flight where nothing
-    // is conditional, and CPU adapters run without lane masks.
     let packets = (params.slots + SPAN - 1u) / SPAN;
-    let rounds = packets / WORKGROUP;
-    for (var round = 0u; round < rounds; round++) {
-        add_packets(&acc, row_at, row0, round * WORKGROUP + lane.index);
-    }
-    if GUARD {
-        let packet = rounds * WORKGROUP + lane.index;
-        if packet < packets {
-            add_packets(&acc, row_at, row0, packet);
-        }
+    for (var base = 0u; base < packets; base += WORKGROUP) {
+        add_packets(&acc, row_at, row0, base + lane.index, packets);
     }
 
     finish(acc, row0, lane);

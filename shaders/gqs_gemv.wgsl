@@ -60,30 +60,43 @@ fn first_column(slot: u32, word: u32) -> u32 {
 }
 
 // Adds piece g of a load.
-fn add_slot(packed: array<u32, WORDS>, g: u32, word: u32, xs: array<f32, BATCH * PIECE>, lane: u32) {
+fn add_slot(
+    packed: array<u32, WORDS>,
+    g: u32,
+    word: u32,
+    xs: array<f32, BATCH * PIECE>,
+    lane: u32,
+    counts: bool,
+) {
     let row = (word >> (16u + ZERO_BITS)) % PANEL;
     var zero = MIDDLE;
     if ZERO_BITS != 0u {
         zero = f32(i32((word >> 16u) & ((1u << ZERO_BITS) - 1u)));
     }
     let scale = scale_of(word);
-    for (var b = 0u; b < BATCH; b++) {
-        // Drivers unroll short loops inside short loops, not long ones.
-        var dot = 0.0;
-        for (var c = 0u; c < PIECE / 8u; c++) {
-            var part = 0.0;
-            for (var i = 0u; i < 8u; i++) {
-                let bit = g * SLOT_WORDS * 32u + (c * 8u + i) * BITS;
-                part += centred(packed, bit, zero) * xs[b * PIECE + c * 8u + i];
+    var dots: array<f32, BATCH>;
+    // Drivers unroll short loops inside short loops, not long ones.
+    for (var c = 0u; c < PIECE / 8u; c++) {
+        var parts: array<f32, BATCH>;
+        for (var i = 0u; i < 8u; i++) {
+            let bit = g * SLOT_WORDS * 32u + (c * 8u + i) * BITS;
+            let q = centred(packed, bit, zero);
+            for (var b = 0u; b < BATCH; b++) {
+                parts[b] += q * xs[b * PIECE + c * 8u + i];
             }
-            dot += part;
         }
+        for (var b = 0u; b < BATCH; b++) {
+            dots[b] += parts[b];
+        }
+    }
+    for (var b = 0u; b < BATCH; b++) {
         // Spare slots have scale 0; the x they point at must not matter.
-        sums[(row * BATCH + b) * WORKGROUP + lane] += select(0.0, scale * dot, scale != 0.0);
+        let sum = select(0.0, scale * dots[b], counts && scale != 0.0);
+        sums[(row * BATCH + b) * WORKGROUP + lane] += sum;
     }
 }
 
-fn add_item(begin: u32, item: u32, lane: u32) {
+fn add_item(begin: u32, item: u32, lane: u32, counts: bool) {
     let slot0 = begin + item / PIECES * ITEM;
     let piece = item % PIECES * PIECE;
     var xs: array<f32, BATCH * PIECE>;
@@ -98,7 +111,7 @@ fn add_item(begin: u32, item: u32, lane: u32) {
             if SHARE == 1u {
                 xs = fetch_x(first_column(slot, word) + piece);
             }
-            add_slot(packed, g, word, xs, lane);
+            add_slot(packed, g, word, xs, lane, counts);
         }
     }
 }
@@ -109,14 +122,11 @@ fn sum_slots(begin: u32, end: u32, lane: u32) {
         sums[i * WORKGROUP + lane] = 0.0;
     }
     let items = (end - begin) / ITEM * PIECES;
-    // Rounds in which every lane has an item come first: nothing is conditional there.
-    let rounds = items / WORKGROUP;
-    for (var round = 0u; round < rounds; round++) {
-        add_item(begin, round * WORKGROUP + lane, lane);
-    }
-    let item = rounds * WORKGROUP + lane;
-    if item < items {
-        add_item(begin, item, lane);
+    // Lanes without an item repeat the last one for nothing: loads are in flight side by side
+    // only where none is conditional.
+    for (var base = 0u; base < items; base += WORKGROUP) {
+        let item = base + lane;
+        add_item(begin, min(item, items - 1u), lane, item < items);
     }
     // All sums advance together, spread over all lanes.
     for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
