@@ -93,6 +93,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
             kernel.run += 1;
             kernel.candidates.insert(candidate.config.to_string());
             spinner.inc(1);
+            log::debug!("{candidate}: {}", case.problem);
             let reason = match case.check(&gpu, candidate, &truth) {
                 Ok(comparison) => {
                     let worst = &mut kernel.worst_error_over_bound;
