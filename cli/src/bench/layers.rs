@@ -68,7 +68,9 @@ pub struct Layer {
 /// Where the values come from.
 pub enum Source {
     /// The first half of the rows larger where `unbalanced`.
-    Random { unbalanced: bool },
+    Random {
+        unbalanced: bool,
+    },
     File(Box<WeightFile>),
 }
 
