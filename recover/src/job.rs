@@ -62,18 +62,18 @@ impl Default for Options {
                 steps: 200,
                 windows: 8,
                 rates: Rates {
-                    values: 2e-2,
-                    scales: 5e-3,
-                    zeros: 0.0,
+                    values: 1e-1,
+                    scales: 5e-2,
+                    zeros: 2e-2,
                 },
             },
             model: Training {
                 steps: 200,
                 windows: 8,
                 rates: Rates {
-                    values: 1e-2,
-                    scales: 5e-3,
-                    zeros: 0.0,
+                    values: 3e-2,
+                    scales: 1e-2,
+                    zeros: 1e-2,
                 },
             },
         }
