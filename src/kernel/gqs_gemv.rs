@@ -172,9 +172,15 @@ impl Kernel for GqsGemv {
                 ("SLOT_WORDS", Const::U32(slot_words as u32)),
             ]);
             consts.extend(group_consts(quant, pruning, panels, problem.cols));
+            let by_tasks = is_task_centric(config);
             let mut fragments = vec![
                 fragment!("linear"),
-                problem.bias_fragment(),
+                // Tasks leave the bias to the launch that adds.
+                if by_tasks {
+                    fragment!("bias_none")
+                } else {
+                    problem.bias_fragment()
+                },
                 problem::code_fragment(caps.class),
                 fragment!("scale"),
                 variant::x_fragment(x, problem.cols)?,
@@ -184,7 +190,6 @@ impl Kernel for GqsGemv {
                 fragments.push(fragment!("index_words"));
             }
             fragments.push(shader!("gqs_gemv"));
-            let by_tasks = is_task_centric(config);
             let tasks = tasks(caps.class);
             if by_tasks {
                 consts.push(("TASKS", Const::U32(tasks)));
