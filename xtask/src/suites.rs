@@ -36,9 +36,7 @@ pub fn run(may_install: bool, full: bool) -> Result<()> {
     process::stream(lacuna.command().args(&verify[..if full { 1 } else { 2 }]))?;
     let cargo_test = |arguments: &[&str]| {
         let mut command = workspace.cargo();
-        command
-            .args(["test", "--release"])
-            .args(arguments);
+        command.args(["test", "--release"]).args(arguments);
         command.env("WGPU_BACKEND", &lacuna.backend);
         // Tests that need an adapter then fail where they would be skipped.
         command.env("LACUNA_TEST_ADAPTER", "1");
