@@ -26,7 +26,7 @@ pub enum Error {
     /// A recovery refused.
     #[cfg(feature = "recover")]
     #[error(transparent)]
-    Recovery(#[from] lacuna_recover::Error),
+    Recovery(Box<lacuna_recover::Error>),
 
     /// A file is fine, but one weight in it cannot be worked on.
     #[error("weight \"{module}\": {reason}")]
@@ -158,15 +158,26 @@ const fn prune_code(error: &lacuna_prune::Error) -> u8 {
     }
 }
 
+/// What a recovery hands on is what it was.
+#[cfg(feature = "recover")]
+impl From<lacuna_recover::Error> for Error {
+    fn from(error: lacuna_recover::Error) -> Self {
+        use lacuna_recover::Error as E;
+        match error {
+            E::Engine(e) => Self::Engine(e),
+            E::File(e) => Self::File(e),
+            E::Model(e) => Self::Model(e),
+            E::Cancelled => Self::Interrupted,
+            other => Self::Recovery(other.into()),
+        }
+    }
+}
+
 #[cfg(feature = "recover")]
 const fn recovery_code(error: &lacuna_recover::Error) -> u8 {
     use lacuna_recover::Error as E;
     match error {
-        E::Engine(e) => engine_code(e),
-        E::File(e) => file_code(e),
-        E::Model(e) => model_code(e),
         E::Choice { .. } => 2,
-        E::Cancelled => 130,
         E::Device(_) => 5,
         // The rest is about what files hold.
         _ => 4,

@@ -1,16 +1,18 @@
 //! The first stage, block by block: GQSA's block-wise optimisation (BQPO).
 
 use crate::{
-    error::{Error, Result},
-    job::{Job, Listener, Progress, load},
+    error::Result,
+    job::{Job, Listener, load},
     journal::Journal,
     layer::Layer,
-    network::{Frame, values},
+    network::{Frame, Products, values},
     streams::{Split, Streams},
-    trainable::Trained,
+    trainable::{Rates, Trained},
+    training::{Run, Trainee},
 };
 use burn_tensor::Tensor;
 use lacuna::format::Matrix;
+use lacuna_llm::LayerWeights;
 
 /// Trains values, scales and zeros of each block in turn, so that its output, for the input that
 /// the blocks before it now give, is near the dense block's for the dense input. Masks stay.
@@ -23,131 +25,102 @@ use lacuna::format::Matrix;
 /// Memory: two residual streams `[tokens, hidden]` a window, and what one block needs for a step.
 ///
 /// # Errors
-/// [`Error::Choice`] and [`Error::Shape`] for a job that contradicts itself,
-/// [`Error::Cancelled`], and those of sources, journal and device.
+/// [`Error::Choice`](crate::Error::Choice) and [`Error::Shape`](crate::Error::Shape) for a job
+/// that contradicts itself, [`Error::Cancelled`](crate::Error::Cancelled), and those of sources,
+/// journal and device.
 pub fn recover_blocks(
     job: &Job,
     journal: Option<&Journal>,
     listener: &mut Listener,
 ) -> Result<Vec<[Matrix; 7]>> {
     let split = job.check()?;
-    let config = job.packed.config();
     let mut dense = Streams::embed(job.dense, job.windows)?;
     let mut packed = Streams::embed(job.packed, job.windows)?;
     let mut recovered = vec![];
     for n in 0..job.layers() {
-        let teacher = load(job.dense, n)?;
-        let weights = load(job.packed, n)?;
-        let layer = |weights, matrices, dense| {
-            let frame = Frame::new(config, n, weights, job.tokens(), job.device);
+        let layer = |weights: &LayerWeights, matrices, dense| {
+            let frame = Frame::new(job.packed.config(), n, weights, job.tokens(), job.device);
             Layer::new(frame, matrices, dense, Trained::Values, job.device)
         };
-        let of_dense = layer(&teacher, &teacher.linears, None)?;
-        dense.run(&of_dense.frame, &of_dense.products(), job.device)?;
-        drop(of_dense);
+        let (teacher, weights) = (load(job.dense, n)?, load(job.packed, n)?);
+        dense.run(&layer(&teacher, &teacher.linears, None)?, job.device)?;
 
-        let stored = journal
-            .map(|j| j.block(n, &weights.linears))
-            .transpose()?
-            .flatten();
-        let matrices = match stored {
-            Some(matrices) => matrices,
-            None => {
-                let mut block = layer(&weights, &weights.linears, Some(&teacher))?;
-                let mut heard = |progress: Progress| {
-                    let block = Some((n, job.layers()));
-                    listener(&Progress { block, ..progress })
-                };
-                if !block.is_frozen() {
-                    Block {
-                        job,
-                        split: &split,
-                        input: &packed,
-                        target: &dense,
-                    }
-                    .train(
-                        &mut block,
-                        &mut |progress| match heard(progress).is_break() {
-                            true => Err(Error::Cancelled),
-                            false => Ok(()),
-                        },
-                    )?;
-                }
-                let matrices = block.matrices()?;
-                if let Some(journal) = journal {
-                    journal.keep_block(n, &matrices)?;
-                }
-                matrices
+        let stored = journal.map(|j| j.block(n, &weights.linears)).transpose()?;
+        let matrices = if let Some(matrices) = stored.flatten() {
+            matrices
+        } else {
+            let mut block = Block {
+                job,
+                split: &split,
+                input: &packed,
+                target: &dense,
+                layer: layer(&weights, &weights.linears, Some(&teacher))?,
+            };
+            let matrices = block.train(n, listener)?;
+            if let Some(journal) = journal {
+                journal.keep_block(n, &matrices)?;
             }
+            matrices
         };
-        let done = layer(&weights, &matrices, None)?;
-        packed.run(&done.frame, &done.products(), job.device)?;
+        packed.run(&layer(&weights, &matrices, None)?, job.device)?;
         recovered.push(matrices);
     }
     Ok(recovered)
 }
 
-/// What a block is trained on.
+/// A block, and what it is trained on.
 struct Block<'a> {
     job: &'a Job<'a>,
     split: &'a Split,
     input: &'a Streams,
     target: &'a Streams,
+    layer: Layer,
 }
 
 impl Block<'_> {
-    /// Leaves the layer with the best parameters that were seen.
-    fn train(
-        &self,
-        layer: &mut Layer,
-        heard: &mut dyn FnMut(Progress) -> Result<()>,
-    ) -> Result<()> {
-        let options = self.job.options;
-        let training = &options.blocks;
-        let start = self.judge(layer)?;
-        let (mut best, mut parameters) = (start, layer.parameters());
-        for done in 0..training.steps {
-            let of = self.split.batch(done, training.windows);
-            let products = layer.tracked();
-            let loss = self.loss(layer, &products, &of);
-            let gradients = loss.backward();
-            let loss = f64::from(values(loss.inner())?[0]);
-            let share = crate::adam::schedule(done, training.steps);
-            layer.step(&products, &gradients, &training.rates.times(share), done)?;
-            let steps = done + 1;
-            if steps % options.check == 0 || steps == training.steps {
-                let judged = self.judge(layer)?;
-                if judged < best {
-                    (best, parameters) = (judged, layer.parameters());
-                }
-            }
-            heard(Progress {
-                block: None,
-                steps: (steps, training.steps),
-                loss,
-                start,
-                best,
-            })?;
+    fn train(&mut self, n: usize, listener: &mut Listener) -> Result<[Matrix; 7]> {
+        if !self.layer.is_frozen() {
+            let (options, of) = (self.job.options, (n, self.job.layers()));
+            let run = Run::new(self)?;
+            let best = run.finish(self, &options.blocks, options, Some(of), listener)?;
+            self.layer.set_parameters(best)?;
         }
-        layer.set_parameters(parameters)
+        self.layer.matrices()
     }
 
     /// Mean over tokens of `|y − t|² / |t|²`.
-    fn loss(&self, layer: &Layer, products: &crate::network::Products, of: &[usize]) -> Tensor<1> {
+    fn loss(&self, products: &Products, of: &[usize]) -> Tensor<1> {
         let x = self.input.batch(of, self.job.device);
         let t = self.target.batch(of, self.job.device);
-        let y = layer.frame.forward(products, x);
+        let y = self.layer.frame.forward(products, x);
         let lengths = t.clone().square().sum_dim(2) + 1e-12;
         ((y - t).square().sum_dim(2) / lengths).mean()
     }
+}
 
-    fn judge(&self, layer: &Layer) -> Result<f64> {
-        let products = layer.products();
+impl Trainee for Block<'_> {
+    type Parameters = Vec<Vec<f32>>;
+
+    fn step(&mut self, done: usize, rates: &Rates) -> Result<f64> {
+        let of = self.split.batch(done, self.job.options.blocks.windows);
+        let products = self.layer.tracked();
+        let loss = self.loss(&products, &of);
+        let gradients = loss.backward();
+        self.layer.step(&products, &gradients, rates, done)?;
+        Ok(f64::from(values(loss.inner())?[0]))
+    }
+
+    fn judge(&self) -> Result<f64> {
+        let products = self.layer.products();
         let mut sum = 0.0;
         for of in self.split.judges() {
-            let mean = values(self.loss(layer, &products, of))?[0];
+            let mean = values(self.loss(&products, of))?[0];
             sum += f64::from(mean) * of.len() as f64;
         }
         Ok(sum / self.split.held_out.len() as f64)
+    }
+
+    fn parameters(&self) -> Self::Parameters {
+        self.layer.parameters()
     }
 }

@@ -57,9 +57,10 @@ impl Heads {
         let same = of_student == of_teacher;
         let weight_of_student = weight(&of_student)?;
         drop(of_student);
-        let weight_of_teacher = match same {
-            true => weight_of_student.clone(),
-            false => weight(&of_teacher)?,
+        let weight_of_teacher = if same {
+            weight_of_student.clone()
+        } else {
+            weight(&of_teacher)?
         };
         Ok(Self {
             student: Head {

@@ -180,13 +180,7 @@ impl Job<'_> {
     /// # Errors
     /// Those of the source.
     pub fn packed_layers(&self) -> Result<Vec<[Matrix; 7]>> {
-        let layer = |n| {
-            let mut made = vec![];
-            for linear in Linear::ALL {
-                made.push(self.packed.matrix(&linear.module(n))?);
-            }
-            Ok(made.try_into().expect("a layer has seven products"))
-        };
+        let layer = |n| each(|linear| Ok(self.packed.matrix(&linear.module(n))?));
         (0..self.layers()).map(layer).collect()
     }
 }
@@ -198,4 +192,10 @@ pub(crate) fn load(source: &dyn Source, layer: usize) -> Result<LayerWeights> {
         &lacuna_llm::Recipe::default(),
         layer,
     )?)
+}
+
+/// One value for each of [`Linear::ALL`].
+pub(crate) fn each<T>(of: impl FnMut(Linear) -> Result<T>) -> Result<[T; 7]> {
+    let [q, k, v, o, gate, up, down] = Linear::ALL.map(of);
+    Ok([q?, k?, v?, o?, gate?, up?, down?])
 }

@@ -7,7 +7,10 @@
 //!
 //! Each appears by renaming, complete or not at all, and names the job that it belongs to.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    job::each,
+};
 use lacuna::format::Matrix;
 use lacuna_io::{Output, RawTensor, TensorDtype, WeightFile};
 use lacuna_llm::Linear;
@@ -79,19 +82,16 @@ impl Journal {
         let Some(opened) = self.open(&file)? else {
             return Ok(None);
         };
-        let mut matrices = vec![];
-        for (linear, like) in Linear::ALL.into_iter().zip(like) {
+        let matrices = each(|linear| {
             let matrix = opened.weight(&linear.module(n))?;
             let shape = |m: &Matrix| (m.format(), m.rows(), m.cols());
-            if shape(&matrix) != shape(like) {
+            if shape(&matrix) != shape(&like[linear as usize]) {
                 let reason = format!("{} is not what it is in the model", linear.module(n));
                 return Err(state(&file, &reason));
             }
-            matrices.push(matrix);
-        }
-        Ok(Some(
-            matrices.try_into().expect("a layer has seven products"),
-        ))
+            Ok(matrix)
+        });
+        matrices.map(Some)
     }
 
     pub(crate) fn keep_block(&self, n: usize, matrices: &[Matrix; 7]) -> Result<()> {

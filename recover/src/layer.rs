@@ -3,19 +3,21 @@
 use crate::{
     adam::Adam,
     error::Result,
+    job::each,
     network::{Frame, Products, tensor, values},
     trainable::{Rates, Trainable, Trained},
 };
-use burn_tensor::{Device, Gradients};
+use burn_tensor::{Device, Gradients, Tensor};
 use lacuna::format::Matrix;
-use lacuna_llm::{LayerWeights, Linear};
+use lacuna_llm::LayerWeights;
 use rayon::prelude::*;
 
 /// A layer, its products as parameters with the moments of their gradients.
 #[derive(Debug, Clone)]
 pub(crate) struct Layer {
     pub frame: Frame,
-    pub parts: Vec<Part>,
+    /// In the order of [`Linear::ALL`].
+    pub parts: [Part; 7],
     device: Device,
 }
 
@@ -37,7 +39,8 @@ impl Layer {
         trained: Trained,
         device: &Device,
     ) -> Result<Self> {
-        let part = |(linear, matrix): (Linear, &Matrix)| {
+        let parts = each(|linear| {
+            let matrix = &matrices[linear as usize];
             let dense = dense.and_then(|layer| match layer.linear(linear) {
                 Matrix::Dense(dense) => Some(dense),
                 _ => None,
@@ -48,16 +51,15 @@ impl Layer {
                 trainable,
                 shape: [matrix.rows(), matrix.cols()],
             })
-        };
-        let linears = Linear::ALL.into_iter().zip(matrices);
+        });
         Ok(Self {
             frame,
-            parts: linears.map(part).collect::<Result<_>>()?,
+            parts: parts?,
             device: device.clone(),
         })
     }
 
-    /// Whether there is anything to train.
+    /// Whether there is nothing to train.
     pub fn is_frozen(&self) -> bool {
         let mut parts = self.parts.iter();
         parts.all(|part| part.trainable.parameters().is_empty())
@@ -65,31 +67,23 @@ impl Layer {
 
     /// The weights as tensors.
     pub fn products(&self) -> Products {
-        let weights: Vec<Vec<f32>> = { &self.parts }
+        let weights: Vec<Tensor<2>> = { &self.parts }
             .par_iter()
-            .map(|part| part.trainable.weight())
+            .map(|part| tensor(part.shape, part.trainable.weight(), &self.device))
             .collect();
-        let mut weights = weights.into_iter().zip(&self.parts);
-        std::array::from_fn(|_| {
-            let (weight, part) = weights.next().expect("a layer has seven products");
-            tensor(part.shape, weight, &self.device)
-        })
+        weights.try_into().expect("seven were made of seven")
     }
 
     /// [`products`](Self::products) whose gradients are recorded, but for those that have no
     /// parameters.
     pub fn tracked(&self) -> Products {
-        let mut parts = self.parts.iter();
-        self.products().map(|weight| {
-            let frozen = parts
-                .next()
-                .is_none_or(|part| part.trainable.parameters().is_empty());
-            if frozen {
-                weight
-            } else {
-                weight.autodiff().require_grad()
+        let mut products = self.products();
+        for (part, weight) in self.parts.iter().zip(&mut products) {
+            if !part.trainable.parameters().is_empty() {
+                weight.inplace(|weight| weight.autodiff().require_grad());
             }
-        })
+        }
+        products
     }
 
     /// Moves the parameters against the gradients of `products`, which are
@@ -137,10 +131,6 @@ impl Layer {
 
     /// The packed products as they are now.
     pub fn matrices(&self) -> Result<[Matrix; 7]> {
-        let mut made = vec![];
-        for part in &self.parts {
-            made.push(part.trainable.to_matrix()?);
-        }
-        Ok(made.try_into().expect("a layer has seven products"))
+        each(|linear| self.parts[linear as usize].trainable.to_matrix())
     }
 }

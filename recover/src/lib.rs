@@ -25,7 +25,7 @@
 //! };
 //! let journal = Journal::new("packed.recovery", "dense + packed + prose.txt");
 //! let layers = recover_blocks(&job, Some(&journal), &mut |_| ControlFlow::Continue(()))?;
-//! let layers = recover_model(&job, layers, Some(&journal), &mut |_| ControlFlow::Continue(()))?;
+//! let layers = recover_model(&job, &layers, Some(&journal), &mut |_| ControlFlow::Continue(()))?;
 //! # Ok(()) }
 //! ```
 
@@ -42,6 +42,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod trainable;
+mod training;
 
 pub use blocks::recover_blocks;
 pub use burn_tensor;

@@ -1,15 +1,15 @@
 //! The second stage, end to end: GQSA's optimisation of the quantisation parameters (E2E-OQP).
 
 use crate::{
-    adam::schedule,
     error::{Error, Result},
     head::Heads,
-    job::{Job, Listener, Progress, load},
+    job::{Job, Listener, load},
     journal::{Journal, State},
     layer::Layer,
     network::Frame,
     streams::{Split, Streams},
-    trainable::Trained,
+    trainable::{Rates, Trained},
+    training::{Run, Trainee},
 };
 use burn_tensor::Tensor;
 use lacuna::format::Matrix;
@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 /// of layers.
 pub fn recover_model(
     job: &Job,
-    packed: Vec<[Matrix; 7]>,
+    packed: &[[Matrix; 7]],
     journal: Option<&Journal>,
     listener: &mut Listener,
 ) -> Result<Vec<[Matrix; 7]>> {
@@ -46,44 +46,16 @@ pub fn recover_model(
             expected: job.layers(),
         });
     }
-    let mut stage = Stage::new(job, packed, split)?;
-    let mut state = match journal.map(Journal::state).transpose()?.flatten() {
-        Some(state) => stage.take_up(state)?,
-        None => {
-            let start = stage.judge()?;
-            Run {
-                done: 0,
-                start,
-                best: start,
-                parameters: stage.parameters(),
-            }
-        }
+    let mut stage = Stage::new(job, packed, split, journal)?;
+    let stored = journal.map(Journal::state).transpose()?.flatten();
+    let run = if let Some(state) = stored {
+        stage.take_up(state)?
+    } else {
+        Run::new(&stage)?
     };
-    let training = &job.options.model;
-    while state.done < training.steps {
-        let loss = stage.step(state.done)?;
-        state.done += 1;
-        if state.done % job.options.check == 0 || state.done == training.steps {
-            let judged = stage.judge()?;
-            if judged < state.best {
-                (state.best, state.parameters) = (judged, stage.parameters());
-            }
-            if let Some(journal) = journal {
-                journal.keep_state(&stage.state(&state))?;
-            }
-        }
-        let heard = listener(&Progress {
-            block: None,
-            steps: (state.done, training.steps),
-            loss,
-            start: state.start,
-            best: state.best,
-        });
-        if heard.is_break() {
-            return Err(Error::Cancelled);
-        }
-    }
-    stage.finish(state.parameters)
+    let options = job.options;
+    let best = run.finish(&mut stage, &options.model, options, None, listener)?;
+    stage.finish(best)
 }
 
 /// The model in training.
@@ -96,21 +68,19 @@ struct Stage<'a> {
     input: Streams,
     /// The dense model's after the last.
     target: Streams,
+    journal: Option<&'a Journal>,
 }
 
 /// By layer and product.
 type Parameters = Vec<Vec<Vec<f32>>>;
 
-/// How far it is.
-struct Run {
-    done: usize,
-    start: f64,
-    best: f64,
-    parameters: Parameters,
-}
-
 impl<'a> Stage<'a> {
-    fn new(job: &'a Job<'a>, packed: Vec<[Matrix; 7]>, split: Split) -> Result<Self> {
+    fn new(
+        job: &'a Job<'a>,
+        packed: &[[Matrix; 7]],
+        split: Split,
+        journal: Option<&'a Journal>,
+    ) -> Result<Self> {
         let (config, tokens, device) = (job.packed.config(), job.tokens(), job.device);
         let mut target = Streams::embed(job.dense, job.windows)?;
         let mut layers = vec![];
@@ -118,7 +88,7 @@ impl<'a> Stage<'a> {
             let teacher = load(job.dense, n)?;
             let frame = Frame::new(config, n, &teacher, tokens, device);
             let dense = Layer::new(frame, &teacher.linears, None, Trained::Scales, device)?;
-            target.run(&dense.frame, &dense.products(), device)?;
+            target.run(&dense, device)?;
             let frame = Frame::new(config, n, &load(job.packed, n)?, tokens, device);
             let layer = Layer::new(frame, matrices, None, Trained::Scales, device)?;
             layers.push(layer);
@@ -130,60 +100,11 @@ impl<'a> Stage<'a> {
             heads: Heads::load(job.packed, job.dense, device)?,
             input: Streams::embed(job.packed, job.windows)?,
             target,
+            journal,
         })
     }
 
-    /// One step; the loss before it.
-    fn step(&mut self, done: usize) -> Result<f64> {
-        let training = &self.job.options.model;
-        let of = self.split.batch(done, training.windows);
-        let device = self.job.device;
-        let mut x = self.input.batch(&of, device);
-        let mut inputs = vec![];
-        for layer in &self.layers {
-            inputs.push(x.clone());
-            x = layer.frame.forward(&layer.products(), x);
-        }
-        let (sum, mut gradient) = self.heads.gradient(x, self.target.batch(&of, device))?;
-        let rates = training.rates.times(schedule(done, training.steps));
-        let lost = || Error::Device("a stream has no gradient".into());
-        for (layer, x) in self.layers.iter_mut().zip(inputs).rev() {
-            let products = layer.tracked();
-            let x = x.autodiff().require_grad();
-            let y = layer.frame.forward(&products, x.clone());
-            // The product's gradient is what the layers behind handed down.
-            let gradients = (y * gradient).sum().backward();
-            gradient = x.grad(&gradients).ok_or_else(lost)?;
-            layer.step(&products, &gradients, &rates, done)?;
-        }
-        Ok(sum / (of.len() * self.job.tokens()) as f64)
-    }
-
-    /// The loss on the held-out windows.
-    fn judge(&self) -> Result<f64> {
-        let device = self.job.device;
-        let runs: Vec<&[usize]> = self.split.judges().collect();
-        let mut streams: Vec<Tensor<3>> = { runs.iter() }
-            .map(|of| self.input.batch(of, device))
-            .collect();
-        for layer in &self.layers {
-            let products = layer.products();
-            for x in &mut streams {
-                x.inplace(|x| layer.frame.forward(&products, x));
-            }
-        }
-        let mut sum = 0.0;
-        for (of, x) in runs.into_iter().zip(streams) {
-            sum += self.heads.divergence(x, self.target.batch(of, device))?;
-        }
-        Ok(sum / (self.split.held_out.len() * self.job.tokens()) as f64)
-    }
-
-    fn parameters(&self) -> Parameters {
-        self.layers.iter().map(Layer::parameters).collect()
-    }
-
-    fn state(&self, run: &Run) -> State {
+    fn state(&self, run: &Run<Parameters>) -> State {
         let mut vectors = BTreeMap::new();
         for (n, (layer, best)) in self.layers.iter().zip(&run.parameters).enumerate() {
             let parts = layer.parts.iter().zip(best);
@@ -207,7 +128,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Goes on from a stored state.
-    fn take_up(&mut self, mut state: State) -> Result<Run> {
+    fn take_up(&mut self, mut state: State) -> Result<Run<Parameters>> {
         let mut parameters = vec![];
         for (n, layer) in self.layers.iter_mut().enumerate() {
             let mut best = vec![];
@@ -248,6 +169,61 @@ impl<'a> Stage<'a> {
                 layer.matrices()
             })
             .collect()
+    }
+}
+
+impl Trainee for Stage<'_> {
+    type Parameters = Parameters;
+
+    fn step(&mut self, done: usize, rates: &Rates) -> Result<f64> {
+        let of = self.split.batch(done, self.job.options.model.windows);
+        let device = self.job.device;
+        let mut x = self.input.batch(&of, device);
+        let mut inputs = vec![];
+        for layer in &self.layers {
+            inputs.push(x.clone());
+            x = layer.frame.forward(&layer.products(), x);
+        }
+        let (sum, mut gradient) = self.heads.gradient(x, self.target.batch(&of, device))?;
+        let lost = || Error::Device("a stream has no gradient".into());
+        for (layer, x) in self.layers.iter_mut().zip(inputs).rev() {
+            let products = layer.tracked();
+            let x = x.autodiff().require_grad();
+            let y = layer.frame.forward(&products, x.clone());
+            // The product's gradient is what the layers behind handed down.
+            let gradients = (y * gradient).sum().backward();
+            gradient = x.grad(&gradients).ok_or_else(lost)?;
+            layer.step(&products, &gradients, rates, done)?;
+        }
+        Ok(sum / (of.len() * self.job.tokens()) as f64)
+    }
+
+    fn judge(&self) -> Result<f64> {
+        let device = self.job.device;
+        let runs: Vec<&[usize]> = self.split.judges().collect();
+        let mut streams: Vec<Tensor<3>> = { runs.iter() }
+            .map(|of| self.input.batch(of, device))
+            .collect();
+        for layer in &self.layers {
+            let products = layer.products();
+            for x in &mut streams {
+                x.inplace(|x| layer.frame.forward(&products, x));
+            }
+        }
+        let mut sum = 0.0;
+        for (of, x) in runs.into_iter().zip(streams) {
+            sum += self.heads.divergence(x, self.target.batch(of, device))?;
+        }
+        Ok(sum / (self.split.held_out.len() * self.job.tokens()) as f64)
+    }
+
+    fn parameters(&self) -> Parameters {
+        self.layers.iter().map(Layer::parameters).collect()
+    }
+
+    fn store(&self, run: &Run<Parameters>) -> Result<()> {
+        let store = |journal: &Journal| journal.keep_state(&self.state(run));
+        self.journal.map_or(Ok(()), store)
     }
 }
 

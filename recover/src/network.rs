@@ -53,9 +53,12 @@ impl Frame {
         };
         let window = kind.window.unwrap_or(tokens);
         let sees = |query: usize, key: usize| key <= query && query - key < window;
-        let mask = |i: usize| match sees(i / tokens, i % tokens) {
-            true => 0.0,
-            false => f32::NEG_INFINITY,
+        let mask = |i: usize| {
+            if sees(i / tokens, i % tokens) {
+                0.0
+            } else {
+                f32::NEG_INFINITY
+            }
         };
         Self {
             heads: config.heads,

@@ -2,7 +2,8 @@
 
 use crate::{
     error::{Error, Result},
-    network::{Frame, Products, tensor, values},
+    layer::Layer,
+    network::{tensor, values},
 };
 use burn_tensor::{Device, Tensor};
 use lacuna::verify::Random;
@@ -36,10 +37,11 @@ impl Streams {
     }
 
     /// Puts the output of a layer in the place of its input.
-    pub fn run(&mut self, frame: &Frame, products: &Products, device: &Device) -> Result<()> {
+    pub fn run(&mut self, layer: &Layer, device: &Device) -> Result<()> {
+        let products = layer.products();
         let all: Vec<usize> = (0..self.windows.len()).collect();
         for of in all.chunks(TOGETHER) {
-            let y = values(frame.forward(products, self.batch(of, device)))?;
+            let y = values(layer.frame.forward(&products, self.batch(of, device)))?;
             let of_window = y.chunks_exact(self.tokens * self.hidden);
             for (&i, y) in of.iter().zip(of_window) {
                 self.windows[i].copy_from_slice(y);

@@ -9,7 +9,7 @@
 //!
 //! What the network is trained with is exactly what the packed weight decodes to. Rounding has
 //! no gradient of use, so it is passed straight through, as LSQ (<https://arxiv.org/abs/1902.08153>),
-//! EfficientQAT (<https://arxiv.org/abs/2407.11062>) and GQSA (<https://arxiv.org/abs/2412.17560>)
+//! `EfficientQAT` (<https://arxiv.org/abs/2407.11062>) and GQSA (<https://arxiv.org/abs/2412.17560>)
 //! do: with g the gradient of w,
 //!
 //! ```text

@@ -172,18 +172,13 @@ fn train(
     let layers = match stage {
         Stage::Model => job.packed_layers(),
         Stage::Block | Stage::All => recover_blocks(job, Some(journal), &mut listener),
-    };
+    }?;
     let layers = match stage {
         Stage::Block => layers,
-        Stage::Model | Stage::All => {
-            layers.and_then(|layers| recover_model(job, layers, Some(journal), &mut listener))
-        }
+        Stage::Model | Stage::All => recover_model(job, &layers, Some(journal), &mut listener)?,
     };
     bar.finish_and_clear();
-    layers.map_err(|e| match e {
-        lacuna_recover::Error::Cancelled => Error::Interrupted,
-        other => other.into(),
-    })
+    Ok(layers)
 }
 
 /// The products by their names in the file.

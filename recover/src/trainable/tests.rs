@@ -36,8 +36,8 @@ fn check_agreement(trainable: &Trainable) {
 fn what_was_not_moved_comes_back_bit_for_bit() {
     for format in FORMATS {
         // Scales far from one have a common factor.
-        for scale in [0.04, 1e-9, 1e7] {
-            if scale != 0.04 && format.contains("f16") {
+        for (scale, usual) in [(0.04, true), (1e-9, false), (1e7, false)] {
+            if !usual && format.contains("f16") {
                 continue;
             }
             let dense = dense(9, 42, scale);
@@ -104,7 +104,7 @@ fn scales_and_zeros_have_the_gradient_of_differences() {
             let products = t.weight().into_iter().zip(&of_weight);
             products.map(|(w, g)| f64::from(w) * f64::from(*g)).sum()
         };
-        for i in 0..gradient.len() {
+        for (i, got) in gradient.into_iter().enumerate() {
             // Twice a half is a half, and zeros are whole numbers, so nothing is rounded.
             let mut moved = start.clone();
             let inside = |zero: f32| if zero >= 1.0 { -1.0 } else { 1.0 };
@@ -116,7 +116,7 @@ fn scales_and_zeros_have_the_gradient_of_differences() {
             };
             moved.parameters[i] += by;
             let expected = (loss(&moved) - loss(&start)) / f64::from(by);
-            let got = f64::from(gradient[i]);
+            let got = f64::from(got);
             assert!(
                 (got - expected).abs() <= 1e-5 * expected.abs().max(0.1),
                 "{format} {i}: {got} {expected}"
@@ -140,7 +140,7 @@ fn rounding_is_passed_straight_through_up_to_the_last_code() {
     assert_eq!(gradient[..8], [0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
     // 0 and 3 of the clamped ones, −0.4 and −0.2 of the rounded ones.
     assert!((gradient[8] - 2.4).abs() < 1e-6, "{}", gradient[8]);
-    assert_eq!(gradient[9], -2.0);
+    assert!((gradient[9] + 2.0).abs() < 1e-6);
 }
 
 #[test]
