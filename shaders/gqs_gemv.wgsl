@@ -2,10 +2,11 @@
 //
 // over the kept groups k of row r, whose first column is c(k), for BATCH vectors. GQSA,
 // https://arxiv.org/abs/2412.17560. A workgroup sums some slots of a panel of PANEL rows, whose
-// kept groups lie by columns: all of them (gqs_panels), or those of its task (gqs_tasks). A lane takes an item at a time: one of the PIECES of ITEM neighbouring slots.
-// Where SHARE slots are of one group of columns, its x is loaded once; elsewhere lanes side by
-// side meet the same few groups, and caches serve them. Each lane has sums of its own for all
-// rows of the panel, in workgroup memory, where no two neighbours meet in a bank.
+// kept groups lie by columns: all of them (gqs_panels), or those of its task (gqs_tasks). A lane
+// takes an item at a time: one of the PIECES of ITEM neighbouring slots. Where SHARE slots are of
+// one group of columns, its x is loaded once; elsewhere lanes side by side meet the same few
+// groups, and caches serve them. Each lane has sums of its own for all rows of the panel, in
+// workgroup memory, where no two neighbours meet in a bank.
 //
 // Reads the weight once and x once a panel. 2 · kept · batch FLOPs.
 //

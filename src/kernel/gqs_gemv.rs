@@ -7,8 +7,8 @@
 
 use super::{
     Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, fragment,
-    layout::{self, Panels},
     packet::Load,
+    panels::{self, Panels},
     problem::{self, unfit},
     shader,
     variant::{self, X},
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     caps::{Caps, DeviceClass},
     error::{Error, Result},
-    format::{Format, GroupPruning, Quant},
+    format::Format,
 };
 
 /// Vectors that one launch takes at most.
@@ -59,7 +59,7 @@ impl Kernel for GqsGemv {
         let Format::Gqs { quant, .. } = problem.format else {
             return vec![];
         };
-        let group = layout::group_words(quant, problem.cols) as u32;
+        let group = panels::group_words(quant, problem.cols) as u32;
         let panels = Panels::of(caps.class);
         let batch = problem.batch.clamp(1, MAX_BATCH) as u32;
         let config = |variant, workgroup: u32, words: u32| Config {
@@ -71,7 +71,7 @@ impl Kernel for GqsGemv {
         };
         let lanes = caps.subgroups.map_or(8, |s| s.min);
         if caps.class == DeviceClass::Cpu {
-            let piece = layout::piece_words(quant, problem.cols) as u32;
+            let piece = panels::piece_words(quant, problem.cols) as u32;
             let few = |workgroup, config: Config| Config {
                 // What a lane sums must fit the workgroup memory.
                 batch: batch.min(caps.max_workgroup_bytes / (config.rows * workgroup * 4)),
@@ -108,8 +108,6 @@ impl Kernel for GqsGemv {
         ]
     }
 
-    // One launch and its variant side by side read better than two halves of them.
-    #[expect(clippy::too_many_lines)]
     fn lower(
         &self,
         problem: &Problem,
@@ -122,138 +120,92 @@ impl Kernel for GqsGemv {
             problem: problem.to_string(),
             reasons: config.to_string(),
         })?;
-        let Format::Gqs { quant, pruning } = problem.format else {
-            return Err(unfit("kept groups of a row", 0, "group-pruned weights"));
-        };
-        let group_words = layout::group_words(quant, problem.cols);
-        let panels = Panels::with_rows(config.rows as usize);
         if let Some(part) = parts.iter().find(|p| p.panel_rows != config.rows) {
-            let rows = part.panel_rows as usize;
-            return Err(unfit(
-                "rows of a panel",
-                rows,
-                "those that the candidate sums",
-            ));
+            let (rows, needed) = (part.panel_rows, "those that the candidate sums");
+            return Err(unfit("rows of a panel", rows as usize, needed));
         }
-        let words = config.words as usize;
-        let loads = match load {
-            Load::Words => 1,
-            Load::Quads | Load::Pairs => 4,
-            Load::Octs => 8,
-        };
-        let slot_words = if panels.share > 1 {
-            layout::piece_words(quant, problem.cols)
+        let mut consts = consts(problem, config, load)?;
+        let by_tasks = is_task_centric(config);
+        let mut fragments = vec![
+            fragment!("linear"),
+            // Tasks leave the bias to the launch that adds.
+            if by_tasks {
+                fragment!("bias_none")
+            } else {
+                problem.bias_fragment()
+            },
+            problem::code_fragment(caps.class),
+            fragment!("scale"),
+            variant::x_fragment(x, problem.cols)?,
+            load.fragment(),
+            shader!("gqs_gemv"),
+        ];
+        if !load.words() {
+            fragments.push(fragment!("index_words"));
+        }
+        if by_tasks {
+            consts.push(("TASKS", Const::U32(tasks(caps.class))));
+            fragments.extend([fragment!("tasks"), shader!("gqs_tasks")]);
         } else {
-            words.min(group_words)
-        };
-        if words % loads != 0 || words % slot_words != 0 || group_words % slot_words != 0 {
-            let needed = "whole groups, or whole pieces of one, in whole loads";
-            return Err(unfit("words of a load", words, needed));
+            fragments.push(shader!("gqs_panels"));
         }
-        let slots = words / slot_words;
-        let item = slots.max(panels.share);
-        if panels.block % item != 0 || item % slots != 0 {
-            return Err(unfit(
-                "slots of a load",
-                slots,
-                "a divisor of a block of slots",
-            ));
-        }
+
         let mut dispatches = vec![];
         for vector_base in (0..problem.batch).step_by(config.batch.max(1) as usize) {
-            let batch = (config.batch as usize).min(problem.batch - vector_base);
-            let mut consts = vec![
-                ("WORKGROUP", Const::U32(config.workgroup)),
-                ("BATCH", Const::U32(batch as u32)),
-                ("WORDS", Const::U32(config.words)),
-            ];
-            consts.extend([
-                ("ITEM", Const::U32(item as u32)),
-                ("SLOT_WORDS", Const::U32(slot_words as u32)),
-            ]);
-            consts.extend(group_consts(quant, pruning, panels, problem.cols));
-            let by_tasks = is_task_centric(config);
-            let mut fragments = vec![
-                fragment!("linear"),
-                // Tasks leave the bias to the launch that adds.
-                if by_tasks {
-                    fragment!("bias_none")
-                } else {
-                    problem.bias_fragment()
-                },
-                problem::code_fragment(caps.class),
-                fragment!("scale"),
-                variant::x_fragment(x, problem.cols)?,
-                load.fragment(),
-            ];
-            if !load.words() {
-                fragments.push(fragment!("index_words"));
-            }
-            fragments.push(shader!("gqs_gemv"));
-            let tasks = tasks(caps.class);
-            if by_tasks {
-                consts.push(("TASKS", Const::U32(tasks)));
-                fragments.extend([fragment!("tasks"), shader!("gqs_tasks")]);
-            } else {
-                fragments.push(shader!("gqs_panels"));
-            }
+            let batch = (config.batch as usize).min(problem.batch - vector_base) as u32;
+            consts[0] = ("BATCH", Const::U32(batch));
             for (i, part) in parts.iter().enumerate() {
                 let panels = part.rows.div_ceil(config.rows);
-                let mut launch = Dispatch {
+                let launch = Dispatch {
                     name: format!("gqs_gemv/{config} {}", problem.format),
                     consts: consts.clone(),
                     fragments: fragments.clone(),
                     params: problem.params(part, 0, vector_base),
                     operands: problem.operands(problem::X, i, true, !load.words()),
                     invocations: config.workgroup,
-                    workgroup_bytes: config.rows * batch as u32 * config.workgroup * 4,
+                    workgroup_bytes: config.rows * batch * config.workgroup * 4,
                     int64: load.int64() || x.int64(),
                     grid: super::fold(u64::from(panels), caps.max_workgroups),
                     ..Dispatch::default()
                 };
-                if !by_tasks {
+                if by_tasks {
+                    dispatches.extend(in_tasks(launch, problem, (i, part), batch, caps));
+                } else {
                     dispatches.push(launch);
-                    continue;
                 }
-                let pieces = u64::from(tasks + panels) * u64::from(config.rows) * batch as u64;
-                launch.scratch_bytes = pieces * 4;
-                launch.grid = super::fold(u64::from(tasks), caps.max_workgroups);
-                let mut sum = sum(problem, &launch, i, part, caps);
-                launch.operands.retain(|o| o.name != "bias");
-                for operand in &mut launch.operands {
-                    if operand.name == "y" {
-                        operand.role = Role::Scratch;
-                    }
-                }
-                sum.consts.retain(|(name, _)| SUM_CONSTS.contains(name));
-                dispatches.extend([launch, sum]);
             }
         }
         Ok(dispatches)
     }
 }
 
-/// Consts of `gqs_sum`.
-const SUM_CONSTS: [&str; 5] = ["WORKGROUP", "PANEL", "BLOCK", "BATCH", "TASKS"];
-
-/// The launch that adds what the tasks of `launch` found, to y.
-fn sum(
+/// Turns a launch over panels into one over tasks, which leave what they find in scratch, and one
+/// that adds it to y.
+fn in_tasks(
+    mut launch: Dispatch,
     problem: &Problem,
-    launch: &Dispatch,
-    part: usize,
-    layout: &PartLayout,
+    (number, part): (usize, &PartLayout),
+    batch: u32,
     caps: &Caps,
-) -> Dispatch {
-    let pieces = Operand::read("pieces", 1, Role::Scratch);
-    let mut consts = launch.consts.clone();
-    for (name, value) in &mut consts {
-        if *name == "WORKGROUP" {
-            *value = Const::U32(SUM_LANES);
-        }
+) -> [Dispatch; 2] {
+    let tasks = tasks(caps.class);
+    let pieces = u64::from(tasks + part.rows.div_ceil(part.panel_rows));
+    launch.scratch_bytes = pieces * u64::from(part.panel_rows * batch) * 4;
+    launch.grid = super::fold(u64::from(tasks), caps.max_workgroups);
+    launch.operands.retain(|o| o.name != "bias");
+    for operand in launch.operands.iter_mut().filter(|o| o.name == "y") {
+        operand.role = Role::Scratch;
     }
-    Dispatch {
+    let panels = Panels::with_rows(part.panel_rows as usize);
+    let sum = Dispatch {
         name: format!("gqs_sum {}", problem.format),
-        consts,
+        consts: vec![
+            ("WORKGROUP", Const::U32(SUM_LANES)),
+            ("BATCH", Const::U32(batch)),
+            ("PANEL", Const::U32(part.panel_rows)),
+            ("BLOCK", Const::U32(panels.block as u32)),
+            ("TASKS", Const::U32(tasks)),
+        ],
         fragments: vec![
             fragment!("linear"),
             problem.bias_fragment(),
@@ -262,39 +214,72 @@ fn sum(
             shader!("gqs_sum"),
         ],
         params: launch.params.clone(),
-        operands: problem.operands(pieces, part, true, false),
+        operands: problem.operands(
+            Operand::read("pieces", 1, Role::Scratch),
+            number,
+            true,
+            false,
+        ),
         invocations: SUM_LANES,
         scratch_bytes: launch.scratch_bytes,
         grid: super::fold(
-            u64::from(layout.rows.div_ceil(SUM_LANES)),
+            u64::from(part.rows.div_ceil(SUM_LANES)),
             caps.max_workgroups,
         ),
         ..Dispatch::default()
-    }
+    };
+    [launch, sum]
 }
 
-/// Consts that describe the kept groups.
-fn group_consts(
-    quant: Quant,
-    pruning: GroupPruning,
-    panels: Panels,
-    cols: usize,
-) -> Vec<(&'static str, Const)> {
+/// Consts of the launch, the vectors' first.
+///
+/// # Errors
+/// Where `config` loads no whole groups or pieces.
+fn consts(problem: &Problem, config: &Config, load: Load) -> Result<Vec<(&'static str, Const)>> {
+    let Format::Gqs { quant, pruning } = problem.format else {
+        return Err(unfit("kept groups of a row", 0, "group-pruned weights"));
+    };
+    let cols = problem.cols;
+    let panels = Panels::with_rows(config.rows as usize);
+    let (words, group_words) = (config.words as usize, panels::group_words(quant, cols));
+    let loads = match load {
+        Load::Words => 1,
+        Load::Quads | Load::Pairs => 4,
+        Load::Octs => 8,
+    };
+    let slot_words = if panels.share > 1 {
+        panels::piece_words(quant, cols)
+    } else {
+        words.min(group_words)
+    };
+    if words % loads != 0 || words % slot_words != 0 || group_words % slot_words != 0 {
+        let needed = "whole groups, or whole pieces of one, in whole loads";
+        return Err(unfit("words of a load", words, needed));
+    }
+    let slots = words / slot_words;
+    let item = slots.max(panels.share);
+    if panels.block % item != 0 || item % slots != 0 {
+        let needed = "a divisor of a block of slots";
+        return Err(unfit("slots of a load", slots, needed));
+    }
     let group = quant.group_cols(cols);
     let number = |value: usize| Const::U32(value as u32);
-    vec![
+    let scale_words = panels::scale_words(quant, pruning, panels);
+    Ok(vec![
+        ("BATCH", Const::U32(config.batch)),
+        ("WORKGROUP", Const::U32(config.workgroup)),
+        ("WORDS", number(words)),
+        ("ITEM", number(item)),
+        ("SLOT_WORDS", number(slot_words)),
         ("PANEL", number(panels.rows)),
         ("SHARE", number(panels.share)),
         ("BLOCK", number(panels.block)),
         ("BITS", Const::U32(quant.bits())),
         ("GROUP", number(group)),
-        ("GROUP_WORDS", number(layout::group_words(quant, cols))),
-        (
-            "SCALE_WORDS",
-            number(layout::scale_words(quant, pruning, panels)),
-        ),
-        ("ZERO_BITS", Const::U32(layout::zero_bits(quant))),
+        ("GROUP_WORDS", number(group_words)),
+        ("SCALE_WORDS", number(scale_words)),
+        ("ZERO_BITS", Const::U32(panels::zero_bits(quant))),
         ("MIDDLE", Const::F32(f32::from(quant.middle()))),
         ("EDGE", Const::Bool(cols % group != 0)),
-    ]
+    ])
 }

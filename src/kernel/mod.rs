@@ -12,6 +12,7 @@ mod gqs_gemv;
 mod grid;
 pub mod layout;
 mod packet;
+pub(crate) mod panels;
 mod problem;
 mod variant;
 
