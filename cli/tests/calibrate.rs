@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Model, adapter, code, command, json, lacuna, stdout};
+use common::{Folder, Model, adapter, code, command, json, lacuna, stdout};
 use lacuna_io::{RawTensor, WeightFile, save};
 use lacuna_llm::{
     Checkpoint, Linear, Recipe, Site,
@@ -26,17 +26,7 @@ const TEXT: &str = "Now is the winter of our discontent made glorious summer by 
                     buried. Now are our brows bound with victorious wreaths.";
 const CONTEXT: usize = 64;
 
-struct Folder(tempfile::TempDir);
-
 impl Folder {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a folder"))
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().expect("UTF-8").into()
-    }
-
     /// [`TEXT`] in a file.
     fn text(&self) -> String {
         let file = self.path("text.txt");

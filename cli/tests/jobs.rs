@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Model, code, command, json, lacuna, stdout};
+use common::{Folder, Model, code, command, json, lacuna, stdout};
 use lacuna::{compress, format::Matrix};
 use lacuna_io::{RawTensor, WeightFile, save};
 use std::{
@@ -13,19 +13,6 @@ use std::{
 };
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/shakespeare");
-
-/// A folder for outputs.
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a folder"))
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().expect("UTF-8").into()
-    }
-}
 
 fn compress(input: &str, out: &str, more: &[&str]) -> std::process::Output {
     lacuna(&[&["compress", input, "-o", out], more].concat())

@@ -109,8 +109,8 @@ impl Method {
         let (score, recover) = (args.score, args.recover);
         if matches!(recover, Recover::Block | Recover::Model) {
             return Err(Error::Usage(format!(
-                "--recover {recover} trains more than one weight at a time, which this build \
-                 cannot do; --recover layer is the most it does"
+                "--recover {recover} trains several weights at a time: compress with --recover layer, \
+                 then `lacuna recover DENSE PACKED --stage {recover}`, built with --features recover"
             )));
         }
         let known = args.stats.as_deref().or(args.activations.as_deref());
