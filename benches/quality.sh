@@ -7,10 +7,12 @@
 # that it is judged by, in windows of CONTEXT tokens [256]. Statistics and figures are left in the
 # folder WORK; what is there is not computed again. From the environment come LACUNA, the
 # program [target/release/lacuna], DEVICE, where it computes [auto], and what is compared:
-# CODES, PATTERNS and GROUPED are formats, METHODS those for the latter two.
+# CODES, PATTERNS and GROUPED are formats, METHODS those for the latter two: `block` and `model`,
+# which go on from `layer`, need a program built with `--features recover`, and may be told how
+# long to train by RECOVER.
 set -euo pipefail
 
-[ $# -ge 4 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 4 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
 model=$1 calibration=$2 heldout=$3 work=$4 context=${5:-256}
 lacuna=${LACUNA:-target/release/lacuna} device=${DEVICE:-auto}
 codes=${CODES-w8g128 w4g64 w3g64 w2g64} patterns=${PATTERNS-2:4}
@@ -44,6 +46,24 @@ figure() {
         'index($1, key) { printf "%.*f", digits, $2 }' "$work/$1.json"
 }
 
+# pack FORMAT METHOD: the compressed model as WORK/FORMAT,METHOD.
+pack() {
+    local to=$work/$1,$2 from=
+    [ ! -e "$to" ] || return 0
+    case $2 in
+        block) from=layer ;;
+        model) from=block ;;
+    esac
+    # shellcheck disable=SC2046
+    if [ -z "$from" ]; then
+        "$lacuna" compress "$model" -o "$to" --format "$1" $(arguments "$2") > "$to.txt"
+    else
+        pack "$1" $from
+        "$lacuna" recover "$model" "$work/$1,$from" -o "$to" --stage "$2" --text "$calibration" \
+            --context "$context" ${RECOVER-} > "$to.txt"
+    fi
+}
+
 # row FORMAT METHOD…: perplexities of the format by each method.
 row() {
     local format=$1 method name cells='' bits=''
@@ -51,15 +71,13 @@ row() {
     for method in "$@"; do
         name=$format,$method
         if [ ! -e "$work/$name.json" ]; then
-            # shellcheck disable=SC2046
-            [ -e "$work/$name" ] || "$lacuna" compress "$model" -o "$work/$name" \
-                --format "$format" $(arguments "$method") > "$work/$name.txt"
+            pack "$format" "$method"
             judge "$name" "$work/$name"
-            rm -r "${work:?}/$name"
         fi
         bits=$(figure "$name" bits_per_weight 3)
         cells+=" $(figure "$name" perplexity 4) |"
     done
+    for method in "$@"; do rm -rf "${work:?}/$format,$method"; done
     echo "| $format | $bits |$cells"
 }
 

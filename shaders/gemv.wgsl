@@ -9,7 +9,8 @@
 // Consts: WORKGROUP, ROWS, BATCH; WORDS = words of a packet; SHARE = rows of this
 // workgroup that use the same columns; GUARD = packets do not fill the last
 // round of lanes; EDGE = the last one reaches past `cols`.
-// Fragments: linear, bias, load, values or codes, x, pick, reduce (and columns, packet for N:M).
+// Fragments: linear, bias, rows, load, values or codes, x, pick, reduce (and columns, packet for
+// N:M).
 const ACC: u32 = ROWS * BATCH;
 
 // x of a column that may lie past the end: nothing beyond `cols` ever reaches a sum.
@@ -22,9 +23,8 @@ fn x_or_zero(vector: u32, col: u32) -> f32 {
 
 // Sum i of a workgroup belongs to row i / BATCH and vector i % BATCH.
 fn store_sum(row0: u32, i: u32, sum: f32) {
-    let row = row0 + i / BATCH;
-    if row < params.rows {
-        store(row, i % BATCH, sum);
+    if row0 + i / BATCH < rows_end() {
+        put(i / BATCH, row0, i % BATCH, sum);
     }
 }
 
@@ -67,8 +67,8 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     lane: Lane,
 ) {
-    let row0 = (group.x + group.y * groups.x) * ROWS;
-    if row0 >= params.rows {
+    let row0 = first_row(group.x + group.y * groups.x);
+    if row0 >= rows_end() {
         return;
     }
 
@@ -76,8 +76,9 @@ fn main(
     // Rows past the end repeat the last one; their sums are not stored. Addresses are
     // taken out of the loop by hand: drivers do not move uniform loads.
     var row_at: array<u32, ROWS>;
+    look_up_rows(row0);
     for (var r = 0u; r < ROWS; r++) {
-        row_at[r] = params.values + min(row0 + r, params.rows - 1u) * params.value_stride;
+        row_at[r] = params.values + row_of(row0, r) * params.value_stride;
     }
     let packets = (params.slots + SPAN - 1u) / SPAN;
     for (var base = 0u; base < packets; base += WORKGROUP) {

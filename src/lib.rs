@@ -12,6 +12,6 @@ pub mod verify;
 
 pub use caps::Caps;
 pub use error::{Error, Result};
-pub use gpu::{Gpu, Tensor, Weight};
-pub use plan::{Memory, Plan, PlanBuilder, Workspace};
+pub use gpu::{Active, Gpu, Tensor, Weight};
+pub use plan::{Activation, Memory, Plan, PlanBuilder, Workspace};
 pub use wgpu;

@@ -5,10 +5,14 @@
 //! scratch buffer and the bind groups. A [`Plan`] then records one compute pass into any
 //! encoder, as often as wanted, allocating nothing.
 
+mod sparse;
+
+pub use sparse::Activation;
+
 use crate::{
     error::{Error, Result},
     gpu::{Gpu, Pipeline, Tensor, Timestamps, Weight},
-    kernel::{self, Candidate, Dispatch, Problem, Role},
+    kernel::{self, Candidate, Dispatch, Problem, Role, Skip},
 };
 use std::{collections::BTreeMap, num::NonZero, sync::Arc};
 
@@ -117,11 +121,22 @@ impl PlanBuilder {
         y: &Tensor,
     ) -> Result<&mut Self> {
         let problem = check_linear(weight, x, bias, y)?;
+        let tensors: Vec<_> = [x, y].into_iter().chain(bias).cloned().collect();
+        self.product(candidate, &problem, weight, &tensors)
+    }
+
+    /// The launches of `candidate`, bound to `weight` and `tensors`.
+    fn product(
+        &mut self,
+        candidate: Candidate,
+        problem: &Problem,
+        weight: &Weight,
+        tensors: &[Tensor],
+    ) -> Result<&mut Self> {
         let layouts: Vec<_> = weight.parts.iter().map(|p| p.layout).collect();
         let parts: Vec<_> = weight.parts.iter().map(|p| p.buffer.clone()).collect();
-        let tensors: Vec<_> = [x, y].into_iter().chain(bias).cloned().collect();
-        for dispatch in candidate.lower(&problem, &layouts, self.gpu.caps())? {
-            self.push(dispatch, &tensors, &parts)?;
+        for dispatch in candidate.lower(problem, &layouts, self.gpu.caps())? {
+            self.push(dispatch, tensors, &parts)?;
         }
         Ok(self)
     }
@@ -482,6 +497,8 @@ fn check_linear(weight: &Weight, x: &Tensor, bias: Option<&Tensor>, y: &Tensor) 
         batch: x.batch(),
         format: weight.format(),
         bias: bias.is_some(),
+        layout: weight.layout(),
+        skip: Skip::Nothing,
     })
 }
 

@@ -9,8 +9,8 @@ use crate::{
     error::Result,
     format::{Dense, Format, Matrix},
     gpu::Gpu,
-    kernel::{self, Candidate, Problem},
-    plan::PlanBuilder,
+    kernel::{self, Candidate, Layout, Problem, Skip},
+    plan::{Activation, PlanBuilder},
     reference::{self, Comparison, Reference},
 };
 
@@ -25,7 +25,12 @@ pub struct Case {
     pub x: Vec<f32>,
     /// `[rows]`, where the problem has one.
     pub bias: Option<Vec<f32>>,
+    /// `[batch, rows]`: what decides about rows where they are skipped.
+    pub gate: Vec<f32>,
 }
+
+/// Threshold of what is skipped: of numbers in [-1, 1) it leaves half.
+const THRESHOLD: f32 = 0.5;
 
 /// Formats whose cases are checked: both extremes of n and m, every width of a device
 /// index, windows that divide nothing, index sets narrower, equal and wider than tiles; codes
@@ -80,6 +85,24 @@ const SHAPES: &[(usize, usize, usize)] = &[
     (5, 5, 0),
 ];
 
+/// Formats of products that skip rows or columns, or whose weights lie so that they can.
+const SKIPPING: &[&str] = &[
+    "f32",
+    "f16",
+    "bf16",
+    "w4g128",
+    "w2g64",
+    "w8row",
+    "w4g16-sym",
+];
+
+/// What those products are.
+const WAYS: &[(Layout, Skip)] = &[
+    (Layout::Bands, Skip::Nothing),
+    (Layout::Bands, Skip::Cols),
+    (Layout::Rows, Skip::Rows),
+];
+
 /// Shapes left to the thorough list.
 const MORE_SHAPES: &[(usize, usize, usize)] = &[
     (1, 4096, 1),
@@ -98,24 +121,30 @@ const MORE_SHAPES: &[(usize, usize, usize)] = &[
 /// The case table: the quick one, or the thorough one that contains it.
 ///
 /// Thorough is every format at every shape. Quick takes each shape with every ninth
-/// format, shifted from shape to shape, so that all shapes and all formats are met.
+/// format, shifted from shape to shape, so that all shapes and all formats are met; products that
+/// skip are as many.
 ///
 /// # Panics
 /// Never: the table's formats are valid.
 pub fn cases(quick: bool) -> impl Iterator<Item = Case> {
+    let whole = FORMATS
+        .iter()
+        .map(|format| (Layout::Rows, Skip::Nothing, format));
+    let skipping = WAYS
+        .iter()
+        .flat_map(|&(layout, skip)| SKIPPING.iter().map(move |format| (layout, skip, format)));
+    let products: Vec<_> = whole.chain(skipping).enumerate().collect();
     let shapes = SHAPES.iter().chain(if quick { &[] } else { MORE_SHAPES });
-    let pairs = shapes.enumerate().flat_map(|(i, shape)| {
-        FORMATS
-            .iter()
-            .enumerate()
-            .map(move |(j, format)| (i + j, shape, format))
+    let pairs = shapes.enumerate().flat_map(move |(i, shape)| {
+        let products = products.clone().into_iter();
+        products.map(move |(j, product)| (i + j, shape, product))
     });
-    pairs
-        .filter(move |(n, ..)| !quick || n % 9 == 0)
-        .map(|(n, &(rows, cols, batch), format)| {
+    pairs.filter(move |(n, ..)| !quick || n % 9 == 0).map(
+        |(n, &(rows, cols, batch), (layout, skip, format))| {
             let format: Format = format.parse().expect("the table holds formats");
-            Case::new(rows, cols, batch, format, n % 2 == 1)
-        })
+            Case::new(rows, cols, batch, format, n % 2 == 1).skipping(layout, skip)
+        },
+    )
 }
 
 impl Case {
@@ -138,13 +167,23 @@ impl Case {
             batch,
             format,
             bias: bias.is_some(),
+            layout: Layout::Rows,
+            skip: Skip::Nothing,
         };
         Self {
             problem,
             weight,
             x,
             bias,
+            gate: random.vector(batch * rows),
         }
+    }
+
+    /// The same with a weight that lies so, skipping what is not active.
+    #[must_use]
+    pub fn skipping(mut self, layout: Layout, skip: Skip) -> Self {
+        (self.problem.layout, self.problem.skip) = (layout, skip);
+        self
     }
 
     /// The truth.
@@ -152,12 +191,14 @@ impl Case {
     /// # Errors
     /// Never for a case made by [`Case::new`].
     pub fn reference(&self) -> Result<Reference> {
-        reference::linear(
-            &self.weight,
-            &self.x,
-            self.problem.batch,
-            self.bias.as_deref(),
-        )
+        let kept = |v: &[f32]| reference::threshold(v, &[THRESHOLD]);
+        let (batch, bias) = (self.problem.batch, self.bias.as_deref());
+        let linear = |x: &[f32]| reference::linear(&self.weight, x, batch, bias);
+        match self.problem.skip {
+            Skip::Nothing => linear(&self.x),
+            Skip::Cols => linear(&kept(&self.x)),
+            Skip::Rows => linear(&self.x)?.masked(&kept(&self.gate)),
+        }
     }
 
     /// Every candidate of either device class with what keeps it from running on `caps`.
@@ -187,7 +228,12 @@ impl Case {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn run(&self, gpu: &Gpu, candidate: Candidate) -> Result<Vec<f32>> {
         let Problem {
-            rows, cols, batch, ..
+            rows,
+            cols,
+            batch,
+            layout,
+            skip,
+            ..
         } = self.problem;
         // Candidates for the other class of devices may want another layout.
         let is_own = |(c, legal): &(Candidate, Result<()>)| {
@@ -203,7 +249,7 @@ impl Case {
             DeviceClass::Cpu => DeviceClass::Gpu,
             DeviceClass::Gpu => DeviceClass::Cpu,
         };
-        let weight = gpu.upload_for(class, &self.weight)?;
+        let weight = gpu.upload_as(layout, class, &self.weight)?;
         let x = gpu.tensor_from(batch, cols, &self.x)?;
         let y = gpu.tensor_from(batch, rows, &vec![f32::NAN; batch * rows])?;
         let bias = self
@@ -212,9 +258,27 @@ impl Case {
             .map(|b| gpu.tensor_from(1, rows, b))
             .transpose()?;
         let mut builder = PlanBuilder::new(gpu);
-        builder.linear_with(candidate, &weight, &x, bias.as_ref(), &y)?;
+        if skip == Skip::Nothing {
+            builder.linear_with(candidate, &weight, &x, bias.as_ref(), &y)?;
+            builder.build()?.run()?;
+            return y.read_blocking(gpu);
+        }
+        let thresholds = gpu.tensor_from(1, 1, &[THRESHOLD])?;
+        let gate = gpu.tensor_from(batch, rows, &self.gate)?;
+        let (decides, active) = match skip {
+            Skip::Rows => (&gate, gpu.active(batch, rows)?),
+            _ => (&x, gpu.active(batch, cols)?),
+        };
+        builder.threshold(decides, &thresholds, Activation::None, &active)?;
+        let result = if skip == Skip::Rows {
+            builder.masked_with(candidate, &weight, &x, bias.as_ref(), &active)?;
+            active.kept()
+        } else {
+            builder.input_sparse_with(candidate, &weight, &active, bias.as_ref(), &y)?;
+            &y
+        };
         builder.build()?.run()?;
-        y.read_blocking(gpu)
+        result.read_blocking(gpu)
     }
 
     /// Runs one candidate and compares it with the truth.

@@ -4,7 +4,7 @@ mod common;
 
 use common::gpu;
 use lacuna::{
-    Caps, Error, Gpu, PlanBuilder,
+    Activation, Caps, Error, Gpu, PlanBuilder,
     caps::{DeviceClass, Subgroups},
     compress,
     format::{Dense, Format, Matrix, Nm, Pattern, Values},
@@ -23,6 +23,8 @@ fn run(gpu: &Gpu, weight: &Matrix, x: &[f32], batch: usize, bias: Option<&[f32]>
         batch,
         format,
         bias: bias.is_some(),
+        layout: kernel::Layout::Rows,
+        skip: kernel::Skip::Nothing,
     };
     let uploaded = gpu.upload(weight).unwrap();
     let xs = gpu.tensor_from(batch, cols, x).unwrap();
@@ -525,4 +527,43 @@ fn a_read_back_is_used_again_and_again() {
     let read_back = ReadBack::new(&gpu, &empty).unwrap();
     read_back.encode(&mut gpu.encoder());
     assert!(read_back.read_blocking::<f32>(&gpu).unwrap().is_empty());
+}
+
+#[test]
+fn a_list_names_the_active_channels_in_order_and_keeps_nan() {
+    let Some(gpu) = gpu() else { return };
+    for (batch, channels) in [(1, 1), (1, 16), (2, 17), (3, 1000), (1, 70_001), (2, 0)] {
+        let mut x = Random(7).vector(batch * channels);
+        if let Some(first) = x.first_mut() {
+            *first = f32::NAN;
+        }
+        let thresholds: Vec<f32> = Random(8).vector(channels);
+        let mut thresholds: Vec<f32> = thresholds.into_iter().map(f32::abs).collect();
+        for (i, t) in thresholds.iter_mut().enumerate() {
+            match i % 5 {
+                1 => *t = 0.0,
+                3 => *t = f32::INFINITY,
+                _ => {}
+            }
+        }
+        if channels > 3 {
+            (x[1], x[2]) = (-0.0, f32::NEG_INFINITY);
+        }
+        let active = gpu.active(batch, channels).unwrap();
+        let xs = gpu.tensor_from(batch, channels, &x).unwrap();
+        let limits = gpu.tensor_from(1, channels, &thresholds).unwrap();
+        let mut builder = PlanBuilder::new(&gpu);
+        builder
+            .threshold(&xs, &limits, Activation::None, &active)
+            .unwrap();
+        builder.build().unwrap().run().unwrap();
+        let kept = active.kept().read_blocking(&gpu).unwrap();
+        let expected = reference::threshold(&x, &thresholds);
+        let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&kept), bits(&expected), "{batch} x {channels}");
+        let listed = active.read_blocking(&gpu).unwrap();
+        let any = |c: &u32| (0..batch).any(|b| expected[b * channels + *c as usize] != 0.0);
+        let expected: Vec<u32> = (0..channels as u32).filter(any).collect();
+        assert_eq!(listed, expected, "{batch} x {channels}");
+    }
 }

@@ -9,7 +9,7 @@ use lacuna::{
     Caps,
     format::{Dtype, Format},
     gpu::{AdapterReport, adapters},
-    kernel::{Problem, survey},
+    kernel::{Layout, Problem, Skip, survey},
     wgpu,
 };
 use serde::Serialize;
@@ -112,6 +112,8 @@ fn selected(
                     batch,
                     format,
                     bias: false,
+                    layout: Layout::Rows,
+                    skip: Skip::Nothing,
                 },
                 caps,
             )?);

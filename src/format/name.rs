@@ -70,6 +70,11 @@ impl Format {
         }
     }
 
+    /// Whether some values are not stored at all.
+    pub const fn stores_less(self) -> bool {
+        self.pattern().is_some() || matches!(self, Self::Gqs { .. })
+    }
+
     /// The N:M pattern, where there is one.
     pub const fn pattern(self) -> Option<Pattern> {
         match self {

@@ -193,6 +193,15 @@ impl Values {
         }
     }
 
+    /// The bits of value `index` as they are stored.
+    pub(crate) fn bits(&self, index: usize) -> u32 {
+        match self {
+            Self::F32(v) => v[index].to_bits(),
+            Self::F16(v) => v[index].to_bits().into(),
+            Self::Bf16(v) => v[index].to_bits().into(),
+        }
+    }
+
     /// All values, exactly, as f32.
     pub fn to_f32(&self) -> Vec<f32> {
         (0..self.len()).map(|i| self.get(i)).collect()

@@ -1,6 +1,7 @@
 //! The only floor that knows wgpu: devices, buffers, pipelines, timestamps.
 //! It executes [`Dispatch`](crate::kernel::Dispatch) values and does not know what sparsity is.
 
+mod active;
 mod adapter;
 mod pipeline;
 mod read;
@@ -8,6 +9,7 @@ mod tensor;
 mod timing;
 mod weight;
 
+pub use active::Active;
 pub use adapter::{AdapterReport, Options, Selector, adapters};
 pub(crate) use pipeline::Pipeline;
 pub use read::ReadBack;

@@ -5,7 +5,7 @@ use crate::{
     caps::DeviceClass,
     error::Result,
     format::{Format, Matrix},
-    kernel::{PartLayout, layout, panels},
+    kernel::{Layout, PartLayout, bands, layout, panels},
 };
 
 /// A weight on the device: one buffer, or several where it is larger than a binding may be.
@@ -14,6 +14,7 @@ pub struct Weight {
     rows: usize,
     cols: usize,
     format: Format,
+    pub(crate) layout: Layout,
     /// Kept groups of the heaviest panel over those of the mean one.
     pub(crate) imbalance: f64,
     pub(crate) parts: Vec<Part>,
@@ -42,14 +43,40 @@ impl Gpu {
     /// # Errors
     /// Those of [`Gpu::upload`].
     pub fn upload_for(&self, class: DeviceClass, weight: &Matrix) -> Result<Weight> {
+        self.upload_as(Layout::Rows, class, weight)
+    }
+
+    /// Copies `weight` to the device column by column, in bands of rows, so that products can
+    /// skip columns: for [`PlanBuilder::input_sparse`](crate::PlanBuilder::input_sparse), and
+    /// for [`PlanBuilder::linear`](crate::PlanBuilder::linear) of any batch.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`](crate::Error::Unfit) unless it is dense, or codes of 2, 4 or 8 bits of
+    /// every column in groups of a multiple of 16; otherwise those of [`Gpu::upload`].
+    pub fn upload_bands(&self, weight: &Matrix) -> Result<Weight> {
+        self.upload_as(Layout::Bands, self.caps().class, weight)
+    }
+
+    /// [`Gpu::upload`] in this layout, for the kernels of a device of `class`.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::upload`] and [`Gpu::upload_bands`].
+    pub fn upload_as(&self, layout: Layout, class: DeviceClass, weight: &Matrix) -> Result<Weight> {
         let (rows, cols, format) = (weight.rows(), weight.cols(), weight.format());
         let limit = self
             .caps()
             .max_binding_bytes
             .min(self.caps().max_buffer_bytes);
+        let split = match layout {
+            Layout::Rows => layout::split_weight(weight, class, limit)?,
+            Layout::Bands => bands::split_weight(weight, class, limit)?,
+        };
         let mut parts = vec![];
-        for layout in layout::split_weight(weight, class, limit)? {
-            let words = layout::pack(weight, &layout);
+        for part in split {
+            let words = match layout {
+                Layout::Rows => layout::pack(weight, &part),
+                Layout::Bands => bands::pack(weight, &part),
+            };
             let bytes: &[u8] = bytemuck::cast_slice(&words);
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
             let buffer = self.buffer("weight", bytes.len() as u64, usage, Some(bytes))?;
@@ -57,12 +84,16 @@ impl Gpu {
             // model's weights would be in memory twice.
             self.inner.queue.submit([]);
             self.wait()?;
-            parts.push(Part { layout, buffer });
+            parts.push(Part {
+                layout: part,
+                buffer,
+            });
         }
         Ok(Weight {
             rows,
             cols,
             format,
+            layout,
             imbalance: panels::imbalance(weight, class),
             parts,
         })
@@ -83,6 +114,11 @@ impl Weight {
     /// Format, with its value type.
     pub const fn format(&self) -> Format {
         self.format
+    }
+
+    /// How it lies on the device.
+    pub const fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// What each buffer holds and where, for shaders of the host's own.

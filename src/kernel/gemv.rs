@@ -6,7 +6,7 @@
 //! width: 64-bit integers then bring twice the bytes.
 
 use super::{
-    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout,
+    Config, Const, Dispatch, Kernel, Layout, PartLayout, Problem, Skip, bands, fragment, layout,
     packet::{self, Load, Packets, gcd},
     problem::{self, unfit},
     shader,
@@ -29,6 +29,10 @@ impl Kernel for Gemv {
         "gemv"
     }
 
+    fn serves(&self, layout: Layout, skip: Skip) -> bool {
+        layout == Layout::Rows && skip != Skip::Cols
+    }
+
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
         match (problem.format, caps.class) {
             (Format::Gqs { .. }, _) => vec![],
@@ -47,8 +51,25 @@ impl Kernel for Gemv {
     ) -> Result<Vec<Dispatch>> {
         let variant = Variant::of(config, problem)?;
         let coded = problem.format.quant().is_some();
-        if problem.batch > MAX_BATCH && !coded {
+        let listed = problem.skip == Skip::Rows;
+        if problem.batch > MAX_BATCH && !coded && !listed {
             return Err(unfit("batch", problem.batch, "at most 8"));
+        }
+        if listed && problem.format.stores_less() {
+            let needed = "a dense weight, or codes of every column";
+            return Err(unfit(
+                "active rows of a sparse weight",
+                problem.rows,
+                needed,
+            ));
+        }
+        if listed && !bands::rows_begin_blocks(parts) {
+            let base = parts.iter().map(|p| p.row_base).max().unwrap_or(0);
+            return Err(unfit(
+                "first row of a part",
+                base as usize,
+                "a multiple of 16",
+            ));
         }
         let packets = Packets::new(
             problem,
@@ -57,11 +78,12 @@ impl Kernel for Gemv {
             config.workgroup as usize,
         )?;
         let sparse = problem.format.pattern().is_some();
-        let words =
-            variant.load.words() || sparse || (coded && !wide_scales(variant.load, config.rows));
+        let words = variant.load.words()
+            || sparse
+            || (coded && (listed || !wide_scales(variant.load, config.rows)));
 
         let mut dispatches = vec![];
-        // Codes have no other kernel: more vectors than registers hold are taken in turns.
+        // Some products have no other kernel: more vectors than registers hold are taken in turns.
         for vector_base in (0..problem.batch).step_by(MAX_BATCH) {
             let batch = MAX_BATCH.min(problem.batch - vector_base);
             let frame = variant.frame(config, problem.cols, batch, caps)?;
@@ -73,6 +95,11 @@ impl Kernel for Gemv {
                 ("EDGE", Const::Bool(packets.edge)),
             ]);
             let mut fragments = problem.fragments(caps.class);
+            fragments.push(if listed {
+                fragment!("rows_listed")
+            } else {
+                fragment!("rows_all")
+            });
             fragments.push(pick(variant.x, problem, packets.span)?);
             fragments.extend(variant.load.fragments(problem));
             fragments.extend(frame.fragments);
@@ -89,6 +116,7 @@ impl Kernel for Gemv {
                         fragment!("codes"),
                         fragment!("scale"),
                         match variant.load {
+                            _ if listed => fragment!("scales_listed"),
                             Load::Octs if config.rows == 8 => fragment!("scales_octs"),
                             Load::Pairs if config.rows % 4 == 0 => fragment!("scales_pairs"),
                             Load::Quads if config.rows % 4 == 0 => fragment!("scales_quads"),
@@ -101,21 +129,30 @@ impl Kernel for Gemv {
                 }
             }
             fragments.push(shader!("gemv"));
-            dispatches.extend(parts.iter().enumerate().map(|(i, part)| Dispatch {
-                name: format!("gemv/{config} {}", problem.format),
-                consts: consts.clone(),
-                fragments: fragments.clone(),
-                params: problem.params(part, 0, vector_base),
-                operands: problem.operands(problem::X, i, words, !variant.load.words()),
-                invocations: config.workgroup,
-                workgroup_bytes: frame.workgroup_bytes,
-                subgroups: variant.reduce != Reduce::Shared,
-                int64: variant.load.int64() || variant.x.int64(),
-                grid: super::fold(
-                    u64::from(part.rows.div_ceil(config.rows)),
-                    caps.max_workgroups,
-                ),
-                ..Dispatch::default()
+            let list = listed.then(|| problem.list());
+            dispatches.extend(parts.iter().enumerate().map(|(i, part)| {
+                Dispatch {
+                    name: format!("gemv/{config} {}", problem.format),
+                    consts: consts.clone(),
+                    fragments: fragments.clone(),
+                    params: problem.params(part, 0, vector_base),
+                    operands: problem
+                        .operands(problem::X, i, words, !variant.load.words())
+                        .into_iter()
+                        .chain(list)
+                        .collect(),
+                    invocations: config.workgroup,
+                    workgroup_bytes: frame.workgroup_bytes,
+                    subgroups: variant.reduce != Reduce::Shared,
+                    int64: variant.load.int64() || variant.x.int64(),
+                    grid: super::fold(
+                        // Lists are dealt to two halves of the launch.
+                        u64::from(part.rows.div_ceil(config.rows))
+                            .next_multiple_of(1 + u64::from(listed)),
+                        caps.max_workgroups,
+                    ),
+                    ..Dispatch::default()
+                }
             }));
         }
         Ok(dispatches)

@@ -38,6 +38,16 @@ pub(super) const SLOTS_PER_WORD: usize = 4;
 /// Rows whose scales lie together.
 pub(super) const SCALE_ROWS: usize = 8;
 
+/// How a weight lies on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Layout {
+    /// By rows, or by what a format keeps of them: every product.
+    #[default]
+    Rows,
+    /// By columns in bands of rows, for products that skip columns.
+    Bands,
+}
+
 /// Where the sections of one part lie. Offsets and strides are in words of four bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct PartLayout {
@@ -59,7 +69,7 @@ pub struct PartLayout {
     pub scale_stride: u32,
     /// Words of the whole part.
     pub words: u32,
-    /// Rows of a panel of kept groups.
+    /// Rows of a panel of kept groups, or of a band.
     pub panel_rows: u32,
     /// The bits of the f32 that every scale is multiplied with.
     pub factor: u32,
@@ -285,6 +295,6 @@ pub fn pack(weight: &Matrix, part: &PartLayout) -> Vec<u32> {
 }
 
 /// Scale and zero of a group.
-fn scale_word(codes: &Codes, group: usize) -> u32 {
+pub(super) fn scale_word(codes: &Codes, group: usize) -> u32 {
     u32::from(codes.scales()[group].to_bits()) | u32::from(codes.zero(group)) << 16
 }

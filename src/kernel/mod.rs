@@ -4,6 +4,9 @@
 //! ([`Config`]). [`survey`] lists them all, with the reason where one is not legal on
 //! a device; [`candidates`] keeps the legal ones, best guess first.
 
+mod band_gemv;
+pub(crate) mod bands;
+pub(crate) mod compact;
 mod dispatch;
 mod gemm_lanes;
 mod gemm_tiled;
@@ -18,8 +21,8 @@ mod variant;
 
 pub use dispatch::{Const, Dispatch, Operand, Role};
 pub use grid::fold;
-pub use layout::PartLayout;
-pub use problem::Problem;
+pub use layout::{Layout, PartLayout};
+pub use problem::{Problem, Skip};
 
 use crate::{
     caps::{Caps, DeviceClass},
@@ -63,6 +66,12 @@ pub trait Kernel: Sync {
     /// The kernel's name: the stem of its shader.
     fn name(&self) -> &'static str;
 
+    /// Whether it computes such products of weights that lie so: of rows and all of them,
+    /// unless it says otherwise.
+    fn serves(&self, layout: Layout, skip: Skip) -> bool {
+        (layout, skip) == (Layout::Rows, Skip::Nothing)
+    }
+
     /// Configurations for `problem`, the best guess for the class of `caps` first,
     /// legal or not.
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config>;
@@ -86,6 +95,7 @@ pub static KERNELS: &[&dyn Kernel] = &[
     &gemm_lanes::GemmLanes,
     &gemm_tiled::GemmTiled,
     &gqs_gemv::GqsGemv,
+    &band_gemv::BandGemv,
 ];
 
 /// A kernel in one configuration.
@@ -140,7 +150,9 @@ impl Candidate {
 /// Where the weight itself cannot be laid out on the device.
 pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<()>)>> {
     let parts = problem.parts(caps)?;
-    let mut kernels: Vec<&'static dyn Kernel> = KERNELS.to_vec();
+    let serving = KERNELS.iter().copied();
+    let serving = serving.filter(|k| k.serves(problem.layout, problem.skip));
+    let mut kernels: Vec<&'static dyn Kernel> = serving.collect();
     // Few vectors: memory decides, so GEMV first. More: arithmetic does. On CPU adapters
     // rows that share their columns gain from the lane kernel earlier (measured).
     let shared = layout::sharing(problem.format) > 1 || matches!(problem.format, Format::Dense(_));
@@ -182,9 +194,14 @@ pub fn candidates(problem: &Problem, caps: &Caps) -> Result<Vec<Candidate>> {
             .iter()
             .filter_map(|(c, why)| why.as_ref().err().map(|why| format!("{c}: {why}")))
             .collect();
+        let reasons = match (problem.layout, problem.skip) {
+            _ if !reasons.is_empty() => reasons.join("; "),
+            (Layout::Rows, _) => "columns are skipped of weights in bands".into(),
+            (Layout::Bands, _) => "rows are skipped of weights that lie by rows".into(),
+        };
         return Err(Error::NoKernel {
             problem: problem.to_string(),
-            reasons: reasons.join("; "),
+            reasons,
         });
     }
     Ok(legal)

@@ -1,12 +1,24 @@
 //! A linear product to be computed, and what all its kernels share.
 
-use super::{Const, Operand, PartLayout, Role, fragment, layout};
+use super::{Const, Layout, Operand, PartLayout, Role, bands, fragment, layout};
 use crate::{
     caps::{Caps, DeviceClass},
     error::{Error, Result},
     format::{Dtype, Format},
 };
 use std::{borrow::Cow, fmt};
+
+/// What a product need not compute, by a list of active channels on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Skip {
+    /// All is computed.
+    #[default]
+    Nothing,
+    /// Rows that are not in the list: their outputs are zero.
+    Rows,
+    /// Columns that are not in the list: their inputs are zero.
+    Cols,
+}
 
 /// `y[batch, rows] = x[batch, cols] · W[rows, cols]ᵀ + bias[rows]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,6 +33,10 @@ pub struct Problem {
     pub format: Format,
     /// Whether a bias is added.
     pub bias: bool,
+    /// How the weight lies on the device.
+    pub layout: Layout,
+    /// What is skipped.
+    pub skip: Skip,
 }
 
 impl fmt::Display for Problem {
@@ -31,11 +47,21 @@ impl fmt::Display for Problem {
             batch,
             format,
             bias,
+            layout,
+            skip,
         } = self;
+        let bias = if *bias { " + bias" } else { "" };
+        let (layout, skip) = match (layout, skip) {
+            (Layout::Rows, Skip::Nothing) => ("", ""),
+            (Layout::Rows, Skip::Rows) => ("", ", active rows"),
+            (Layout::Rows, Skip::Cols) => ("", ", active columns"),
+            (Layout::Bands, Skip::Nothing) => (" in bands", ""),
+            (Layout::Bands, Skip::Rows) => (" in bands", ", active rows"),
+            (Layout::Bands, Skip::Cols) => (" in bands", ", active columns"),
+        };
         write!(
             f,
-            "{format} {rows}x{cols} batch {batch}{}",
-            if *bias { " + bias" } else { "" }
+            "{format} {rows}x{cols}{layout} batch {batch}{bias}{skip}"
         )
     }
 }
@@ -62,7 +88,16 @@ impl Problem {
                 return Err(Error::Limit { what, value, limit });
             }
         }
-        layout::split(self.format, self.rows, self.cols, caps.class, limit)
+        match self.layout {
+            Layout::Rows => layout::split(self.format, self.rows, self.cols, caps.class, limit),
+            Layout::Bands => bands::split(self.format, self.rows, self.cols, caps.class, limit),
+        }
+    }
+
+    /// The list of active channels, which comes after all other tensors.
+    pub(super) fn list(&self) -> Operand {
+        let role = Role::Tensor(Self::BIAS + usize::from(self.bias));
+        Operand::read("list", 6, role)
     }
 
     /// Values of the weight in `words` words, less what a last one shares with the next.

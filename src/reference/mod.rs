@@ -118,7 +118,44 @@ pub fn linear_rows(
     Ok(Reference { y, bound })
 }
 
+/// What is left of `x` behind thresholds, one for each of `thresholds.len()` channels or one for
+/// all: `x` where not `|x| ≤ t`, else zero. NaN is kept.
+pub fn threshold(x: &[f32], thresholds: &[f32]) -> Vec<f32> {
+    let limits = thresholds.iter().cycle();
+    let drops = |x: f32, t: f32| x.abs() <= t;
+    let kept = x.iter().zip(limits);
+    kept.map(|(&x, &t)| if drops(x, t) { 0.0 } else { x })
+        .collect()
+}
+
 impl Reference {
+    /// What a masked product leaves: `kept · y` where `kept` is not zero, else exactly zero.
+    /// `kept` is as long as `y`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where it is not.
+    pub fn masked(mut self, kept: &[f32]) -> Result<Self> {
+        if kept.len() != self.y.len() {
+            return Err(Error::Shape {
+                what: "kept elements",
+                got: kept.len(),
+                expected: self.y.len(),
+            });
+        }
+        for (i, &kept) in kept.iter().enumerate() {
+            let kept = f64::from(kept);
+            if kept == 0.0 {
+                (self.y[i], self.bound[i]) = (0.0, 0.0);
+            } else {
+                // The product is rounded once more.
+                let rounding = self.y[i].abs() * f64::exp2(-24.0) + f64::exp2(-126.0);
+                self.bound[i] = kept.abs() * (self.bound[i] + rounding);
+                self.y[i] *= kept;
+            }
+        }
+        Ok(self)
+    }
+
     /// Compares `got` with the truth.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use lacuna::{
     Gpu, Tensor, Weight,
     caps::DeviceClass,
     format::{Dtype, Format, Matrix},
-    kernel::{self, Candidate, Problem},
+    kernel::{self, Candidate, Layout, Problem, Skip},
     reference::Sampled,
     verify::Random,
 };
@@ -120,6 +120,8 @@ impl Group<'_> {
             batch: self.x.batch(),
             format,
             bias: false,
+            layout: Layout::Rows,
+            skip: Skip::Nothing,
         }
     }
 

@@ -1,0 +1,104 @@
+// y[b, r] = bias[r] + Σ_c W[r, c] · x[b, c]   over all columns, or over a list of active ones
+//
+// The weight lies in bands of BAND rows, column by column: a column that is not in the list is
+// not read. A workgroup sums ROWS rows of a band over a slice of the columns, for BATCH vectors.
+// Its lanes are teams of LANES along the rows, LOADS packets of WORDS words a lane; each team
+// takes columns of its own, HELD at a time. With one slice sums go to y, else to scratch, where
+// band_sum adds them in order. A list is cut into equal slices, so work follows its length.
+//
+// Reads the active columns once for BATCH vectors, and of x what is active once for ROWS rows.
+// 2 · rows · active · batch FLOPs.
+//
+// Consts: WORKGROUP, LANES, LOADS, WORDS, ROWS, BAND, BATCH, SLICES; BITS of a value; for codes GROUP.
+// Fragments: linear, bias, decode or code and scale, load, x, entries (all or listed), held
+// (each or spread), band_values or band_codes.
+const TEAMS: u32 = WORKGROUP / LANES;
+const SPAN: u32 = WORDS * 32u / BITS;   // rows of a packet
+const LANE_ROWS: u32 = LOADS * SPAN;
+const ACC: u32 = LANE_ROWS * BATCH;
+
+// Where a lane stands.
+struct Place {
+    lane: u32,      // of its team
+    team: u32,
+    slice: u32,
+    first: u32,     // row of the workgroup in the band
+    band: u32,
+    vector0: u32,
+}
+
+// First word of a packet's rows in the run of `column`.
+fn run_at(place: Place, column: u32) -> u32 {
+    return params.values + (place.band * params.cols + column) * params.value_stride
+        + place.first * BITS / 32u;
+}
+
+// Row of the lane's sum i, in the workgroup.
+fn row_of(place: Place, i: u32) -> u32 {
+    return (i / SPAN * LANES + place.lane) * SPAN + i % SPAN;
+}
+
+fn vector_of(place: Place, b: u32) -> u32 {
+    return min(place.vector0 + b, params.batch - 1u);
+}
+
+var<workgroup> sums: array<f32, SHARED>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let spans = (BAND + ROWS - 1u) / ROWS;
+    let tiles = (params.batch + BATCH - 1u) / BATCH;
+    var id = group.x + group.y * groups.x;
+    var place: Place;
+    place.vector0 = id % tiles * BATCH;
+    id /= tiles;
+    place.slice = id % SLICES;
+    id /= SLICES;
+    place.first = id % spans * ROWS;
+    place.band = id / spans;
+    place.lane = lane % LANES;
+    place.team = lane / LANES;
+    if place.band * BAND + place.first >= params.rows {
+        return;
+    }
+    var acc = sum_slice(place);
+
+    if TEAMS > 1u {
+        // Teams' sums are added in order, those of one row of every lane at a time.
+        for (var i = 0u; i < ACC; i++) {
+            sums[lane] = acc[i];
+            workgroupBarrier();
+            var sum = 0.0;
+            for (var t = 0u; t < TEAMS; t++) {
+                sum += sums[t * LANES + place.lane];
+            }
+            acc[i] = sum;
+            workgroupBarrier();
+        }
+    }
+    if place.team != 0u {
+        return;
+    }
+    for (var i = 0u; i < LANE_ROWS; i++) {
+        let within = place.first + row_of(place, i);
+        let row = place.band * BAND + within;
+        // A span may reach past its band.
+        if within < BAND && row < params.rows {
+            for (var b = 0u; b < BATCH; b++) {
+                if place.vector0 + b < params.batch {
+                    let sum = acc[i * BATCH + b];
+                    if SLICES == 1u {
+                        store(row, place.vector0 + b, sum);
+                    } else {
+                        y[(place.slice * params.batch + place.vector0 + b) * params.rows + row] =
+                            sum;
+                    }
+                }
+            }
+        }
+    }
+}

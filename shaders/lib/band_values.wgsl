@@ -1,0 +1,30 @@
+// Plain values: a slice is an equal share of the entries, dealt to the teams in turns.
+fn sum_slice(place: Place) -> array<f32, ACC> {
+    var acc: array<f32, ACC>;
+    let entries = entries_before(params.cols);
+    let begin = entries / SLICES * place.slice + min(place.slice, entries % SLICES);
+    let end = begin + entries / SLICES + select(0u, 1u, place.slice < entries % SLICES);
+    for (var first = begin + place.team * HELD; first < end; first += TEAMS * HELD) {
+        let held = hold(place, first, end);
+        let here = held_here(first, end);
+        for (var i = 0u; i < here; i++) {
+            let run = run_at(place, held_column(held, i));
+            var xs: array<f32, BATCH>;
+            for (var b = 0u; b < BATCH; b++) {
+                xs[b] = held_x(held, i, b);
+            }
+            for (var l = 0u; l < LOADS; l++) {
+                let packed = load(run, l * LANES + place.lane);
+                for (var word = 0u; word < WORDS; word++) {
+                    let values = decode(packed[word]);
+                    for (var j = 0u; j < PER_WORD; j++) {
+                        for (var b = 0u; b < BATCH; b++) {
+                            acc[(l * SPAN + word * PER_WORD + j) * BATCH + b] += values[j] * xs[b];
+                        }
+                    }
+                }
+            }
+        }
+    }
+    return acc;
+}

@@ -1,0 +1,16 @@
+// Active columns in ascending order, behind how many there are before each block of 16:
+// | before[blocks + 1], padded to 4 words | columns |, as `compact` writes them.
+@group(0) @binding(6) var<storage, read> list: array<u32>;
+
+fn list_blocks() -> u32 {
+    return (params.cols + 15u) / 16u;
+}
+
+fn column_of(entry: u32) -> u32 {
+    return list[(list_blocks() + 4u) / 4u * 4u + entry];
+}
+
+// Active columns before column `col`, a multiple of 16 or past the last.
+fn entries_before(col: u32) -> u32 {
+    return list[min((col + 15u) / 16u, list_blocks())];
+}

@@ -1,0 +1,76 @@
+//! Which channels are active, on the device.
+
+use super::{Gpu, ReadBack, Tensor};
+use crate::{
+    error::{Error, Result},
+    kernel::compact,
+};
+
+/// Channels that products compute or read, filled on the device by
+/// [`PlanBuilder::threshold`](crate::PlanBuilder::threshold); nothing is read back in between.
+///
+/// Cheap to clone: clones name the same memory.
+#[derive(Debug, Clone)]
+pub struct Active {
+    pub(crate) kept: Tensor,
+    pub(crate) list: Tensor,
+}
+
+impl Gpu {
+    /// Room for `channels` channels of `batch` vectors.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::tensor`].
+    pub fn active(&self, batch: usize, channels: usize) -> Result<Active> {
+        Ok(Active {
+            kept: self.tensor(batch, channels)?,
+            list: self.tensor(1, compact::list_words(channels))?,
+        })
+    }
+}
+
+impl Active {
+    /// What active channels hold, `[batch, channels]`; exactly zero where a vector does not
+    /// keep one.
+    pub const fn kept(&self) -> &Tensor {
+        &self.kept
+    }
+
+    /// Channels that any vector keeps, ascending, in words:
+    /// `| before[⌈channels / 16⌉ + 1], padded to 4 words | channels |`, where `before[i]` is how
+    /// many there are below channel `16 · i` and the last is their number.
+    pub const fn list(&self) -> &Tensor {
+        &self.list
+    }
+
+    /// Number of vectors.
+    pub const fn batch(&self) -> usize {
+        self.kept.batch()
+    }
+
+    /// Number of channels, active or not.
+    pub const fn channels(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// The active channels, read back; for tests and reports.
+    ///
+    /// # Errors
+    /// Those of [`ReadBack::new`]; [`Error::Shape`] for a list that was never filled.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn read_blocking(&self, gpu: &Gpu) -> Result<Vec<u32>> {
+        let list = ReadBack::new(gpu, &self.list)?;
+        let mut encoder = gpu.encoder();
+        list.encode(&mut encoder);
+        gpu.submit(encoder)?;
+        let words: Vec<u32> = list.read_blocking(gpu)?;
+        let head = compact::list_head(self.channels());
+        let count = words[self.channels().div_ceil(16)] as usize;
+        let found = words[head..].get(..count);
+        found.map(<[u32]>::to_vec).ok_or(Error::Shape {
+            what: "active channels",
+            got: count,
+            expected: self.channels(),
+        })
+    }
+}

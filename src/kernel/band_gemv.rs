@@ -1,0 +1,270 @@
+//! `band_gemv`: weights in bands, over all columns or over a list of active ones.
+//!
+//! [`Config`]: a workgroup sums `rows` rows of a band for `batch` vectors, a lane loads `words`
+//! at a time. `spread` variants look columns up once a subgroup and hand them round, which suits
+//! CPU adapters; the others deal columns to teams of lanes. Then the loads are named.
+
+use super::{
+    Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, bands, fragment, layout,
+    layout::Layout,
+    packet::Load,
+    problem::{self, Skip, unfit},
+    shader,
+};
+use crate::{
+    caps::{Caps, DeviceClass},
+    error::{Error, Result},
+};
+
+const VARIANTS: &[(&str, bool, Load)] = &[
+    ("spread-octs", true, Load::Octs),
+    ("spread-pairs", true, Load::Pairs),
+    ("spread", true, Load::Words),
+    ("quads", false, Load::Quads),
+    ("portable", false, Load::Words),
+];
+
+/// Vectors that one workgroup takes at most.
+const MAX_BATCH: u32 = 16;
+
+/// Lanes of a workgroup of `band_sum`.
+const SUM_LANES: u32 = 64;
+
+pub struct BandGemv;
+
+impl Kernel for BandGemv {
+    fn name(&self) -> &'static str {
+        "band_gemv"
+    }
+
+    fn serves(&self, layout: Layout, skip: Skip) -> bool {
+        layout == Layout::Bands && skip != Skip::Rows
+    }
+
+    fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
+        let band = bands::band_rows(problem.format, problem.rows, caps.class) as u32;
+        let per_word = problem.values_in(1) as u32;
+        let batch = |most: u32| (problem.batch.max(1) as u32).next_power_of_two().min(most);
+        let lanes = caps.fixed_subgroup().unwrap_or(8);
+        // `rows` as near `most` as whole loads of all lanes divide the band.
+        let config = |variant, workgroup: u32, along: u32, words: u32, most: u32, batch: u32| {
+            let unit = along * words * per_word;
+            let loads = (1..=(most / unit).max(1))
+                .rev()
+                .find(|l| band % (l * unit) == 0)
+                .unwrap_or(1);
+            Config {
+                variant,
+                workgroup,
+                rows: loads * unit,
+                batch,
+                words,
+            }
+        };
+        let coded = problem.format.quant().is_some();
+        match caps.class {
+            DeviceClass::Cpu => {
+                // Sums beyond a few per lane live on the stack, which still costs less than to
+                // look columns up again.
+                let b = batch(MAX_BATCH);
+                let most = (512 / b).max(64);
+                let spread = |variant, words| config(variant, lanes, lanes, words, most, b);
+                if coded {
+                    return vec![
+                        spread("spread", 1),
+                        config("portable", 8, 8, 1, 64, batch(4)),
+                    ];
+                }
+                vec![
+                    spread("spread-octs", 8),
+                    spread("spread-pairs", 4),
+                    spread("spread", 1),
+                    config("portable", 8, 8, 1, 64, batch(4)),
+                ]
+            }
+            DeviceClass::Gpu => {
+                // The sums of a lane stay in registers.
+                let words = if coded { 1 } else { 4 };
+                let b = batch(if coded { 4 } else { 8 });
+                let along = band / (words * per_word);
+                let variant = if coded { "portable" } else { "quads" };
+                vec![
+                    config(variant, 256.max(along), along, words, band, b),
+                    config(variant, 128.max(along), along, words, band, b),
+                    config("portable", 64, 16, 1, 16 * per_word, b.min(4)),
+                ]
+            }
+        }
+    }
+
+    fn lower(
+        &self,
+        problem: &Problem,
+        config: &Config,
+        parts: &[PartLayout],
+        caps: &Caps,
+    ) -> Result<Vec<Dispatch>> {
+        let found = VARIANTS.iter().find(|v| v.0 == config.variant);
+        let &(_, spread, load) = found.ok_or_else(|| Error::NoKernel {
+            problem: problem.to_string(),
+            reasons: config.to_string(),
+        })?;
+        let Some(first) = parts.first() else {
+            return Ok(vec![]);
+        };
+        let per_word = problem.values_in(1) as u32;
+        let packet = config.words * per_word;
+        let lanes = config.workgroup.min(config.rows / packet);
+        if lanes == 0 || config.rows % (lanes * packet) != 0 || config.workgroup % lanes != 0 {
+            let needed = "a multiple of what its lanes load";
+            return Err(unfit("rows of a workgroup", config.rows as usize, needed));
+        }
+        if spread && caps.fixed_subgroup() != Some(lanes) {
+            let needed = "to be one subgroup of fixed size";
+            return Err(unfit("lanes along the rows", lanes as usize, needed));
+        }
+        if load != Load::Words && first.value_stride % 8 != 0 {
+            let needed = "whole 32 bytes";
+            return Err(unfit("words of a run", first.value_stride as usize, needed));
+        }
+        let band = first.panel_rows;
+        let teams = config.workgroup / lanes;
+        let tiles = problem.batch.div_ceil(config.batch as usize) as u64;
+        let spans = |part: &PartLayout| {
+            u64::from(part.rows.div_ceil(band)) * u64::from(band.div_ceil(config.rows))
+        };
+        let workgroups = tiles * parts.iter().map(spans).sum::<u64>();
+        let slices = slices(problem, caps.class, workgroups, teams);
+
+        let mut consts = vec![
+            ("WORKGROUP", Const::U32(config.workgroup)),
+            ("LANES", Const::U32(lanes)),
+            ("LOADS", Const::U32(config.rows / (lanes * packet))),
+            ("WORDS", Const::U32(config.words)),
+            ("ROWS", Const::U32(config.rows)),
+            ("BAND", Const::U32(band)),
+            ("BATCH", Const::U32(config.batch)),
+            ("SLICES", Const::U32(slices)),
+            (
+                "BITS",
+                Const::U32(layout::value_bits(problem.format) as u32),
+            ),
+            (
+                "SHARED",
+                Const::U32(if teams > 1 { config.workgroup } else { 1 }),
+            ),
+        ];
+        let mut fragments = vec![
+            fragment!("linear"),
+            // Slices leave the bias to the launch that adds.
+            if slices > 1 {
+                fragment!("bias_none")
+            } else {
+                problem.bias_fragment()
+            },
+            load.fragment(),
+            fragment!("x_scalars"),
+            match problem.skip {
+                Skip::Cols => fragment!("entries_listed"),
+                Skip::Nothing | Skip::Rows => fragment!("entries_all"),
+            },
+            if spread {
+                fragment!("held_spread")
+            } else {
+                fragment!("held_each")
+            },
+        ];
+        let quant = problem.format.quant();
+        if let Some(quant) = quant {
+            let group = quant.group_cols(problem.cols);
+            consts.push(("GROUP", Const::U32(group as u32)));
+            fragments.extend([
+                problem::code_fragment(caps.class),
+                fragment!("scale"),
+                fragment!("band_codes"),
+            ]);
+        } else {
+            let dtype = problem.format.dtype().unwrap_or(crate::format::Dtype::F32);
+            fragments.extend([super::decode_fragment(dtype), fragment!("band_values")]);
+        }
+        fragments.push(shader!("band_gemv"));
+
+        let mut dispatches = vec![];
+        for (i, part) in parts.iter().enumerate() {
+            let quads = load != Load::Words;
+            let mut launch = Dispatch {
+                name: format!("band_gemv/{config} {}", problem.format),
+                consts: consts.clone(),
+                fragments: fragments.clone(),
+                params: problem.params(part, 0, 0),
+                operands: problem.operands(problem::X, i, !quads, quads),
+                invocations: config.workgroup,
+                workgroup_bytes: if teams > 1 { config.workgroup * 4 } else { 4 },
+                subgroups: spread,
+                int64: load.int64(),
+                grid: super::fold(spans(part) * u64::from(slices) * tiles, caps.max_workgroups),
+                ..Dispatch::default()
+            };
+            if problem.skip == Skip::Cols {
+                launch.operands.push(problem.list());
+            }
+            if slices == 1 {
+                dispatches.push(launch);
+            } else {
+                dispatches.extend(in_slices(launch, problem, (i, part), slices, caps));
+            }
+        }
+        Ok(dispatches)
+    }
+}
+
+/// Into how many slices columns are cut, so that there are workgroups enough for every processor.
+fn slices(problem: &Problem, class: DeviceClass, workgroups: u64, teams: u32) -> u32 {
+    let wanted = match class {
+        DeviceClass::Cpu => 4,
+        DeviceClass::Gpu => 1024,
+    };
+    // Each team of a slice has at least this many columns, or a group of them.
+    let turn = problem
+        .format
+        .quant()
+        .map_or(32, |q| q.group_cols(problem.cols));
+    let most = problem.cols.div_ceil(turn * teams as usize).clamp(1, 64) as u64;
+    (wanted / workgroups.max(1)).clamp(1, most) as u32
+}
+
+/// Lets a launch leave its sums in scratch, and adds one that brings them to y.
+fn in_slices(
+    mut launch: Dispatch,
+    problem: &Problem,
+    (number, part): (usize, &PartLayout),
+    slices: u32,
+    caps: &Caps,
+) -> [Dispatch; 2] {
+    let sums = u64::from(part.rows) * problem.batch as u64;
+    launch.scratch_bytes = sums * u64::from(slices) * 4;
+    launch.operands.retain(|o| o.name != "bias");
+    for operand in launch.operands.iter_mut().filter(|o| o.name == "y") {
+        operand.role = Role::Scratch;
+    }
+    let pieces = Operand::read("pieces", 1, Role::Scratch);
+    let sum = Dispatch {
+        name: format!("band_sum {}", problem.format),
+        consts: vec![
+            ("WORKGROUP", Const::U32(SUM_LANES)),
+            ("SLICES", Const::U32(slices)),
+        ],
+        fragments: vec![
+            fragment!("linear"),
+            problem.bias_fragment(),
+            shader!("band_sum"),
+        ],
+        params: launch.params.clone(),
+        operands: problem.operands(pieces, number, false, false),
+        invocations: SUM_LANES,
+        scratch_bytes: launch.scratch_bytes,
+        grid: super::fold(sums.div_ceil(u64::from(SUM_LANES)), caps.max_workgroups),
+        ..Dispatch::default()
+    };
+    [launch, sum]
+}
