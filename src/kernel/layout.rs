@@ -39,7 +39,7 @@ pub(super) const SLOTS_PER_WORD: usize = 4;
 pub(super) const SCALE_ROWS: usize = 8;
 
 /// How a weight lies on the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Layout {
     /// By rows, or by what a format keeps of them: every product.
     #[default]

@@ -53,11 +53,20 @@ impl Sampled {
         })
     }
 
-    /// Compares `y [batch, rows]`. What was not sampled must at least be finite.
+    /// What a masked product leaves of it, as [`Reference::masked`]; `kept` is `[batch, rows]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where `y` has another length.
-    pub fn compare(&self, y: &[f32]) -> Result<Comparison> {
+    /// [`Error::Shape`] where `kept` has another length.
+    pub fn masked(self, kept: &[f32]) -> Result<Self> {
+        let kept = self.pick(kept)?;
+        Ok(Self {
+            reference: self.reference.masked(&kept)?,
+            ..self
+        })
+    }
+
+    /// The sampled elements of `y [batch, rows]`.
+    fn pick(&self, y: &[f32]) -> Result<Vec<f32>> {
         let [batch, rows] = self.shape;
         if y.len() != batch * rows {
             return Err(Error::Shape {
@@ -67,7 +76,15 @@ impl Sampled {
             });
         }
         let of_vector = |&v: &usize| self.rows.iter().map(move |&r| y[v * rows + r]);
-        let sampled: Vec<f32> = self.vectors.iter().flat_map(of_vector).collect();
+        Ok(self.vectors.iter().flat_map(of_vector).collect())
+    }
+
+    /// Compares `y [batch, rows]`. What was not sampled must at least be finite.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where `y` has another length.
+    pub fn compare(&self, y: &[f32]) -> Result<Comparison> {
+        let sampled = self.pick(y)?;
         let mut comparison = self.reference.compare(&sampled)?;
         if sampled.len() < y.len()
             && let Some(worst) = y.iter().position(|v| !v.is_finite())

@@ -1,10 +1,11 @@
 //! One shape and batch: every format side by side, round by round.
 
 use super::{
-    Args, Cache, machine,
+    Args, Cache, Op, baseline_of, machine,
+    product::Product,
     rotation::{self, Need, Rotation},
     row::{Row, percentile},
-    subject::{Refusal, Subject},
+    subject::{Key, Refusal, Subject},
 };
 use crate::{
     error::{Error, Result},
@@ -13,13 +14,13 @@ use crate::{
 use lacuna::{
     Gpu, Tensor, Weight,
     caps::DeviceClass,
-    format::{Dtype, Format, Matrix},
+    format::{Format, Matrix},
     kernel::{self, Candidate, Layout, Problem, Skip},
-    reference::Sampled,
     verify::Random,
 };
 use std::{
     collections::BTreeMap,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -52,10 +53,9 @@ pub struct Formats {
     pub asked: Vec<Format>,
 }
 
-/// A weight of the group in one format, and its copies on the device.
+/// A weight of the group in one format and layout, and its copies on the device.
 struct Entry<'a> {
     weight: &'a Matrix,
-    truth: Sampled,
     copies: Vec<Weight>,
     /// Samples taken so far.
     turn: usize,
@@ -66,9 +66,10 @@ pub struct Group<'a> {
     bench: &'a Bench<'a>,
     layer: &'a Formats,
     x: Tensor,
-    entries: BTreeMap<String, Entry<'a>>,
-    /// The fastest dense candidate of each value type.
-    baselines: BTreeMap<&'static str, Candidate>,
+    values: Vec<f32>,
+    entries: BTreeMap<Key, Entry<'a>>,
+    /// The fastest candidate of each format that others are compared with.
+    baselines: BTreeMap<String, Candidate>,
     refused: Vec<Row>,
 }
 
@@ -80,39 +81,62 @@ pub fn measure(bench: &Bench<'_>, layer: &Formats, batch: usize) -> Result<Vec<R
         bench,
         layer,
         x: bench.gpu.tensor_from(batch, cols, &x)?,
+        values: x,
         entries: BTreeMap::new(),
         baselines: BTreeMap::new(),
         refused: vec![],
     };
+    let op = bench.args.op;
     for (format, weight) in &layer.weights {
-        interrupt::check()?;
-        let Some(copy) = group.own(*format, None, bench.gpu.upload(weight).map_err(Error::from))?
-        else {
-            continue;
-        };
-        let entry = Entry {
-            weight,
-            truth: Sampled::new(weight, &x, batch)?,
-            copies: vec![copy],
-            turn: 0,
-        };
-        group.entries.insert(format.to_string(), entry);
+        group.enter(Layout::Rows, *format, weight)?;
+        if op == Op::InputSparse {
+            group.enter(Layout::Bands, *format, weight)?;
+        }
     }
     let mut subjects = vec![];
     for (format, _) in &layer.weights {
-        if let Format::Dense(dtype) = *format {
-            subjects.extend(group.baseline(dtype)?);
+        let is_baseline = |f: &Format| baseline_of(op, *f) == *format;
+        if layer.asked.iter().any(is_baseline) {
+            subjects.extend(group.baseline(*format)?);
         }
     }
     for &format in &layer.asked {
-        subjects.extend(group.asked(format)?);
+        // Masked products leave their result in what was active: each has its own.
+        let products: Vec<Product> = match op {
+            Op::Linear => vec![Product::whole()],
+            Op::Masked | Op::InputSparse => {
+                let of = |&percent: &u8| {
+                    let x = &group.values;
+                    Product::skipping(bench.gpu, op.skip(), percent, layer.shape, batch, x)
+                };
+                bench.args.active.iter().map(of).collect::<Result<_>>()?
+            }
+        };
+        for product in products {
+            subjects.extend(group.asked(format, &Rc::new(product))?);
+        }
     }
     let result = group.compete(&mut subjects, bench.args.rounds)?;
     group.rows(&subjects, &result)
 }
 
-impl Group<'_> {
-    fn problem(&self, format: Format) -> Problem {
+impl<'a> Group<'a> {
+    /// Puts a weight of the group on the device.
+    fn enter(&mut self, layout: Layout, format: Format, weight: &'a Matrix) -> Result<()> {
+        interrupt::check()?;
+        let uploaded = upload(self.bench.gpu, layout, weight);
+        if let Some(copy) = self.own(format, None, uploaded)? {
+            let entry = Entry {
+                weight,
+                copies: vec![copy],
+                turn: 0,
+            };
+            self.entries.insert((format.to_string(), layout), entry);
+        }
+        Ok(())
+    }
+
+    fn problem(&self, format: Format, product: &Product) -> Problem {
         let (rows, cols) = self.layer.shape;
         Problem {
             rows,
@@ -120,8 +144,8 @@ impl Group<'_> {
             batch: self.x.batch(),
             format,
             bias: false,
-            layout: Layout::Rows,
-            skip: Skip::Nothing,
+            layout: product.layout,
+            skip: product.skip,
         }
     }
 
@@ -165,26 +189,30 @@ impl Group<'_> {
     }
 
     /// Tries candidates out; those that fail become rows.
-    fn try_out(&mut self, format: Format, candidates: &[Candidate]) -> Result<Vec<Subject>> {
+    fn try_out(
+        &mut self,
+        format: Format,
+        product: &Rc<Product>,
+        candidates: &[Candidate],
+    ) -> Result<Vec<Subject>> {
+        let key = (format.to_string(), product.layout);
+        let Some(entry) = self.entries.get(&key) else {
+            return Ok(vec![]);
+        };
+        let truth = product.truth(entry.weight, &self.values, self.x.batch())?;
         let mut ready = vec![];
         for &candidate in candidates {
             interrupt::check()?;
-            let Some(entry) = self.entries.get(&format.to_string()) else {
-                continue;
-            };
-            let tried = Subject::try_out(
-                self.bench.gpu,
-                candidate,
-                &entry.copies[0],
-                &self.x,
-                &entry.truth,
-            );
+            let weight = &self.entries[&key].copies[0];
+            let what = (product, candidate);
+            let tried = Subject::try_out(self.bench.gpu, what, weight, &self.x, &truth);
             match self.own(format, Some(candidate), tried)? {
                 None => {}
                 Some(Ok(subject)) => ready.push(subject),
                 Some(Err(Refusal { reason, wrong })) => {
                     let mut row = self.blank(format, Some(candidate));
                     (row.reason, row.wrong) = (Some(reason), wrong);
+                    row.active = product.share;
                     self.refused.push(row);
                 }
             }
@@ -192,14 +220,15 @@ impl Group<'_> {
         Ok(ready)
     }
 
-    /// The fastest dense candidate of `dtype`: sparse must beat the best, not the default.
-    fn baseline(&mut self, dtype: Dtype) -> Result<Option<Subject>> {
-        let format = Format::Dense(dtype);
-        let legal = kernel::candidates(&self.problem(format), self.bench.gpu.caps());
+    /// The fastest candidate for the whole product: what skips must beat the best, not the
+    /// default.
+    fn baseline(&mut self, format: Format) -> Result<Option<Subject>> {
+        let whole = Rc::new(Product::whole());
+        let legal = kernel::candidates(&self.problem(format, &whole), self.bench.gpu.caps());
         let Some(legal) = self.own(format, None, legal.map_err(Error::from))? else {
             return Ok(None);
         };
-        let mut tried = self.try_out(format, &legal)?;
+        let mut tried = self.try_out(format, &whole, &legal)?;
         let fastest = tried
             .iter()
             .map(|s| s.seconds)
@@ -213,14 +242,14 @@ impl Group<'_> {
             .into_iter()
             .min_by(|a, b| median(a).total_cmp(&median(b)));
         if let Some(best) = &best {
-            self.baselines.insert(dtype.name(), best.candidate);
+            self.baselines.insert(format.to_string(), best.candidate);
         }
         Ok(best)
     }
 
     /// The candidates of `format` that the arguments name, less the baseline.
-    fn asked(&mut self, format: Format) -> Result<Vec<Subject>> {
-        let legal = kernel::candidates(&self.problem(format), self.bench.gpu.caps());
+    fn asked(&mut self, format: Format, product: &Rc<Product>) -> Result<Vec<Subject>> {
+        let legal = kernel::candidates(&self.problem(format, product), self.bench.gpu.caps());
         let Some(mut legal) = self.own(format, None, legal.map_err(Error::from))? else {
             return Ok(vec![]);
         };
@@ -234,16 +263,18 @@ impl Group<'_> {
         } else if !self.bench.args.all_candidates {
             legal.truncate(1);
         }
-        legal.retain(|c| !self.is_baseline(format, *c));
-        self.try_out(format, &legal)
+        legal.retain(|c| product.skip != Skip::Nothing || !self.is_baseline(format, *c));
+        self.try_out(format, product, &legal)
     }
 
     fn is_baseline(&self, format: Format, candidate: Candidate) -> bool {
-        let Format::Dense(dtype) = format else {
-            return false;
-        };
-        let baseline = self.baselines.get(dtype.name());
+        let baseline = self.baselines.get(&format.to_string());
         baseline.is_some_and(|b| b.to_string() == candidate.to_string())
+    }
+
+    /// Whether it is what others are compared with.
+    fn is_baseline_subject(&self, subject: &Subject) -> bool {
+        subject.product.skip == Skip::Nothing && self.is_baseline(subject.format, subject.candidate)
     }
 
     /// Times `subjects` against each other; how each weight was rotated.
@@ -251,13 +282,13 @@ impl Group<'_> {
         &mut self,
         subjects: &mut [Subject],
         rounds: usize,
-    ) -> Result<BTreeMap<String, Rotation>> {
+    ) -> Result<BTreeMap<Key, Rotation>> {
         let gpu = self.bench.gpu;
-        let mut names: Vec<String> = subjects.iter().map(|s| s.format.to_string()).collect();
+        let mut names: Vec<Key> = subjects.iter().map(Subject::key).collect();
         names.sort();
         names.dedup();
-        let need = |name: &String| {
-            let of = || subjects.iter().filter(|s| s.format.to_string() == *name);
+        let need = |name: &Key| {
+            let of = || subjects.iter().filter(|s| s.key() == *name);
             Need {
                 bytes: self.entries[name].copies[0].bytes(),
                 subjects: of().count(),
@@ -280,25 +311,25 @@ impl Group<'_> {
                 machine::memory_budget(gpu),
             ),
         };
-        let mut rotations: BTreeMap<String, Rotation> = names.into_iter().zip(rotations).collect();
+        let mut rotations: BTreeMap<Key, Rotation> = names.into_iter().zip(rotations).collect();
         for (name, rotation) in &mut rotations {
             let Some(entry) = self.entries.get_mut(name) else {
                 continue;
             };
             while entry.copies.len() < rotation.copies {
                 interrupt::check()?;
-                match gpu.upload(entry.weight) {
+                match upload(gpu, name.1, entry.weight) {
                     Ok(copy) => entry.copies.push(copy),
                     // Fewer copies than the budget promised: less cold, and said so.
-                    Err(lacuna::Error::OutOfMemory { .. }) => {
+                    Err(Error::Engine(lacuna::Error::OutOfMemory { .. })) => {
                         rotation.shrink_to(entry.copies.len());
                     }
-                    Err(e) => return Err(e.into()),
+                    Err(e) => return Err(e),
                 }
             }
         }
         for subject in &mut *subjects {
-            let name = subject.format.to_string();
+            let name = subject.key();
             let copies = &self.entries[&name].copies;
             subject.arm(
                 gpu,
@@ -327,7 +358,7 @@ impl Group<'_> {
     fn round(&mut self, subjects: &mut [Subject], counts: bool) -> Result<()> {
         for subject in subjects {
             interrupt::check()?;
-            if let Some(entry) = self.entries.get_mut(&subject.format.to_string()) {
+            if let Some(entry) = self.entries.get_mut(&subject.key()) {
                 subject.sample(self.bench.gpu, entry.turn, counts)?;
                 entry.turn += 1;
             }
@@ -338,16 +369,17 @@ impl Group<'_> {
     fn rows(
         mut self,
         subjects: &[Subject],
-        rotations: &BTreeMap<String, Rotation>,
+        rotations: &BTreeMap<Key, Rotation>,
     ) -> Result<Vec<Row>> {
         self.settle(subjects);
         let mut rows = std::mem::take(&mut self.refused);
         for subject in subjects {
             let format = subject.format;
             let mut row = self.blank(format, Some(subject.candidate));
-            row.baseline = self.is_baseline(format, subject.candidate);
+            row.baseline = self.is_baseline_subject(subject);
+            row.active = subject.product.share;
             row.error_over_bound = Some(subject.error_over_bound);
-            if self.bench.args.cache == Cache::Cold && !rotations[&format.to_string()].cold {
+            if self.bench.args.cache == Cache::Cold && !rotations[&subject.key()].cold {
                 row.cache = "cold(partial)";
             }
             if subject.still_right(self.bench.gpu)? {
@@ -367,10 +399,15 @@ impl Group<'_> {
     /// the one whose median is least is the baseline.
     fn settle(&mut self, subjects: &[Subject]) {
         let median = |s: &Subject| percentile(&s.samples, 0.5).unwrap_or(f64::INFINITY);
-        for dtype in Dtype::ALL {
-            let dense = subjects.iter().filter(|s| s.format == Format::Dense(dtype));
-            if let Some(best) = dense.min_by(|a, b| median(a).total_cmp(&median(b))) {
-                self.baselines.insert(dtype.name(), best.candidate);
+        for (format, best) in &mut self.baselines {
+            let whole =
+                |s: &&Subject| s.product.skip == Skip::Nothing && s.format.to_string() == *format;
+            let least = subjects
+                .iter()
+                .filter(whole)
+                .min_by(|a, b| median(a).total_cmp(&median(b)));
+            if let Some(least) = least {
+                *best = least.candidate;
             }
         }
     }
@@ -379,10 +416,12 @@ impl Group<'_> {
         let us = |p| percentile(&subject.samples, p).map(|s| s * 1e6);
         (row.median_us, row.p10_us, row.p90_us) = (us(0.5), us(0.1), us(0.9));
         row.samples_us = subject.samples.iter().map(|s| s * 1e6).collect();
-        let weight = self.entries[&row.format].weight;
+        let weight = self.entries[&subject.key()].weight;
         let batch = row.batch as f64;
-        let bytes =
-            weight.stored_bytes() as u64 + self.x.bytes() + 4 * (row.rows * row.batch) as u64;
+        let active = |all: f64| all * row.active.unwrap_or(1.0);
+        let bytes = active(weight.stored_bytes() as f64) as u64
+            + self.x.bytes()
+            + 4 * (row.rows * row.batch) as u64;
         row.bytes = Some(bytes);
         // A clock too coarse for the product says 0.
         let per_ns = |amount: f64| {
@@ -392,20 +431,18 @@ impl Group<'_> {
         };
         row.gb_per_s = per_ns(bytes as f64);
         row.percent_of_copy = row.gb_per_s.map(|g| 100.0 * g / row.copy_gb_per_s);
-        row.gflop_per_s = per_ns(2.0 * stored(weight) as f64 * batch);
+        row.gflop_per_s = per_ns(2.0 * active(stored(weight) as f64) * batch);
         row.gflop_per_s_dense = per_ns(2.0 * row.rows as f64 * row.cols as f64 * batch);
         if row.gb_per_s.is_none() {
             row.reason = Some("the clock is too coarse for so short a product".into());
         }
-        let dtype = super::value_type(subject.format);
+        let whole = baseline_of(self.bench.args.op, subject.format);
         let dense = subjects
             .iter()
-            .find(|s| s.format == Format::Dense(dtype) && self.is_baseline(s.format, s.candidate));
+            .find(|s| s.format == whole && self.is_baseline_subject(s));
         match dense {
             None => {
-                row.reason = Some(format!(
-                    "x_dense: no dense {dtype} candidate could be timed"
-                ));
+                row.reason = Some(format!("x_dense: no candidate of {whole} could be timed"));
             }
             Some(dense) => {
                 row.dense_candidate = Some(dense.candidate.to_string());
@@ -423,7 +460,7 @@ impl Group<'_> {
 /// A row without numbers.
 pub fn blank(bench: &Bench<'_>, layer: &Formats, format: Format, batch: usize) -> Row {
     Row {
-        op: "linear",
+        op: bench.args.op.name(),
         tensor: layer.tensor.clone(),
         format: format.to_string(),
         rows: layer.shape.0,
@@ -438,6 +475,10 @@ pub fn blank(bench: &Bench<'_>, layer: &Formats, format: Format, batch: usize) -
         },
         ..Row::default()
     }
+}
+
+fn upload(gpu: &Gpu, layout: Layout, weight: &Matrix) -> Result<Weight> {
+    Ok(gpu.upload_as(layout, gpu.caps().class, weight)?)
 }
 
 /// Weights that are stored and used.

@@ -8,6 +8,7 @@ mod clock;
 mod group;
 mod layers;
 mod machine;
+mod product;
 mod report;
 mod rotation;
 mod row;
@@ -23,6 +24,7 @@ use group::{Bench, Formats};
 use lacuna::{
     compress::compress,
     format::{Dense, Dtype, Format, Matrix},
+    kernel::Skip,
     wgpu,
 };
 use layers::{Layer, Preset, Shape, Source};
@@ -35,6 +37,15 @@ pub struct Args {
     /// What to time
     #[arg(long, value_enum, default_value_t = Op::Linear)]
     op: Op,
+    /// Percents of rows or columns that are active, where --op skips the others
+    #[arg(
+        long,
+        value_name = "N",
+        value_delimiter = ',',
+        default_value = "10,30,50,70,100",
+        value_parser = clap::value_parser!(u8).range(0..=100)
+    )]
+    active: Vec<u8>,
     /// Shapes of random weights [default: 4096x4096]
     #[arg(long = "shape", value_name = "ROWSxCOLS", value_delimiter = ',')]
     shapes: Vec<Shape>,
@@ -49,7 +60,11 @@ pub struct Args {
         long = "format",
         value_name = "FORMAT",
         value_delimiter = ',',
-        default_value = "f32,2:4,2:4x4,2:4x8,1:8"
+        default_value = "f32,2:4,2:4x4,2:4x8,1:8",
+        default_value_ifs = [
+            ("op", "masked", "f32,f16,w4g128"),
+            ("op", "input_sparse", "f32,f16,w4g128"),
+        ]
     )]
     formats: Vec<Format>,
     /// Whether weights come from memory or may be in a cache
@@ -82,10 +97,33 @@ pub struct Args {
     tensors: Vec<String>,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
 enum Op {
     /// y = x · Wᵀ
     Linear,
+    /// The same for active rows of W
+    Masked,
+    /// The same over active columns of W
+    #[value(name = "input_sparse", alias = "input-sparse")]
+    InputSparse,
+}
+
+impl Op {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Masked => "masked",
+            Self::InputSparse => "input_sparse",
+        }
+    }
+
+    const fn skip(self) -> Skip {
+        match self {
+            Self::Linear => Skip::Nothing,
+            Self::Masked => Skip::Rows,
+            Self::InputSparse => Skip::Cols,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -113,7 +151,6 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 pub fn run(args: &Args, device: &device::Args) -> Result<()> {
-    let Op::Linear = args.op;
     let (source, layers) = Source::open(args)?;
     let gpu = device::open(device)?;
     interrupt::defer();
@@ -130,6 +167,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let header = Header {
         tool: "lacuna",
         version: env!("CARGO_PKG_VERSION"),
+        op: args.op,
         adapter: (&gpu.info()).into(),
         copy_gb_per_s: copy.gb_per_s,
         copy_method: copy.method,
@@ -146,7 +184,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     };
     let mut all = || -> Result<()> {
         for layer in &layers {
-            let formats = formats(layer, &source.dense(layer)?, &args.formats)?;
+            let formats = formats(layer, &source.dense(layer)?, args)?;
             for &batch in &args.batch {
                 let Shape { rows, cols } = layer.shape;
                 bar.set_message(format!("{rows}x{cols} batch {batch}"));
@@ -193,6 +231,15 @@ fn rows_of(bench: &Bench<'_>, formats: &Formats, batch: usize) -> Result<Vec<Row
     }
 }
 
+/// What a product of `format` is compared with: dense in its value type, or all of it where
+/// it skips.
+fn baseline_of(op: Op, format: Format) -> Format {
+    match op {
+        Op::Linear => Format::Dense(value_type(format)),
+        Op::Masked | Op::InputSparse => format,
+    }
+}
+
 /// The type of the dense weight that `format` is compared with.
 fn value_type(format: Format) -> Dtype {
     // Codes replace halves: nobody keeps f32 weights who could keep codes.
@@ -201,17 +248,21 @@ fn value_type(format: Format) -> Dtype {
 }
 
 /// The weight in every format that is asked for and in the dense ones they are compared with.
-fn formats(layer: &Layer, dense: &Dense, asked: &[Format]) -> Result<Formats> {
+fn formats(layer: &Layer, dense: &Dense, args: &Args) -> Result<Formats> {
     let own = dense.values().dtype();
     let mut unique: Vec<Format> = vec![];
-    for format in asked.iter().map(|f| f.or_dtype(own)) {
+    for format in args.formats.iter().map(|f| f.or_dtype(own)) {
         if !unique.contains(&format) {
             unique.push(format);
         }
     }
     let baselines = Dtype::ALL
         .into_iter()
-        .filter(|d| unique.iter().any(|f| value_type(*f) == *d))
+        .filter(|d| {
+            unique
+                .iter()
+                .any(|f| baseline_of(args.op, *f) == Format::Dense(*d))
+        })
         .map(Format::Dense);
     let mut weights: Vec<(Format, Matrix)> = vec![];
     for format in baselines.chain(unique.iter().copied()) {

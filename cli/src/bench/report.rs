@@ -1,6 +1,6 @@
 //! The four ways of printing rows.
 
-use super::row::Row;
+use super::{Op, row::Row};
 use crate::{device::Adapter, error::Result, out};
 use serde::Serialize;
 use std::fmt::Write;
@@ -23,6 +23,8 @@ pub enum Style {
 pub struct Header {
     pub tool: &'static str,
     pub version: &'static str,
+    #[serde(skip)]
+    pub op: Op,
     pub adapter: Adapter,
     pub copy_gb_per_s: f64,
     pub copy_method: String,
@@ -139,6 +141,7 @@ fn heading(header: &Header) -> String {
         copy_gb_per_s,
         copy_method,
         host_read_gb_per_s,
+        op,
         ..
     } = header;
     let mut text = format!(
@@ -147,7 +150,14 @@ fn heading(header: &Header) -> String {
     if let Some(read) = host_read_gb_per_s {
         let _ = writeln!(text, "\nplain read loop on every core {read:.2} GB/s");
     }
-    text += "\nThe fastest dense candidate is marked *; x dense is against it.\n\n";
+    text += "\nThe fastest dense candidate is marked *; x dense is against it.\n";
+    text += match op {
+        Op::Linear => "\n",
+        Op::Masked | Op::InputSparse => {
+            "Here that is the whole product in the same format. The search for what is active is \
+             timed with what skips the rest.\n\n"
+        }
+    };
     let cells: Vec<String> = COLUMNS
         .iter()
         .map(|(name, w)| format!("{name:<w$}"))
@@ -180,7 +190,10 @@ fn line(row: &Row) -> String {
             ),
         },
         row.batch.to_string(),
-        row.format.clone(),
+        match row.active {
+            None => row.format.clone(),
+            Some(share) => format!("{} {:.0} %", row.format, 100.0 * share),
+        },
         row.candidate
             .as_ref()
             .map_or("n/a".into(), |c| format!("{c}{mark}")),
@@ -203,7 +216,7 @@ fn line(row: &Row) -> String {
     format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
 }
 
-const CSV: [&str; 21] = [
+const CSV: [&str; 22] = [
     "op",
     "tensor",
     "format",
@@ -211,6 +224,7 @@ const CSV: [&str; 21] = [
     "cols",
     "batch",
     "cache",
+    "active",
     "candidate",
     "baseline",
     "median_us",

@@ -21,6 +21,9 @@ pub struct Row {
     pub batch: usize,
     /// `cold`, `cold(partial)` where memory did not suffice for the rule, or `hot`.
     pub cache: &'static str,
+    /// The share that is active, where something is skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active: Option<f64>,
     /// The kernel in its configuration.
     pub candidate: Option<String>,
     /// Whether this is the fastest dense candidate of its value type.
@@ -45,7 +48,7 @@ pub struct Row {
     pub gflop_per_s: Option<f64>,
     /// Operations a dense product would have needed.
     pub gflop_per_s_dense: Option<f64>,
-    /// Median over the rounds of the dense baseline's time over this one's.
+    /// Median over the rounds of the baseline's time over this one's.
     pub x_dense: Option<f64>,
     /// The baseline.
     pub dense_candidate: Option<String>,

@@ -1,12 +1,14 @@
 //! One candidate on one weight: checked first, then timed.
 
-use super::{clock::Timed, rotation::Rotation};
+use super::{clock::Timed, product::Product, rotation::Rotation};
 use crate::error::Result;
 use lacuna::{
-    Gpu, Plan, PlanBuilder, Tensor, Weight, Workspace, format::Format, kernel::Candidate,
+    Gpu, Plan, PlanBuilder, Tensor, Weight, Workspace,
+    format::Format,
+    kernel::{Candidate, Layout},
     reference::Sampled,
 };
-use std::time::Instant;
+use std::{rc::Rc, time::Instant};
 
 /// Estimates aim at this long.
 const ESTIMATE_SECONDS: f64 = 0.004;
@@ -15,6 +17,8 @@ const ESTIMATE_SECONDS: f64 = 0.004;
 pub struct Subject {
     /// The weight's format.
     pub format: Format,
+    /// What is computed.
+    pub product: Rc<Product>,
     /// Which kernel.
     pub candidate: Candidate,
     /// Seconds of a product, roughly.
@@ -43,7 +47,7 @@ impl Subject {
     /// Runs `candidate` once and checks it. The inner error is this candidate's own.
     pub fn try_out(
         gpu: &Gpu,
-        candidate: Candidate,
+        (product, candidate): (&Rc<Product>, Candidate),
         weight: &Weight,
         x: &Tensor,
         truth: &Sampled,
@@ -51,9 +55,9 @@ impl Subject {
         let (batch, rows) = (x.batch(), weight.rows());
         // What the kernel does not write stays NaN.
         let y = gpu.tensor_from(batch, rows, &vec![f32::NAN; batch * rows])?;
-        let plan = plan(gpu, candidate, &[weight], x, &y, None)?;
+        let plan = plan(gpu, (product, candidate), &[weight], x, &y, None)?;
         plan.run()?;
-        let checked = y.read_blocking(gpu)?;
+        let checked = product.result().unwrap_or(&y).read_blocking(gpu)?;
         let comparison = truth.compare(&checked)?;
         if !comparison.passes() {
             let reason = format!(
@@ -69,7 +73,8 @@ impl Subject {
         let mut seconds = wall(gpu, &plan)?;
         if seconds < ESTIMATE_SECONDS / 2.0 {
             let many = (ESTIMATE_SECONDS / seconds).ceil().min(256.0) as usize;
-            let plan = self::plan(gpu, candidate, &vec![weight; many], x, &y, Some(&workspace))?;
+            let (what, weights) = ((&**product, candidate), vec![weight; many]);
+            let plan = self::plan(gpu, what, &weights, x, &y, Some(&workspace))?;
             wall(gpu, &plan)?;
             seconds = wall(gpu, &plan)? / many as f64;
         }
@@ -80,6 +85,7 @@ impl Subject {
         );
         Ok(Ok(Self {
             format: weight.format(),
+            product: Rc::clone(product),
             candidate,
             seconds,
             passes: plan.steps().len(),
@@ -107,7 +113,7 @@ impl Subject {
             let used: Vec<&Weight> = used.collect();
             plan(
                 gpu,
-                self.candidate,
+                (&self.product, self.candidate),
                 &used,
                 x,
                 &self.y,
@@ -118,6 +124,11 @@ impl Subject {
         self.timed = Some(Timed::new(gpu, plans, products, timestamps)?);
         self.samples.clear();
         Ok(())
+    }
+
+    /// The weight that it takes.
+    pub fn key(&self) -> Key {
+        (self.format.to_string(), self.product.layout)
     }
 
     /// Times one turn; `keep` is false for the warm-up.
@@ -133,17 +144,21 @@ impl Subject {
 
     /// Whether the timed runs left the very bits that were checked.
     pub fn still_right(&self, gpu: &Gpu) -> Result<bool> {
-        let y = self.y.read_blocking(gpu)?;
+        let y = self.product.result().unwrap_or(&self.y);
+        let y = y.read_blocking(gpu)?;
         Ok(y.iter()
             .zip(&self.checked)
             .all(|(a, b)| a.to_bits() == b.to_bits()))
     }
 }
 
+/// Names a weight of the group: its format, and how it lies.
+pub type Key = (String, Layout);
+
 /// One product for each weight, all into `y`.
 fn plan(
     gpu: &Gpu,
-    candidate: Candidate,
+    (product, candidate): (&Product, Candidate),
     weights: &[&Weight],
     x: &Tensor,
     y: &Tensor,
@@ -154,7 +169,7 @@ fn plan(
         builder = builder.workspace(workspace);
     }
     for weight in weights {
-        builder.linear_with(candidate, weight, x, None, y)?;
+        product.add(&mut builder, candidate, weight, x, y)?;
     }
     Ok(builder.build()?)
 }

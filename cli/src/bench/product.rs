@@ -1,0 +1,114 @@
+//! What is timed: a whole product, or one that skips what is not active.
+
+use crate::error::Result;
+use lacuna::{
+    Activation, Active, Gpu, PlanBuilder, Tensor, Weight,
+    format::Matrix,
+    kernel::{Candidate, Layout, Skip},
+    reference::{self, Sampled},
+    verify::Random,
+};
+
+/// A product of any weight with the vectors of the group.
+pub struct Product {
+    pub layout: Layout,
+    pub skip: Skip,
+    /// The share that is active, where something is skipped.
+    pub share: Option<f64>,
+    search: Option<Search>,
+}
+
+/// How the active channels are found. It is timed with the product: no product goes without.
+struct Search {
+    decides: Tensor,
+    kept: Vec<f32>,
+    threshold: Tensor,
+    active: Active,
+}
+
+impl Product {
+    /// All of it.
+    pub const fn whole() -> Self {
+        Self {
+            layout: Layout::Rows,
+            skip: Skip::Nothing,
+            share: None,
+            search: None,
+        }
+    }
+
+    /// `percent` of the rows or columns of a weight `[rows, cols]`, for the vectors `x`.
+    pub fn skipping(
+        gpu: &Gpu,
+        skip: Skip,
+        percent: u8,
+        (rows, cols): (usize, usize),
+        batch: usize,
+        x: &[f32],
+    ) -> Result<Self> {
+        // Magnitudes are uniform in [0, 1).
+        let threshold = 1.0 - f32::from(percent) / 100.0;
+        let (layout, channels, decides) = match skip {
+            Skip::Rows => (Layout::Rows, rows, Random(2).vector(batch * rows)),
+            Skip::Nothing | Skip::Cols => (Layout::Bands, cols, x.to_vec()),
+        };
+        let kept = reference::threshold(&decides, &[threshold]);
+        let any = |c: &usize| (0..batch).any(|b| kept[b * channels + c] != 0.0);
+        let share = (0..channels).filter(any).count() as f64 / channels as f64;
+        Ok(Self {
+            layout,
+            skip,
+            share: Some(share),
+            search: Some(Search {
+                decides: gpu.tensor_from(batch, channels, &decides)?,
+                kept,
+                threshold: gpu.tensor_from(1, 1, &[threshold])?,
+                active: gpu.active(batch, channels)?,
+            }),
+        })
+    }
+
+    /// The truth about it.
+    pub fn truth(&self, weight: &Matrix, x: &[f32], batch: usize) -> Result<Sampled> {
+        Ok(match (&self.search, self.skip) {
+            (Some(search), Skip::Rows) => Sampled::new(weight, x, batch)?.masked(&search.kept)?,
+            (Some(search), _) => Sampled::new(weight, &search.kept, batch)?,
+            (None, _) => Sampled::new(weight, x, batch)?,
+        })
+    }
+
+    /// Appends it to a plan.
+    pub fn add(
+        &self,
+        builder: &mut PlanBuilder,
+        candidate: Candidate,
+        weight: &Weight,
+        x: &Tensor,
+        y: &Tensor,
+    ) -> Result<()> {
+        match &self.search {
+            None => builder.linear_with(candidate, weight, x, None, y)?,
+            Some(search) => {
+                let Search {
+                    decides,
+                    threshold,
+                    active,
+                    ..
+                } = search;
+                builder.threshold(decides, threshold, Activation::None, active)?;
+                if self.skip == Skip::Rows {
+                    builder.masked_with(candidate, weight, x, None, active)?
+                } else {
+                    builder.input_sparse_with(candidate, weight, active, None, y)?
+                }
+            }
+        };
+        Ok(())
+    }
+
+    /// Where its result is, if not in y.
+    pub fn result(&self) -> Option<&Tensor> {
+        let search = self.search.as_ref().filter(|_| self.skip == Skip::Rows)?;
+        Some(search.active.kept())
+    }
+}
