@@ -199,7 +199,8 @@ const fn engine_code(error: &lacuna::Error) -> u8 {
         | E::Violation { .. }
         | E::NotFinite { .. }
         | E::Overflow { .. }
-        | E::Index { .. } => 4,
+        | E::Index { .. }
+        | E::Threshold { .. } => 4,
         // The rest is the device's: lost, late, out of memory, or refusing a call.
         _ => 5,
     }

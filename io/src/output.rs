@@ -2,7 +2,7 @@
 
 use crate::{
     atomic,
-    container::{CONTAINER_VERSION, Declared, KEY_PREFIX, VERSION_KEY},
+    container::{CONTAINER_VERSION, Declared, KEY_PREFIX, THRESHOLDS_KEY, VERSION_KEY},
     error::{Error, Result},
     header::Header,
     sections::section_bytes,
@@ -45,6 +45,12 @@ impl Output {
             .extend(foreign.map(|(key, text)| (key.clone(), text.clone())));
     }
 
+    /// Adds an entry of the container's own.
+    pub(crate) fn own_entry(&mut self, key: &str, text: String) {
+        let version = (VERSION_KEY.into(), CONTAINER_VERSION.to_string());
+        self.metadata.extend([version, (key.into(), text)]);
+    }
+
     /// Declares a tensor.
     ///
     /// # Errors
@@ -74,11 +80,13 @@ impl Output {
     ///
     /// # Errors
     /// [`Error::Plan`] where a name is taken, `format` names no value type, a
-    /// dimension is 0 or beyond u32, or a sparse module is called `version`,
-    /// whose entry in the header means the container.
+    /// dimension is 0 or beyond u32, or a sparse module is called `version` or `thresholds`,
+    /// whose entries in the header mean the container.
     pub fn weight(&mut self, module: &str, format: Format, rows: usize, cols: usize) -> Result<()> {
         let sparse = !matches!(format, Format::Dense(_));
-        if module.is_empty() || sparse && format!("{KEY_PREFIX}{module}") == VERSION_KEY {
+        let key = format!("{KEY_PREFIX}{module}");
+        let taken = [VERSION_KEY, THRESHOLDS_KEY].contains(&key.as_str());
+        if module.is_empty() || sparse && taken {
             return Err(plan(module, "a weight cannot have this name".into()));
         }
         let declared = Declared::new(format, rows, cols).map_err(|reason| plan(module, reason))?;
@@ -90,9 +98,8 @@ impl Output {
             )?;
         }
         if sparse {
-            self.metadata
-                .insert(VERSION_KEY.into(), CONTAINER_VERSION.to_string());
-            self.metadata.extend([declared.widest_entry(module)]);
+            let (key, text) = declared.widest_entry(module);
+            self.own_entry(&key, text);
         }
         self.modules.insert(module.into(), declared);
         Ok(())

@@ -33,6 +33,7 @@ use crate::{
     model::{LayerOnDevice, SLICE_ROWS, check_device},
     recipe::Recipe,
     source::Source,
+    thresholds::GatesOnDevice,
     twin::Twin,
     weights::{LayerWeights, Weights, expect},
 };
@@ -139,11 +140,12 @@ impl Blocks {
         let chunk = chunk.clamp(1, context);
         let device = |gpu: &Gpu| {
             check_device(config)?;
+            let none = GatesOnDevice::default();
             Ok::<_, Error>(Device {
                 gpu: gpu.clone(),
                 context,
                 chunk,
-                activations: Activations::new(gpu, config, 1, chunk, context, KvType::F32)?,
+                activations: Activations::new(gpu, config, &[&none], chunk, context, KvType::F32)?,
             })
         };
         Ok(Self {

@@ -11,6 +11,7 @@ use crate::{
     blocks::Inputs,
     config::{Layer, Linear, Site},
     error::{Error, Result},
+    thresholds::{ActivationThresholds, Gate, Tallies, Tally},
     weights::Weights,
 };
 use attention::{Cache, Heads};
@@ -38,6 +39,8 @@ pub struct Twin {
     /// By layer.
     caches: Vec<Cache>,
     halves: bool,
+    thresholds: ActivationThresholds,
+    tallies: Tallies,
     position: usize,
 }
 
@@ -62,6 +65,8 @@ impl Twin {
             head: Arc::new(head),
             weights,
             halves: false,
+            thresholds: ActivationThresholds::default(),
+            tallies: Tallies::default(),
             position: 0,
         })
     }
@@ -73,6 +78,29 @@ impl Twin {
         self.reset();
         self.halves = true;
         self
+    }
+
+    /// The same model with activations thresholded. Its context is empty.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for thresholds of another model.
+    pub fn with_thresholds(mut self, thresholds: &ActivationThresholds) -> Result<Self> {
+        thresholds.check(&self.weights.config)?;
+        self.reset();
+        self.thresholds = thresholds.clone();
+        self.tallies = Tallies::default();
+        Ok(self)
+    }
+
+    /// How many activations were over their thresholds, in all tokens run since the last
+    /// [`clear_tallies`](Self::clear_tallies).
+    pub fn tallies(&self) -> Vec<Tally> {
+        self.tallies.all()
+    }
+
+    /// Forgets what was counted.
+    pub fn clear_tallies(&mut self) {
+        self.tallies = Tallies::default();
     }
 
     /// The model's weights.
@@ -205,7 +233,28 @@ impl Twin {
         x
     }
 
-    fn linear(&self, n: usize, of: Linear, x: &[f32]) -> Vec<f32> {
+    /// Zeroes elements of `x` where those of `by` are under their thresholds.
+    fn threshold(&mut self, n: usize, gate: Gate, by: &[f32], x: &mut [f32]) {
+        let Some(thresholds) = self.thresholds.get(n, gate) else {
+            return;
+        };
+        let channels = gate.channels(&self.weights.config);
+        let rows = by.chunks_exact(channels).zip(x.chunks_exact_mut(channels));
+        let active = rows.map(|(by, x)| thresholds.apply(by, x)).sum();
+        self.tallies.add(n, gate, active, by.len());
+    }
+
+    fn linear(&mut self, n: usize, of: Linear, x: &[f32]) -> Vec<f32> {
+        let gate = Gate::Input(of);
+        if self.thresholds.get(n, gate).is_none() {
+            return self.product(n, of, x);
+        }
+        let mut left = x.to_vec();
+        self.threshold(n, gate, x, &mut left);
+        self.product(n, of, &left)
+    }
+
+    fn product(&self, n: usize, of: Linear, x: &[f32]) -> Vec<f32> {
         let layer = &self.weights.layers[n];
         let rows = Rows {
             matrix: layer.linear(of),
@@ -253,13 +302,16 @@ impl Twin {
         Ok(())
     }
 
-    fn feed_forward(&self, n: usize, x: &mut [f32], inputs: &mut Inputs<'_>) -> Result<()> {
-        let (config, layer) = (&self.weights.config, &self.weights.layers[n]);
+    fn feed_forward(&mut self, n: usize, x: &mut [f32], inputs: &mut Inputs<'_>) -> Result<()> {
+        let weights = Arc::clone(&self.weights);
+        let (config, layer) = (&weights.config, &weights.layers[n]);
         let h = steps::rms_norm(x, &layer.ffn_norm, config.norm_eps);
         inputs(Site::FeedForward, &h)?;
         let gate = self.linear(n, Linear::Gate, &h);
         let up = self.linear(n, Linear::Up, &h);
-        let h = steps::gated(&gate, &up, config.activation);
+        let mut h = steps::gated(&gate, &up, config.activation);
+        let activated = steps::activated(&gate, config.activation);
+        self.threshold(n, Gate::FeedForward, &activated, &mut h);
         inputs(Site::Down, &h)?;
         let mut y = self.linear(n, Linear::Down, &h);
         if let Some(norm) = &layer.post_ffn {

@@ -46,6 +46,12 @@ pub(super) fn gated(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32
         .collect()
 }
 
+/// `act(gate)`.
+pub(super) fn activated(gate: &[f32], activation: Activation) -> Vec<f32> {
+    let one = |&gate: &f32| activate(f64::from(gate), activation) as f32;
+    gate.iter().map(one).collect()
+}
+
 /// The function between gate and product.
 pub(super) fn activate(x: f64, activation: Activation) -> f64 {
     match activation {
