@@ -152,7 +152,7 @@ const fn prune_code(error: &lacuna_prune::Error) -> u8 {
     match error {
         E::Engine(e) => engine_code(e),
         E::File(e) => file_code(e),
-        E::NoInputs { .. } | E::NoHessian { .. } | E::Format { .. } => 2,
+        E::NoInputs { .. } | E::NoHessian { .. } | E::NoThresholds { .. } | E::Format { .. } => 2,
         // The rest is about what the statistics hold.
         _ => 4,
     }

@@ -11,7 +11,7 @@ use crate::{
 use lacuna::format::{Codes, Format, Matrix};
 use safetensors::tensor::TensorInfo as Entry;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io::{Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
@@ -149,7 +149,7 @@ impl Output {
             data_start,
             slots,
             modules: self.modules,
-            written: BTreeSet::new(),
+            written: BTreeMap::new(),
         })
     }
 
@@ -188,7 +188,8 @@ pub struct Writer {
     /// Position in the file and length of every tensor.
     slots: BTreeMap<String, (u64, usize)>,
     modules: BTreeMap<String, Declared>,
-    written: BTreeSet<String>,
+    /// Bytes of each tensor.
+    written: BTreeMap<String, usize>,
 }
 
 impl Writer {
@@ -207,9 +208,34 @@ impl Writer {
                 format!("{} bytes were given, {len} declared", bytes.len()),
             ));
         }
-        if !self.written.insert(name.into()) {
+        if self.written.contains_key(name) {
             return Err(plan(name, "it was written before".into()));
         }
+        self.write(name, position, bytes)
+    }
+
+    /// Writes bytes of a declared tensor that follow those written so far: one too large for
+    /// memory comes in pieces.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] where it was not declared or gets more than its bytes; [`Error::Write`].
+    pub fn append(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let Some(&(position, len)) = self.slots.get(name) else {
+            return Err(plan(name, "it was not declared".into()));
+        };
+        let before = self.written.get(name).copied().unwrap_or(0);
+        if bytes.len() > len - before {
+            let reason = format!(
+                "{} bytes behind {before} were given, {len} declared",
+                bytes.len()
+            );
+            return Err(plan(name, reason));
+        }
+        self.write(name, position + before as u64, bytes)
+    }
+
+    fn write(&mut self, name: &str, position: u64, bytes: &[u8]) -> Result<()> {
+        *self.written.entry(name.into()).or_default() += bytes.len();
         let file = self.file.as_file_mut();
         file.seek(SeekFrom::Start(position))
             .and_then(|_| file.write_all(bytes))
@@ -274,8 +300,15 @@ impl Writer {
     /// [`Error::Plan`] where a declared tensor was not written, [`Error::Write`];
     /// in both cases nothing is left and a file at the path is as it was.
     pub fn finish(mut self) -> Result<()> {
-        if let Some(missing) = self.slots.keys().find(|name| !self.written.contains(*name)) {
-            return Err(plan(missing, "it was declared but not written".into()));
+        for (name, &(_, len)) in &self.slots {
+            match self.written.get(name) {
+                Some(&written) if written == len => {}
+                None => return Err(plan(name, "it was declared but not written".into())),
+                Some(written) => {
+                    let reason = format!("{written} bytes were written, {len} declared");
+                    return Err(plan(name, reason));
+                }
+            }
         }
         self.write_factors()?;
         atomic::persist(self.file, &self.path)

@@ -117,7 +117,11 @@ impl Decoder {
             DeviceClass::Gpu => 128,
         };
         let chunk = options.chunk.unwrap_or(usual).clamp(1, context);
-        let gates: Vec<_> = model.layers.iter().map(|layer| &layer.gates).collect();
+        let gates: Vec<_> = model
+            .layers
+            .iter()
+            .map(|layer| layer.gates.gates())
+            .collect();
         let activations = Activations::new(gpu, config, &gates, chunk, context, options.kv)?;
         let logits = gpu.tensor(1, config.vocab)?;
         let sampling = gpu.tensor(1, 5)?;

@@ -121,6 +121,15 @@ impl ActivationThresholds {
     }
 }
 
+impl ActivationThresholds {
+    /// Those of one layer, as of a model that has no other.
+    pub(crate) fn of_layer(&self, layer: usize) -> Self {
+        Self {
+            layers: self.layers.get(layer).cloned().into_iter().collect(),
+        }
+    }
+}
+
 fn check(thresholds: &Thresholds, layer: usize, gate: Gate, config: &Config) -> Result<()> {
     let fits = thresholds.check_channels(gate.channels(config));
     fits.map_err(|reason| Error::Module {
@@ -252,6 +261,12 @@ impl GatesOnDevice {
     fn get(&self, gate: Gate) -> Option<&Tensor> {
         self.thresholds[gate.index()].as_ref()
     }
+
+    /// The gates that have thresholds.
+    pub fn gates(&self) -> Vec<Gate> {
+        let has = |&gate: &Gate| self.get(gate).is_some();
+        Gate::ALL.into_iter().filter(has).collect()
+    }
 }
 
 /// What a decoder of a model with thresholds has beside the rest.
@@ -271,20 +286,17 @@ const TALLY: usize = 4;
 
 impl Sparse {
     /// For layers with these gates; nothing where there are none.
-    pub fn new<'a>(
+    pub fn new(
         gpu: &Gpu,
         config: &Config,
         chunk: usize,
-        layers: impl IntoIterator<Item = &'a GatesOnDevice>,
+        layers: &[Vec<Gate>],
     ) -> Result<Option<Self>> {
-        let mut gates = vec![];
-        let mut count = 0;
-        for layer in layers {
-            count += 1;
-            for gate in Gate::ALL.into_iter().filter(|&g| layer.get(g).is_some()) {
-                gates.push((layer.layer, gate, gate.channels(config)));
-            }
-        }
+        let of_layer = |(layer, gates): (usize, &Vec<Gate>)| {
+            let gate = |&gate: &Gate| (layer, gate, gate.channels(config));
+            gates.iter().map(gate).collect::<Vec<_>>()
+        };
+        let gates: Vec<_> = layers.iter().enumerate().flat_map(of_layer).collect();
         if gates.is_empty() {
             return Ok(None);
         }
@@ -293,7 +305,7 @@ impl Sparse {
             .map(|&(_, _, channels)| channels)
             .max()
             .unwrap_or(0);
-        let rows = count * Gate::ALL.len();
+        let rows = layers.len() * Gate::ALL.len();
         let tallies = gpu.tensor_from(rows, TALLY, &vec![0u32; rows * TALLY])?;
         Ok(Some(Self {
             left: gpu.tensor(chunk, widest)?,

@@ -1,6 +1,6 @@
 //! `eval`: perplexity and bits per byte of a text, of one model or a table of them.
 
-use super::{RunArgs, Sequence, recipe, usual_context};
+use super::{RunArgs, Sequence, recipe, text, usual_context};
 use crate::{
     device,
     error::{Error, Result},
@@ -187,7 +187,15 @@ fn evaluate(
             return Err(Error::Usage(reason));
         }
     }
-    let mut sequence = Sequence::open(&args.run, &checkpoint, &recipe, ctx, device)?;
+    let thresholds = args.run.thresholds(checkpoint.config())?;
+    let mut sequence = Sequence::open(
+        &args.run,
+        &checkpoint,
+        &recipe,
+        thresholds.as_ref(),
+        ctx,
+        device,
+    )?;
     if let Some(file) = &args.dump_logits {
         let window = windows.clone().next().map(|w| w.ids).unwrap_or_default();
         let logits = logits_at(&mut sequence, &window, &args.positions)?;
@@ -387,12 +395,11 @@ impl Text {
         let Some(file) = &args.text else {
             return Err(Error::Usage("give --text or --tokens".into()));
         };
-        let text = fs::read_to_string(file).map_err(|e| unreadable(file, &e))?;
-        let tokenizer = checkpoint.tokenizer()?;
+        let (ids, bos) = text(file, checkpoint)?;
         Ok(Self {
-            ids: tokenizer.encode(&text)?,
-            bos: tokenizer.bos().filter(|_| tokenizer.add_bos()),
-            tokenizer: Some(tokenizer),
+            ids,
+            bos,
+            tokenizer: Some(checkpoint.tokenizer()?),
         })
     }
 

@@ -3,20 +3,26 @@
 pub mod bench;
 pub mod eval;
 pub mod generate;
+pub mod thresholds;
 
 use crate::{
     device::{self, Where},
-    error::Result,
+    error::{Error, Result},
     interrupt, progress,
 };
 use lacuna::Gpu;
-use lacuna_io::ThresholdFile;
+use lacuna_io::{ThresholdFile, printable};
 use lacuna_llm::{
     ActivationThresholds, Checkpoint, Config, Decoder, KvType, Model, Options, Recipe, Source,
     Tally, Twin, Weights, perplexity,
     sampling::{self, Sampling},
 };
-use std::{ops::ControlFlow, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 #[derive(clap::Args)]
 pub struct ModelArgs {
@@ -74,6 +80,15 @@ fn recipe(format: Option<&str>) -> Result<Recipe> {
     Ok(format.map_or_else(|| Ok(Recipe::default()), Recipe::from_arg)?)
 }
 
+/// A file of text in tokens, and the token put before a window of it, where there is one.
+fn text(file: &Path, checkpoint: &Checkpoint) -> Result<(Vec<u32>, Option<u32>)> {
+    let unreadable = |e| Error::Input(format!("{}: {e}", printable(&file.to_string_lossy())));
+    let text = fs::read_to_string(file).map_err(unreadable)?;
+    let tokenizer = checkpoint.tokenizer()?;
+    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
+    Ok((tokenizer.encode(&text)?, bos))
+}
+
 /// Loads a model onto `gpu`, with a progress bar.
 fn load(gpu: &Gpu, source: &dyn Source, recipe: &Recipe) -> Result<Model> {
     let bar = progress::bar(0);
@@ -107,13 +122,13 @@ impl Sequence {
         args: &RunArgs,
         checkpoint: &Checkpoint,
         recipe: &Recipe,
+        thresholds: Option<&ActivationThresholds>,
         context: usize,
         device: &device::Args,
     ) -> Result<Self> {
-        let thresholds = args.thresholds(checkpoint.config())?;
         if let Some(gpu) = device::open_at(args.device, device)? {
             let mut model = load(&gpu, checkpoint, recipe)?;
-            if let Some(thresholds) = &thresholds {
+            if let Some(thresholds) = thresholds {
                 model = model.with_thresholds(thresholds)?;
             }
             let options = Options {
@@ -125,7 +140,7 @@ impl Sequence {
             return Ok(Self::Gpu(Box::new(decoder)));
         }
         let mut twin = Twin::new(Arc::new(Weights::load(checkpoint, recipe)?))?;
-        if let Some(thresholds) = &thresholds {
+        if let Some(thresholds) = thresholds {
             twin = twin.with_thresholds(thresholds)?;
         }
         let twin = match args.kv {
@@ -137,6 +152,15 @@ impl Sequence {
             logits: vec![],
             steps: 0,
         })
+    }
+
+    /// Gives the gates that have thresholds others.
+    fn set_thresholds(&mut self, thresholds: &ActivationThresholds) -> Result<()> {
+        match self {
+            Self::Gpu(decoder) => decoder.model().set_thresholds(thresholds)?,
+            Self::Cpu { twin, .. } => twin.set_thresholds(thresholds)?,
+        }
+        Ok(())
     }
 
     fn reset(&mut self) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::{
     error::Result,
     glue::{Glue, KvType, Residual},
     model::{LayerOnDevice, Model, dense},
-    thresholds::{GatesOnDevice, Sparse},
+    thresholds::{Gate, Sparse},
 };
 use lacuna::{Gpu, PlanBuilder, Tensor, Workspace};
 
@@ -37,11 +37,11 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// For layers with these gates at a time.
+    /// For so many layers at a time, with thresholds for these gates of each.
     pub fn new(
         gpu: &Gpu,
         config: &Config,
-        layers: &[&GatesOnDevice],
+        layers: &[Vec<Gate>],
         chunk: usize,
         context: usize,
         kv: KvType,
@@ -73,7 +73,7 @@ impl Activations {
             up: rows(config.ffn)?,
             cache: cache.collect::<lacuna::Result<_>>()?,
             turns: turns.collect::<lacuna::Result<_>>()?,
-            sparse: Sparse::new(gpu, config, chunk, layers.iter().copied())?,
+            sparse: Sparse::new(gpu, config, chunk, layers)?,
         })
     }
 
@@ -205,16 +205,34 @@ impl Builder<'_> {
         tokens: usize,
         layer: &LayerOnDevice,
     ) -> Result<()> {
+        self.gate_and_up(plan, tokens, layer)?;
+        self.down(plan, tokens, layer)
+    }
+
+    /// Its first half: norm, gate and up.
+    pub fn gate_and_up(
+        &self,
+        plan: &mut PlanBuilder,
+        tokens: usize,
+        layer: &LayerOnDevice,
+    ) -> Result<()> {
         let act = self.activations;
         let rows = |tensor| self.rows(tensor, tokens);
-        let (normed, h) = (rows(&act.normed)?, rows(&act.h)?);
-        let (gate, up) = (rows(&act.gate)?, rows(&act.up)?);
+        let (normed, gate, up) = (rows(&act.normed)?, rows(&act.gate)?, rows(&act.up)?);
         let post = layer.post_attention.as_ref();
         let residual = post.map_or(Residual::Add, |_| Residual::Post);
         self.norm(plan, tokens, (residual, post), &layer.ffn_norm)?;
         for (linear, y) in [(Linear::Gate, &gate), (Linear::Up, &up)] {
             self.product(plan, tokens, layer, linear, [&normed, y])?;
         }
+        Ok(())
+    }
+
+    /// Its second half.
+    pub fn down(&self, plan: &mut PlanBuilder, tokens: usize, layer: &LayerOnDevice) -> Result<()> {
+        let act = self.activations;
+        let rows = |tensor| self.rows(tensor, tokens);
+        let (gate, up, h) = (rows(&act.gate)?, rows(&act.up)?, rows(&act.h)?);
         self.gated(plan, tokens, layer, [&gate, &up])?;
         self.product(plan, tokens, layer, Linear::Down, [&gate, &h])
     }

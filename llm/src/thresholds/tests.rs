@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    blocks::Blocks,
     common::gpu,
     config::Activation,
     decoder::{
@@ -305,4 +306,44 @@ fn thresholds_of_another_model_are_refused() {
         twin.with_thresholds(&one("model.layers.2.mlp", 1).unwrap())
             .is_err()
     );
+}
+
+#[test]
+fn a_thresholded_layer_is_that_of_the_twin_and_takes_other_thresholds() {
+    let Some(gpu) = gpu() else { return };
+    let weights = weights(gemma(), "f32");
+    let (config, recipe) = (&weights.config, Recipe::default());
+    let some = thresholds(config, &Gate::ALL);
+    let none = Gate::ALL
+        .iter()
+        .flat_map(|g| (0..3).map(|layer| g.module(layer)));
+    let none = none
+        .filter(|name| name != "model.layers.1.self_attn.k_proj")
+        .map(|g| (g, Thresholds::scalar(0.0).unwrap()));
+    let none = ActivationThresholds::new(config, &none.collect()).unwrap();
+    let x = Random(2).vector(30 * config.hidden);
+    let run = |gpu: Option<&Gpu>, first: &ActivationThresholds, then: &ActivationThresholds| {
+        let mut blocks = Blocks::in_chunks(gpu, config, 30, 8).unwrap();
+        let mut block = blocks
+            .load_thresholded(&*weights, &recipe, 1, first)
+            .unwrap();
+        block.set_thresholds(then).unwrap();
+        let mut stream = x.clone();
+        block.run(&mut stream).unwrap();
+        stream
+    };
+    let expected = run(None, &some, &some);
+    for first in [&some, &none] {
+        let (largest, _) = apart(&run(Some(&gpu), first, &some), &expected);
+        assert!(largest <= 1e-4, "{largest}");
+    }
+    let mut blocks = Blocks::in_chunks(Some(&gpu), config, 30, 8).unwrap();
+    let mut dense = x.clone();
+    blocks
+        .load(&*weights, &recipe, 1)
+        .unwrap()
+        .run(&mut dense)
+        .unwrap();
+    assert_eq!(run(Some(&gpu), &some, &none), dense);
+    assert!(apart(&dense, &expected).0 > 1e-2);
 }
