@@ -162,6 +162,15 @@ pub enum Error {
         reason: &'static str,
     },
 
+    /// A threshold that is no number from 0 to +∞.
+    #[error("the threshold of channel {channel} is {value}, expected 0 to infinity")]
+    Threshold {
+        /// The first such channel.
+        channel: usize,
+        /// Its threshold.
+        value: f32,
+    },
+
     /// The adapter's limit is below what the call needs.
     #[error("{what} is {value}, the limit is {limit}")]
     Limit {

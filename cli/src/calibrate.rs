@@ -1,22 +1,27 @@
 //! `calibrate`: what the inputs of a model's weights look like, over a text.
 //!
 //! The model runs layer by layer. In memory are the residual streams of all windows, one layer,
-//! and the sums of its four inputs.
+//! and what is gathered of it.
+
+mod dump;
+mod layer;
 
 use crate::{
     device::{self, Where},
     error::{Error, Result},
     interrupt,
     model::usual_context,
-    out, progress,
+    out,
 };
+use dump::Dump;
 use lacuna_io::printable;
 use lacuna_llm::{
-    Checkpoint, Config, Error as ModelError, Recipe, Site,
-    blocks::{Block, Blocks, embed},
+    Checkpoint, Config, Gate, Recipe, Site,
+    blocks::{Blocks, embed},
     perplexity::Windows,
 };
-use lacuna_prune::{Accumulator, Error as PruneError, Shared, StatisticsWriter};
+use lacuna_prune::{Gated, Shared, StatisticsWriter};
+use layer::{Layer, channels};
 use serde::Serialize;
 use std::{
     fs,
@@ -34,7 +39,7 @@ pub struct Args {
     /// Texts like those the model is for, UTF-8; never the one it is judged by
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     text: Vec<PathBuf>,
-    /// The file to write, for `compress --stats`; it appears complete or not at all
+    /// The file to write, for `compress --stats` and `thresholds`; it appears complete or not at all
     #[arg(short, long, value_name = "STATS")]
     output: PathBuf,
     /// Tokens to run, in windows taken evenly from all the text; Hessians want 64 thousand
@@ -50,6 +55,12 @@ pub struct Args {
     /// Keeps means and mean squares only, which wanda and ria need
     #[arg(long)]
     no_hessian: bool,
+    /// Leaves out what `thresholds` needs: every layer then runs once, not twice
+    #[arg(long)]
+    no_thresholds: bool,
+    /// Writes all activations to this folder: a safetensors file a layer, 4 bytes an element
+    #[arg(long, value_name = "DIR")]
+    dump: Option<PathBuf>,
     /// Where to compute; cpu is the reference, slow and exact
     #[arg(long, value_enum, default_value_t = Where::Auto)]
     device: Where,
@@ -70,6 +81,7 @@ struct Report {
     windows: usize,
     context: usize,
     hessian: bool,
+    thresholds: bool,
     bytes: u64,
     seconds: f64,
     /// Of them, what adding up the inputs took.
@@ -92,24 +104,34 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
 
     interrupt::defer();
     let hessian = !args.no_hessian;
-    let mut writer = StatisticsWriter::create(&args.output, samples, hessian, &shared(config))?;
+    let gates = (!args.no_thresholds).then(|| gates(config));
+    let shared = shared(config);
+    let mut writer =
+        StatisticsWriter::create(&args.output, samples, hessian, &shared, gates.as_deref())?;
+    if let Some(dir) = &args.dump {
+        fs::create_dir_all(dir).map_err(|reason| lacuna_io::Error::Write {
+            file: dir.clone(),
+            reason,
+        })?;
+    }
     let recipe = Recipe::default();
     let mut streams = embed(&checkpoint, &recipe, &windows)?;
     let mut summing = Duration::ZERO;
-    for layer in 0..layers {
+    for number in 0..layers {
         interrupt::check()?;
         let begin = Instant::now();
-        let block = blocks.load(&checkpoint, &recipe, layer)?;
-        let mut sums = Sums::new(config, hessian);
-        sums.observe(block, &mut streams, layer)?;
-        summing += sums.time;
-        for (site, sums) in Site::ALL.into_iter().zip(sums.sites) {
-            interrupt::check()?;
-            let module = site.module(layer);
-            let inputs = sums.finish().map_err(|e| not_finite(&module, &e))?;
-            writer.inputs(&module, &inputs)?;
+        let mut block = blocks.load(&checkpoint, &recipe, number)?;
+        let mut layer = Layer::new(config, number, hessian);
+        if gates.is_some() {
+            let channels = channels(&mut block, &checkpoint, &streams, number)?;
+            layer = layer.with_thresholds(channels);
         }
-        let (n, seconds) = (layer + 1, begin.elapsed().as_secs_f64());
+        let dump = |dir: &PathBuf| Dump::create(dir, config, number, samples);
+        layer = layer.with_dump(args.dump.as_ref().map(dump).transpose()?);
+        layer.observe(&mut block, &mut streams)?;
+        summing += layer.time;
+        layer.finish(&mut writer)?;
+        let (n, seconds) = (number + 1, begin.elapsed().as_secs_f64());
         eprintln!("layer {n} of {layers}: {seconds:.1} s");
     }
     interrupt::check()?;
@@ -127,6 +149,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         windows: windows.len(),
         context,
         hessian,
+        thresholds: !args.no_thresholds,
         bytes: fs::metadata(&args.output).map_or(0, |m| m.len()),
         seconds: begin.elapsed().as_secs_f64(),
         summing_seconds: summing.as_secs_f64(),
@@ -162,9 +185,14 @@ fn windows(args: &Args, checkpoint: &Checkpoint, context: usize) -> Result<Vec<V
             "--tokens is {tokens}, less than the {context} of a window"
         )));
     }
-    let (found, wanted) = (all.len(), (args.tokens / context).min(all.len()));
+    Ok(spread(all, args.tokens, context))
+}
+
+/// As many windows of `context` as hold `tokens`, taken evenly.
+pub fn spread(mut all: Vec<Vec<u32>>, tokens: usize, context: usize) -> Vec<Vec<u32>> {
+    let (found, wanted) = (all.len(), (tokens / context).min(all.len()));
     let evenly = (0..wanted).map(|i| std::mem::take(&mut all[i * found / wanted]));
-    Ok(evenly.collect())
+    evenly.collect()
 }
 
 /// `text` in pieces that end with a line. A tokenizer takes a hundred times the memory of its
@@ -190,54 +218,13 @@ fn shared(config: &Config) -> Vec<Shared> {
         .collect()
 }
 
-/// The sums of one layer.
-struct Sums {
-    /// In the order of [`Site::ALL`].
-    sites: [Accumulator; 4],
-    time: Duration,
-}
-
-impl Sums {
-    fn new(config: &Config, hessian: bool) -> Self {
-        Self {
-            sites: Site::ALL.map(|site| Accumulator::new(config.width(site), hessian)),
-            time: Duration::ZERO,
-        }
-    }
-
-    /// Runs the layer over all windows, whose streams become its output.
-    fn observe(&mut self, mut block: Block, streams: &mut [Vec<f32>], layer: usize) -> Result<()> {
-        let bar = progress::bar(streams.len());
-        bar.set_message(format!("layer {layer}"));
-        for stream in streams {
-            let mut refused = None;
-            let seen = block.observe(stream, &mut |site, x| {
-                if interrupt::check().is_err() {
-                    return Err(ModelError::Cancelled);
-                }
-                let begin = Instant::now();
-                let added = self.sites[site as usize].add(x);
-                self.time += begin.elapsed();
-                added.map_err(|e| {
-                    refused = Some(e);
-                    ModelError::Cancelled
-                })
-            });
-            match (seen, refused) {
-                (_, Some(e)) => return Err(e.into()),
-                (Err(ModelError::Cancelled), None) => return Err(Error::Interrupted),
-                (seen, None) => seen?,
-            }
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
-        Ok(())
-    }
-}
-
-/// A model whose activations overflow is not fit to be calibrated.
-fn not_finite(module: &str, error: &PruneError) -> Error {
-    Error::Input(format!("the inputs of \"{module}\": {error}"))
+/// The feed-forward blocks of all layers.
+fn gates(config: &Config) -> Vec<Gated> {
+    let gated = |layer| Gated {
+        module: Gate::FeedForward.module(layer),
+        channels: config.ffn,
+    };
+    (0..config.layers.len()).map(gated).collect()
 }
 
 /// The most memory that this process had, by Linux.

@@ -152,7 +152,7 @@ const fn prune_code(error: &lacuna_prune::Error) -> u8 {
     match error {
         E::Engine(e) => engine_code(e),
         E::File(e) => file_code(e),
-        E::NoInputs { .. } | E::NoHessian { .. } | E::Format { .. } => 2,
+        E::NoInputs { .. } | E::NoHessian { .. } | E::NoThresholds { .. } | E::Format { .. } => 2,
         // The rest is about what the statistics hold.
         _ => 4,
     }
@@ -199,7 +199,8 @@ const fn engine_code(error: &lacuna::Error) -> u8 {
         | E::Violation { .. }
         | E::NotFinite { .. }
         | E::Overflow { .. }
-        | E::Index { .. } => 4,
+        | E::Index { .. }
+        | E::Threshold { .. } => 4,
         // The rest is the device's: lost, late, out of memory, or refusing a call.
         _ => 5,
     }

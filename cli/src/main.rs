@@ -49,6 +49,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Runs a model over text and stores what the inputs of its weights look like
     Calibrate(calibrate::Args),
+    /// Chooses thresholds under which activations are dropped, by what `calibrate` stored
+    Thresholds(model::thresholds::Args),
     /// Prunes and quantises the weights of a file or model and stores them compressed
     Compress(compress::Args),
     /// Joins the layers that `compress --layers` wrote
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Command::Info(args) => info::run(&args, &device),
         Command::Inspect(args) => inspect::run(&args),
         Command::Calibrate(args) => calibrate::run(&args, &device),
+        Command::Thresholds(args) => model::thresholds::run(&args, &device),
         Command::Compress(args) => compress::run(&args),
         Command::Merge(args) => compress::merge::run(&args),
         #[cfg(feature = "recover")]

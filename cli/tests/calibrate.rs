@@ -290,7 +290,7 @@ fn statistics_that_do_not_fit_are_refused_before_work_begins() {
             cols: if linear == Linear::Down { cols } else { 256 },
         };
         let plan: Vec<_> = (0..layers).flat_map(linear).map(shared).collect();
-        let mut writer = StatisticsWriter::create(&other, 1, false, &plan).unwrap();
+        let mut writer = StatisticsWriter::create(&other, 1, false, &plan, None).unwrap();
         for input in &plan {
             let mut sums = Accumulator::new(input.cols, false);
             sums.add(&vec![1.0; input.cols]).unwrap();

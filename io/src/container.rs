@@ -19,6 +19,7 @@ use std::{collections::BTreeMap, path::Path};
 pub const CONTAINER_VERSION: u64 = 1;
 
 pub(crate) const VERSION_KEY: &str = "lacuna.version";
+pub(crate) const THRESHOLDS_KEY: &str = "lacuna.thresholds";
 pub(crate) const KEY_PREFIX: &str = "lacuna.";
 pub(crate) const DENSE_SUFFIX: &str = ".weight";
 
@@ -202,7 +203,8 @@ pub(crate) fn declared(
         }
     }
     let mut modules = BTreeMap::new();
-    for (key, text) in keys().filter(|(key, _)| *key != VERSION_KEY) {
+    let of_module = |key: &String| key != VERSION_KEY && key != THRESHOLDS_KEY;
+    for (key, text) in keys().filter(|(key, _)| of_module(key)) {
         let module = key[KEY_PREFIX.len()..].to_owned();
         let parsed = if module.is_empty() {
             Err("the name is empty".into())

@@ -58,6 +58,7 @@ mod sections;
 mod shard;
 mod sparsity;
 mod tensor;
+mod thresholds;
 
 pub use atomic::write_file;
 pub use container::{CONTAINER_VERSION, stored_bytes};
@@ -69,3 +70,4 @@ pub use globs::TensorGlobs;
 pub use output::{Output, Writer, save};
 pub use sparsity::{Compliance, Sparsity, usual_patterns};
 pub use tensor::{F32Tensor, RawTensor, TensorDtype, TensorInfo};
+pub use thresholds::{Origin, ThresholdFile};

@@ -2,7 +2,7 @@
 
 use crate::{
     atomic,
-    container::{CONTAINER_VERSION, Declared, KEY_PREFIX, VERSION_KEY},
+    container::{CONTAINER_VERSION, Declared, KEY_PREFIX, THRESHOLDS_KEY, VERSION_KEY},
     error::{Error, Result},
     header::Header,
     sections::section_bytes,
@@ -11,7 +11,7 @@ use crate::{
 use lacuna::format::{Codes, Format, Matrix};
 use safetensors::tensor::TensorInfo as Entry;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io::{Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
@@ -45,6 +45,12 @@ impl Output {
             .extend(foreign.map(|(key, text)| (key.clone(), text.clone())));
     }
 
+    /// Adds an entry of the container's own.
+    pub(crate) fn own_entry(&mut self, key: &str, text: String) {
+        let version = (VERSION_KEY.into(), CONTAINER_VERSION.to_string());
+        self.metadata.extend([version, (key.into(), text)]);
+    }
+
     /// Declares a tensor.
     ///
     /// # Errors
@@ -74,11 +80,13 @@ impl Output {
     ///
     /// # Errors
     /// [`Error::Plan`] where a name is taken, `format` names no value type, a
-    /// dimension is 0 or beyond u32, or a sparse module is called `version`,
-    /// whose entry in the header means the container.
+    /// dimension is 0 or beyond u32, or a sparse module is called `version` or `thresholds`,
+    /// whose entries in the header mean the container.
     pub fn weight(&mut self, module: &str, format: Format, rows: usize, cols: usize) -> Result<()> {
         let sparse = !matches!(format, Format::Dense(_));
-        if module.is_empty() || sparse && format!("{KEY_PREFIX}{module}") == VERSION_KEY {
+        let key = format!("{KEY_PREFIX}{module}");
+        let taken = [VERSION_KEY, THRESHOLDS_KEY].contains(&key.as_str());
+        if module.is_empty() || sparse && taken {
             return Err(plan(module, "a weight cannot have this name".into()));
         }
         let declared = Declared::new(format, rows, cols).map_err(|reason| plan(module, reason))?;
@@ -90,9 +98,8 @@ impl Output {
             )?;
         }
         if sparse {
-            self.metadata
-                .insert(VERSION_KEY.into(), CONTAINER_VERSION.to_string());
-            self.metadata.extend([declared.widest_entry(module)]);
+            let (key, text) = declared.widest_entry(module);
+            self.own_entry(&key, text);
         }
         self.modules.insert(module.into(), declared);
         Ok(())
@@ -142,7 +149,7 @@ impl Output {
             data_start,
             slots,
             modules: self.modules,
-            written: BTreeSet::new(),
+            written: BTreeMap::new(),
         })
     }
 
@@ -181,7 +188,8 @@ pub struct Writer {
     /// Position in the file and length of every tensor.
     slots: BTreeMap<String, (u64, usize)>,
     modules: BTreeMap<String, Declared>,
-    written: BTreeSet<String>,
+    /// Bytes of each tensor.
+    written: BTreeMap<String, usize>,
 }
 
 impl Writer {
@@ -200,9 +208,34 @@ impl Writer {
                 format!("{} bytes were given, {len} declared", bytes.len()),
             ));
         }
-        if !self.written.insert(name.into()) {
+        if self.written.contains_key(name) {
             return Err(plan(name, "it was written before".into()));
         }
+        self.write(name, position, bytes)
+    }
+
+    /// Writes bytes of a declared tensor that follow those written so far: one too large for
+    /// memory comes in pieces.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] where it was not declared or gets more than its bytes; [`Error::Write`].
+    pub fn append(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let Some(&(position, len)) = self.slots.get(name) else {
+            return Err(plan(name, "it was not declared".into()));
+        };
+        let before = self.written.get(name).copied().unwrap_or(0);
+        if bytes.len() > len - before {
+            let reason = format!(
+                "{} bytes behind {before} were given, {len} declared",
+                bytes.len()
+            );
+            return Err(plan(name, reason));
+        }
+        self.write(name, position + before as u64, bytes)
+    }
+
+    fn write(&mut self, name: &str, position: u64, bytes: &[u8]) -> Result<()> {
+        *self.written.entry(name.into()).or_default() += bytes.len();
         let file = self.file.as_file_mut();
         file.seek(SeekFrom::Start(position))
             .and_then(|_| file.write_all(bytes))
@@ -267,8 +300,15 @@ impl Writer {
     /// [`Error::Plan`] where a declared tensor was not written, [`Error::Write`];
     /// in both cases nothing is left and a file at the path is as it was.
     pub fn finish(mut self) -> Result<()> {
-        if let Some(missing) = self.slots.keys().find(|name| !self.written.contains(*name)) {
-            return Err(plan(missing, "it was declared but not written".into()));
+        for (name, &(_, len)) in &self.slots {
+            match self.written.get(name) {
+                Some(&written) if written == len => {}
+                None => return Err(plan(name, "it was declared but not written".into())),
+                Some(written) => {
+                    let reason = format!("{written} bytes were written, {len} declared");
+                    return Err(plan(name, reason));
+                }
+            }
         }
         self.write_factors()?;
         atomic::persist(self.file, &self.path)

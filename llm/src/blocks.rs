@@ -26,13 +26,14 @@
 //! ```
 
 use crate::{
-    config::{Config, EMBEDDING, Site},
+    config::{Activation, Config, EMBEDDING, Site},
     decoder::plans::{Activations, Builder},
     error::{Error, Result},
     glue::{Glue, KvType, Residual},
     model::{LayerOnDevice, SLICE_ROWS, check_device},
     recipe::Recipe,
     source::Source,
+    thresholds::{ActivationThresholds, Gate, GatesOnDevice},
     twin::Twin,
     weights::{LayerWeights, Weights, expect},
 };
@@ -47,6 +48,23 @@ use std::sync::Arc;
 /// Sees the input of a layer's products, `[tokens, cols]` at each [`Site`]: some consecutive
 /// tokens of the window, in order. What it refuses ends the run.
 pub type Inputs<'a> = dyn FnMut(Site, &[f32]) -> Result<()> + 'a;
+
+/// What a layer shows of some consecutive tokens of a window, in order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Seen<'a> {
+    /// The input of a layer's products, `[tokens, cols]`.
+    Input(Site, &'a [f32]),
+    /// What the feed-forward makes of its input, `[tokens, ffn]` each.
+    FeedForward {
+        /// `act(gate · h)`.
+        gate: &'a [f32],
+        /// `up · h`.
+        up: &'a [f32],
+    },
+}
+
+/// Sees all that a layer shows. What it refuses ends the run.
+pub type Watcher<'a> = dyn FnMut(Seen<'_>) -> Result<()> + 'a;
 
 /// The residual stream before the first layer, `[tokens, hidden]` for each of `windows`.
 ///
@@ -139,11 +157,12 @@ impl Blocks {
         let chunk = chunk.clamp(1, context);
         let device = |gpu: &Gpu| {
             check_device(config)?;
+            let gates = [Gate::ALL.to_vec()];
             Ok::<_, Error>(Device {
                 gpu: gpu.clone(),
                 context,
                 chunk,
-                activations: Activations::new(gpu, config, 1, chunk, context, KvType::F32)?,
+                activations: Activations::new(gpu, config, &gates, chunk, context, KvType::F32)?,
             })
         };
         Ok(Self {
@@ -171,6 +190,31 @@ impl Blocks {
         recipe: &Recipe,
         layer: usize,
     ) -> Result<Block<'_>> {
+        self.load_with(source, recipe, layer, None)
+    }
+
+    /// [`Blocks::load`] with the layer's activations thresholded.
+    ///
+    /// # Errors
+    /// Those of [`Blocks::load`], and [`Error::Shape`] for thresholds of another model.
+    pub fn load_thresholded(
+        &mut self,
+        source: &dyn Source,
+        recipe: &Recipe,
+        layer: usize,
+        thresholds: &ActivationThresholds,
+    ) -> Result<Block<'_>> {
+        thresholds.check(&self.config)?;
+        self.load_with(source, recipe, layer, Some(&thresholds.of_layer(layer)))
+    }
+
+    fn load_with(
+        &mut self,
+        source: &dyn Source,
+        recipe: &Recipe,
+        layer: usize,
+        thresholds: Option<&ActivationThresholds>,
+    ) -> Result<Block<'_>> {
         let layers = self.config.layers.len();
         if layer >= layers {
             return Err(Error::Choice {
@@ -180,10 +224,20 @@ impl Blocks {
             });
         }
         let runner = match &self.device {
-            Some(device) => Runner::Device(device, Box::new(device.load(source, recipe, layer)?)),
-            None => Runner::Twin(Box::new(twin(source, recipe, layer)?)),
+            Some(device) => {
+                let layer = device.load(source, recipe, layer, thresholds)?;
+                Runner::Device(device, Box::new(layer))
+            }
+            None => {
+                let mut twin = twin(source, recipe, layer)?;
+                if let Some(thresholds) = thresholds {
+                    twin.set_thresholds(thresholds)?;
+                }
+                Runner::Twin(Box::new(twin))
+            }
         };
         Ok(Block {
+            number: layer,
             hidden: self.config.hidden,
             limit: self.context,
             runner,
@@ -194,6 +248,7 @@ impl Blocks {
 /// One layer, ready to run. It borrows the [`Blocks`] for itself alone, whose activations it uses.
 #[derive(Debug)]
 pub struct Block<'a> {
+    number: usize,
     hidden: usize,
     limit: usize,
     runner: Runner<'a>,
@@ -221,10 +276,34 @@ impl Block<'_> {
     /// # Errors
     /// Those of [`Block::run`], and what `inputs` gives.
     pub fn observe(&mut self, stream: &mut [f32], inputs: &mut Inputs<'_>) -> Result<()> {
-        self.run_with(stream, Some(inputs))
+        self.watch(stream, &mut |seen| match seen {
+            Seen::Input(site, x) => inputs(site, x),
+            Seen::FeedForward { .. } => Ok(()),
+        })
     }
 
-    fn run_with(&mut self, stream: &mut [f32], inputs: Option<&mut Inputs<'_>>) -> Result<()> {
+    /// [`Block::run`] that shows what the products take, and what gate and up give.
+    ///
+    /// # Errors
+    /// Those of [`Block::run`], and what `watcher` gives.
+    pub fn watch(&mut self, stream: &mut [f32], watcher: &mut Watcher<'_>) -> Result<()> {
+        self.run_with(stream, Some(watcher))
+    }
+
+    /// Gives the gates that have thresholds others, those that `thresholds` have for this layer.
+    ///
+    /// # Errors
+    /// [`Error::Choice`] where they are for other gates, [`Error::Shape`] where there are none,
+    /// and the engine's.
+    pub fn set_thresholds(&mut self, thresholds: &ActivationThresholds) -> Result<()> {
+        let thresholds = thresholds.of_layer(self.number);
+        match &mut self.runner {
+            Runner::Device(device, layer) => layer.gates.write(&device.gpu, &thresholds),
+            Runner::Twin(twin) => twin.set_thresholds(&thresholds),
+        }
+    }
+
+    fn run_with(&mut self, stream: &mut [f32], watcher: Option<&mut Watcher<'_>>) -> Result<()> {
         let tokens = stream.len() / self.hidden;
         let expected = tokens * self.hidden;
         expect(
@@ -237,12 +316,12 @@ impl Block<'_> {
             return Err(Error::Context { tokens, limit });
         }
         match &mut self.runner {
-            Runner::Device(device, layer) => device.run(layer, stream, inputs),
+            Runner::Device(device, layer) => device.run(layer, stream, watcher),
             Runner::Twin(twin) => {
                 twin.reset();
-                match inputs {
-                    None => twin.run_layers(stream, &mut |_, _| Ok(())),
-                    Some(inputs) => twin.run_layers(stream, inputs),
+                match watcher {
+                    None => twin.run_layers(stream, &mut |_| Ok(())),
+                    Some(watcher) => twin.run_layers(stream, watcher),
                 }
             }
         }
@@ -268,16 +347,27 @@ fn twin(source: &dyn Source, recipe: &Recipe, layer: usize) -> Result<Twin> {
 #[derive(Debug)]
 struct OnDevice {
     attention: Plan,
-    feed_forward: Plan,
+    gate_and_up: Plan,
+    down: Plan,
     /// Adds what the feed-forward gave to the residual stream.
     settle: Plan,
+    activation: Activation,
+    gates: GatesOnDevice,
     /// In the order of [`Site::ALL`].
     inputs: [ReadBack; 4],
+    /// Gate, before its activation, and up.
+    gate_and_up_read: [ReadBack; 2],
     output: ReadBack,
 }
 
 impl Device {
-    fn load(&self, source: &dyn Source, recipe: &Recipe, layer: usize) -> Result<OnDevice> {
+    fn load(
+        &self,
+        source: &dyn Source,
+        recipe: &Recipe,
+        layer: usize,
+        thresholds: Option<&ActivationThresholds>,
+    ) -> Result<OnDevice> {
         let Self {
             gpu,
             context,
@@ -291,26 +381,35 @@ impl Device {
             glue: Glue::new(config, gpu.caps(), *context, KvType::F32),
             chunk: *chunk,
         };
-        let weights = LayerOnDevice::load(gpu, source, recipe, layer)?;
-        let [mut attention, mut feed_forward, mut settle] = [(); 3].map(|()| PlanBuilder::new(gpu));
+        let mut weights = LayerOnDevice::load(gpu, source, recipe, layer)?;
+        if let Some(thresholds) = thresholds {
+            weights.gates = GatesOnDevice::load(gpu, config, thresholds, 0)?;
+        }
+        let [mut attention, mut gate_and_up, mut down, mut settle] =
+            [(); 4].map(|()| PlanBuilder::new(gpu));
         let (with, cache) = ((&weights, &config.layers[layer]), &act.cache[0]);
         let nothing = (Residual::None, None);
         builder.attention(&mut attention, *chunk, with, cache, nothing)?;
-        builder.feed_forward(&mut feed_forward, *chunk, &weights)?;
+        builder.gate_and_up(&mut gate_and_up, *chunk, &weights)?;
+        builder.down(&mut down, *chunk, &weights)?;
         // Which norm comes behind the addition does not matter here.
         let after = Builder::after_ffn(&weights);
         builder.norm(&mut settle, *chunk, after, &weights.attention_norm)?;
         let read = |tensor: &Tensor| ReadBack::new(gpu, tensor);
         Ok(OnDevice {
             attention: attention.build()?,
-            feed_forward: feed_forward.build()?,
+            gate_and_up: gate_and_up.build()?,
+            down: down.build()?,
             settle: settle.build()?,
+            activation: config.activation,
+            gates: weights.gates,
             inputs: [
                 read(&act.normed)?,
                 read(&act.o)?,
                 read(&act.normed)?,
                 read(&act.gate)?,
             ],
+            gate_and_up_read: [read(&act.gate)?, read(&act.up)?],
             output: read(&act.x)?,
         })
     }
@@ -319,7 +418,7 @@ impl Device {
         &self,
         layer: &OnDevice,
         stream: &mut [f32],
-        mut inputs: Option<&mut Inputs<'_>>,
+        mut watcher: Option<&mut Watcher<'_>>,
     ) -> Result<()> {
         let (gpu, act) = (&self.gpu, &self.activations);
         let hidden = act.x.len();
@@ -329,16 +428,16 @@ impl Device {
             act.x.view(gpu, 0, tokens, hidden)?.write(gpu, x)?;
             act.state.write(gpu, &[start, tokens as u32, 0, 0])?;
             let [attention, output, feed_forward, down] = &layer.inputs;
+            let [gate, up] = &layer.gate_and_up_read;
             let mut encoder = gpu.encoder();
             for (plan, reads) in [
-                (&layer.attention, [attention, output]),
-                (&layer.feed_forward, [feed_forward, down]),
+                (&layer.attention, &[attention, output][..]),
+                (&layer.gate_and_up, &[feed_forward, gate, up]),
+                (&layer.down, &[down]),
             ] {
                 plan.encode(&mut encoder)?;
-                if inputs.is_some() {
-                    for read in reads {
-                        read.encode(&mut encoder);
-                    }
+                if watcher.is_some() {
+                    reads.iter().for_each(|read| read.encode(&mut encoder));
                 }
             }
             layer.settle.encode(&mut encoder)?;
@@ -346,10 +445,22 @@ impl Device {
             gpu.submit(encoder)?;
             let output: Vec<f32> = layer.output.read_blocking(gpu)?;
             x.copy_from_slice(&output[..x.len()]);
-            let Some(inputs) = &mut inputs else { continue };
-            for (site, read) in Site::ALL.into_iter().zip(&layer.inputs) {
-                let values: Vec<f32> = read.read_blocking(gpu)?;
-                inputs(site, &values[..values.len() / self.chunk * tokens])?;
+            let Some(watcher) = &mut watcher else {
+                continue;
+            };
+            let read = |read: &ReadBack| {
+                let mut values: Vec<f32> = read.read_blocking(gpu)?;
+                values.truncate(values.len() / self.chunk * tokens);
+                Ok::<_, Error>(values)
+            };
+            for (site, input) in Site::ALL.into_iter().zip(&layer.inputs) {
+                if site == Site::Down {
+                    let [mut gate, up] = [read(gate)?, read(up)?];
+                    layer.activation.apply(&mut gate);
+                    let (gate, up) = (&gate[..], &up[..]);
+                    watcher(Seen::FeedForward { gate, up })?;
+                }
+                watcher(Seen::Input(site, &read(input)?))?;
             }
         }
         Ok(())

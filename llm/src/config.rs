@@ -108,6 +108,26 @@ pub enum Activation {
     GeluTanh,
 }
 
+impl Activation {
+    /// Of one number.
+    pub(crate) fn of(self, x: f64) -> f64 {
+        match self {
+            Self::Silu => x / (1.0 + (-x).exp()),
+            Self::GeluTanh => {
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+                0.5 * x * (1.0 + inner.tanh())
+            }
+        }
+    }
+
+    /// Of every number of a vector, in its place.
+    pub(crate) fn apply(self, x: &mut [f32]) {
+        for x in x {
+            *x = self.of(f64::from(*x)) as f32;
+        }
+    }
+}
+
 /// The linear products of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Linear {

@@ -7,6 +7,7 @@ use crate::{
     glue::{Glue, KvType},
     model::Model,
     sampling::{Sampling, no_number},
+    thresholds::Tally,
 };
 use lacuna::{Caps, Plan, PlanBuilder, Tensor, caps::DeviceClass, gpu::ReadBack};
 use plans::{Activations, Builder};
@@ -116,8 +117,12 @@ impl Decoder {
             DeviceClass::Gpu => 128,
         };
         let chunk = options.chunk.unwrap_or(usual).clamp(1, context);
-        let activations =
-            Activations::new(gpu, config, config.layers.len(), chunk, context, options.kv)?;
+        let gates: Vec<_> = model
+            .layers
+            .iter()
+            .map(|layer| layer.gates.gates())
+            .collect();
+        let activations = Activations::new(gpu, config, &gates, chunk, context, options.kv)?;
         let logits = gpu.tensor(1, config.vocab)?;
         let sampling = gpu.tensor(1, 5)?;
         let token = gpu.tensor(1, 1)?;
@@ -190,6 +195,25 @@ impl Decoder {
         let own: u64 = plans.iter().map(|p| p.memory().params).sum();
         let scratch = plans.iter().map(|p| p.memory().scratch).max().unwrap_or(0);
         self.activations.bytes() + self.logits.bytes() + own + scratch
+    }
+
+    /// How many activations were over their thresholds in all tokens run since the last
+    /// [`clear_tallies`](Self::clear_tallies); nothing of a model without thresholds.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn tallies(&self) -> Result<Vec<Tally>> {
+        let sparse = self.activations.sparse.as_ref();
+        sparse.map_or(Ok(vec![]), |sparse| sparse.tallies(self.model.gpu()))
+    }
+
+    /// Forgets what was counted.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn clear_tallies(&self) -> Result<()> {
+        let sparse = self.activations.sparse.as_ref();
+        sparse.map_or(Ok(()), |sparse| sparse.clear(self.model.gpu()))
     }
 
     /// Takes `ids` as the sequence's next tokens. `progress` hears how many are done, and may

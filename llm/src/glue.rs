@@ -273,6 +273,59 @@ impl<'a> Glue<'a> {
         dispatch
     }
 
+    fn activate(&self) -> Cow<'static, str> {
+        match self.config.activation {
+            Activation::Silu => fragment!("silu"),
+            Activation::GeluTanh => fragment!("gelu_tanh"),
+        }
+    }
+
+    /// A launch that zeroes what is under its threshold, in rows of `len`. Tensors: state,
+    /// thresholds, tallies, then what the variant takes.
+    fn threshold(&self, tokens: usize, len: usize, tally: usize) -> Dispatch {
+        let quads = len / 4;
+        // A GPU shares a row among workgroups; on a CPU adapter there are threads for few.
+        let slice = match self.caps.class {
+            DeviceClass::Cpu => quads,
+            DeviceClass::Gpu => 4 * self.workgroup().0 as usize,
+        };
+        let mut dispatch = self.reducing("threshold", [quads.div_ceil(slice), tokens, 1]);
+        dispatch
+            .consts
+            .extend(consts(&[("QUADS", quads), ("SLICE", slice)]));
+        dispatch.params = vec![tally as u32];
+        dispatch.fragments = vec![self.total(), fragment!("state"), shader!("threshold")];
+        dispatch.operands = vec![
+            read("state", 1, 0),
+            read("thresholds", 2, 1),
+            write("tallies", 3, 2),
+        ];
+        dispatch
+    }
+
+    /// `y = |x| ≤ t ? 0 : x`. Tensors: state, thresholds, tallies, x, y.
+    pub fn threshold_input(&self, tokens: usize, len: usize, tally: usize) -> Dispatch {
+        let mut dispatch = self.threshold(tokens, len, tally);
+        dispatch.fragments.push(fragment!("threshold_input"));
+        dispatch
+            .operands
+            .extend([read("x", 4, 3), write("y", 5, 4)]);
+        dispatch
+    }
+
+    /// `gate = |act(gate)| ≤ t ? 0 : act(gate) ⊙ up`. Tensors: state, thresholds, tallies, gate,
+    /// up.
+    pub fn threshold_gated(&self, tokens: usize, tally: usize) -> Dispatch {
+        let mut dispatch = self.threshold(tokens, self.config.ffn, tally);
+        dispatch
+            .fragments
+            .extend([self.activate(), fragment!("threshold_gated")]);
+        dispatch
+            .operands
+            .extend([write("gate", 4, 3), read("up", 5, 4)]);
+        dispatch
+    }
+
     /// `gate = act(gate) ⊙ up`. Tensors: gate, up.
     pub fn gated(&self, tokens: usize) -> Dispatch {
         let workgroup = 64;
@@ -280,13 +333,7 @@ impl<'a> Glue<'a> {
         Dispatch {
             name: "gated".into(),
             consts: consts(&[("WORKGROUP", workgroup)]),
-            fragments: vec![
-                match self.config.activation {
-                    Activation::Silu => fragment!("silu"),
-                    Activation::GeluTanh => fragment!("gelu_tanh"),
-                },
-                shader!("gated"),
-            ],
+            fragments: vec![self.activate(), shader!("gated")],
             params: vec![quads as u32],
             operands: vec![write("gate", 1, 0), read("up", 2, 1)],
             invocations: workgroup as u32,

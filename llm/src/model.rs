@@ -5,6 +5,7 @@ use crate::{
     error::{Error, Result},
     recipe::Recipe,
     source::Source,
+    thresholds::{ActivationThresholds, GatesOnDevice},
     weights::expect,
 };
 use lacuna::{
@@ -37,6 +38,7 @@ pub(crate) struct LayerOnDevice {
     pub post_ffn: Option<Tensor>,
     /// `[2, head_dim]`, of queries and keys.
     pub head_norms: Option<Tensor>,
+    pub gates: GatesOnDevice,
 }
 
 impl LayerOnDevice {
@@ -156,6 +158,28 @@ impl Model {
             final_norm,
             bytes,
         })
+    }
+
+    /// The same model with activations thresholded.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for thresholds of another model, and the engine's.
+    pub fn with_thresholds(mut self, thresholds: &ActivationThresholds) -> Result<Self> {
+        thresholds.check(&self.config)?;
+        for (n, layer) in self.layers.iter_mut().enumerate() {
+            layer.gates = GatesOnDevice::load(&self.gpu, &self.config, thresholds, n)?;
+        }
+        Ok(self)
+    }
+
+    /// Gives the gates that have thresholds others, also in the decoders that there are.
+    ///
+    /// # Errors
+    /// [`Error::Choice`] where they are for other gates, [`Error::Shape`], and the engine's.
+    pub fn set_thresholds(&self, thresholds: &ActivationThresholds) -> Result<()> {
+        thresholds.check(&self.config)?;
+        let mut layers = self.layers.iter();
+        layers.try_for_each(|layer| layer.gates.write(&self.gpu, thresholds))
     }
 
     /// The device.
@@ -297,6 +321,7 @@ impl Loader<'_> {
             post_attention: optional("post_attention_layernorm", config.post_norms)?,
             post_ffn: optional("post_feedforward_layernorm", config.post_norms)?,
             head_norms,
+            gates: GatesOnDevice::default(),
         })
     }
 }

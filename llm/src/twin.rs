@@ -8,9 +8,10 @@ mod steps;
 mod tests;
 
 use crate::{
-    blocks::Inputs,
+    blocks::{Seen, Watcher},
     config::{Layer, Linear, Site},
     error::{Error, Result},
+    thresholds::{ActivationThresholds, Gate, Tallies, Tally},
     weights::Weights,
 };
 use attention::{Cache, Heads};
@@ -38,6 +39,8 @@ pub struct Twin {
     /// By layer.
     caches: Vec<Cache>,
     halves: bool,
+    thresholds: ActivationThresholds,
+    tallies: Tallies,
     position: usize,
 }
 
@@ -62,6 +65,8 @@ impl Twin {
             head: Arc::new(head),
             weights,
             halves: false,
+            thresholds: ActivationThresholds::default(),
+            tallies: Tallies::default(),
             position: 0,
         })
     }
@@ -73,6 +78,38 @@ impl Twin {
         self.reset();
         self.halves = true;
         self
+    }
+
+    /// The same model with activations thresholded. Its context is empty.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for thresholds of another model.
+    pub fn with_thresholds(mut self, thresholds: &ActivationThresholds) -> Result<Self> {
+        self.set_thresholds(thresholds)?;
+        Ok(self)
+    }
+
+    /// Thresholds activations by these from now on. The context is empty then.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for thresholds of another model; nothing is changed.
+    pub fn set_thresholds(&mut self, thresholds: &ActivationThresholds) -> Result<()> {
+        thresholds.check(&self.weights.config)?;
+        self.reset();
+        self.thresholds = thresholds.clone();
+        self.tallies = Tallies::default();
+        Ok(())
+    }
+
+    /// How many activations were over their thresholds, in all tokens run since the last
+    /// [`clear_tallies`](Self::clear_tallies).
+    pub fn tallies(&self) -> Vec<Tally> {
+        self.tallies.all()
+    }
+
+    /// Forgets what was counted.
+    pub fn clear_tallies(&mut self) {
+        self.tallies = Tallies::default();
     }
 
     /// The model's weights.
@@ -156,18 +193,18 @@ impl Twin {
     fn run(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
         self.check(ids)?;
         let mut x = self.embed(ids);
-        self.run_layers(&mut x, &mut |_, _| Ok(()))?;
+        self.run_layers(&mut x, &mut |_| Ok(()))?;
         Ok(x)
     }
 
     /// Runs the layers over the residual stream of tokens that follow those of the context.
-    /// `inputs` sees what the products take, layer after layer.
-    pub(crate) fn run_layers(&mut self, x: &mut [f32], inputs: &mut Inputs<'_>) -> Result<()> {
+    /// `watcher` sees what they show, layer after layer.
+    pub(crate) fn run_layers(&mut self, x: &mut [f32], watcher: &mut Watcher<'_>) -> Result<()> {
         let tokens = x.len() / self.weights.config.hidden;
         self.extend_tables(self.position + tokens);
         for n in 0..self.weights.layers.len() {
-            self.attention(n, x, inputs)?;
-            self.feed_forward(n, x, inputs)?;
+            self.attention(n, x, watcher)?;
+            self.feed_forward(n, x, watcher)?;
         }
         self.position += tokens;
         Ok(())
@@ -205,7 +242,28 @@ impl Twin {
         x
     }
 
-    fn linear(&self, n: usize, of: Linear, x: &[f32]) -> Vec<f32> {
+    /// Zeroes elements of `x` where those of `by` are under their thresholds.
+    fn threshold(&mut self, n: usize, gate: Gate, by: &[f32], x: &mut [f32]) {
+        let Some(thresholds) = self.thresholds.get(n, gate) else {
+            return;
+        };
+        let channels = gate.channels(&self.weights.config);
+        let rows = by.chunks_exact(channels).zip(x.chunks_exact_mut(channels));
+        let active = rows.map(|(by, x)| thresholds.apply(by, x)).sum();
+        self.tallies.add(n, gate, active, by.len());
+    }
+
+    fn linear(&mut self, n: usize, of: Linear, x: &[f32]) -> Vec<f32> {
+        let gate = Gate::Input(of);
+        if self.thresholds.get(n, gate).is_none() {
+            return self.product(n, of, x);
+        }
+        let mut left = x.to_vec();
+        self.threshold(n, gate, x, &mut left);
+        self.product(n, of, &left)
+    }
+
+    fn product(&self, n: usize, of: Linear, x: &[f32]) -> Vec<f32> {
         let layer = &self.weights.layers[n];
         let rows = Rows {
             matrix: layer.linear(of),
@@ -214,13 +272,13 @@ impl Twin {
         linear(rows, x, layer.bias(of))
     }
 
-    fn attention(&mut self, n: usize, x: &mut [f32], inputs: &mut Inputs<'_>) -> Result<()> {
+    fn attention(&mut self, n: usize, x: &mut [f32], watcher: &mut Watcher<'_>) -> Result<()> {
         let weights = Arc::clone(&self.weights);
         let (config, layer) = (&weights.config, &weights.layers[n]);
         let Layer { rope, window } = config.layers[n];
         let (head_dim, eps) = (config.head_dim, config.norm_eps);
         let h = steps::rms_norm(x, &layer.attention_norm, eps);
-        inputs(Site::Attention, &h)?;
+        watcher(Seen::Input(Site::Attention, &h))?;
         let mut q = self.linear(n, Linear::Q, &h);
         let mut k = self.linear(n, Linear::K, &h);
         let v = self.linear(n, Linear::V, &h);
@@ -244,7 +302,7 @@ impl Twin {
             window,
         };
         let mixed = heads.attend(&q, &self.caches[n], self.position);
-        inputs(Site::Output, &mixed)?;
+        watcher(Seen::Input(Site::Output, &mixed))?;
         let mut y = self.linear(n, Linear::O, &mixed);
         if let Some(norm) = &layer.post_attention {
             steps::rms_norm_in_place(&mut y, norm, eps);
@@ -253,14 +311,21 @@ impl Twin {
         Ok(())
     }
 
-    fn feed_forward(&self, n: usize, x: &mut [f32], inputs: &mut Inputs<'_>) -> Result<()> {
-        let (config, layer) = (&self.weights.config, &self.weights.layers[n]);
+    fn feed_forward(&mut self, n: usize, x: &mut [f32], watcher: &mut Watcher<'_>) -> Result<()> {
+        let weights = Arc::clone(&self.weights);
+        let (config, layer) = (&weights.config, &weights.layers[n]);
         let h = steps::rms_norm(x, &layer.ffn_norm, config.norm_eps);
-        inputs(Site::FeedForward, &h)?;
-        let gate = self.linear(n, Linear::Gate, &h);
+        watcher(Seen::Input(Site::FeedForward, &h))?;
+        let mut gate = self.linear(n, Linear::Gate, &h);
         let up = self.linear(n, Linear::Up, &h);
-        let h = steps::gated(&gate, &up, config.activation);
-        inputs(Site::Down, &h)?;
+        let mut h = steps::gated(&gate, &up, config.activation);
+        config.activation.apply(&mut gate);
+        watcher(Seen::FeedForward {
+            gate: &gate,
+            up: &up,
+        })?;
+        self.threshold(n, Gate::FeedForward, &gate, &mut h);
+        watcher(Seen::Input(Site::Down, &h))?;
         let mut y = self.linear(n, Linear::Down, &h);
         if let Some(norm) = &layer.post_ffn {
             steps::rms_norm_in_place(&mut y, norm, config.norm_eps);

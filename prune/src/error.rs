@@ -55,6 +55,20 @@ pub enum Error {
         module: String,
     },
 
+    /// A file of statistics does not hold what thresholds are chosen by.
+    #[error(
+        "{}: there is nothing to choose thresholds of \"{}\" by: calibrate without \
+         --no-thresholds",
+        shown(file),
+        printable(module)
+    )]
+    NoThresholds {
+        /// The file.
+        file: PathBuf,
+        /// The module asked for.
+        module: String,
+    },
+
     /// The inputs of a weight are not as wide as the weight.
     #[error(
         "{}: the inputs of \"{}\" have {got} columns, the weight has {expected}: these are \

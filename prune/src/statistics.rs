@@ -5,6 +5,11 @@
 //!                lacuna_statistics.P = {"modules":["P","Q"],"samples":65536}
 //! tensors:       P.mean F32 [cols]   P.mean_square F32 [cols]
 //!                P.hessian F32 [cols · (cols + 1) / 2], the lower triangle row by row
+//!                P.quantiles F32 [1001]
+//!
+//! __metadata__:  lacuna_gates.P = {"samples":65536}
+//! tensors:       P.up_mean_abs P.up_mean_square P.down_norm F32 [channels]
+//!                P.cats P.chess P.chess2 P.chess-down F32 [1001]
 //! ```
 //!
 //! Modules that take the same input share one entry, under the name of the first of them. The
@@ -14,9 +19,9 @@ mod reader;
 mod writer;
 
 pub use reader::Statistics;
-pub use writer::{Shared, StatisticsWriter};
+pub use writer::{Gated, Shared, StatisticsWriter};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The version this crate writes, and the newest it reads.
 const VERSION: u64 = 1;
@@ -26,6 +31,19 @@ const KEY_PREFIX: &str = "lacuna_statistics.";
 const MEAN: &str = ".mean";
 const MEAN_SQUARE: &str = ".mean_square";
 const HESSIAN: &str = ".hessian";
+const QUANTILES: &str = ".quantiles";
+
+/// Of a feed-forward block, whose entry stands beside those of inputs.
+const GATE_PREFIX: &str = "lacuna_gates.";
+const UP_MEAN_ABS: &str = ".up_mean_abs";
+const UP_MEAN_SQUARE: &str = ".up_mean_square";
+const DOWN_NORM: &str = ".down_norm";
+
+/// What the header says of one feed-forward block.
+#[derive(Debug, Serialize, Deserialize)]
+struct GateEntry {
+    samples: u64,
+}
 
 /// What the header says of one input.
 #[derive(Debug, Deserialize)]

@@ -9,6 +9,7 @@ mod nm;
 mod pattern;
 mod quant;
 mod quantized;
+mod thresholds;
 mod values;
 
 pub use columns::Columns;
@@ -19,6 +20,7 @@ pub use nm::Nm;
 pub use pattern::Pattern;
 pub use quant::{Codes, Quant};
 pub use quantized::Quantized;
+pub use thresholds::Thresholds;
 pub use values::{Dtype, Values};
 
 pub(crate) use quantized::group_slots;

@@ -11,7 +11,7 @@ use crate::{
 use lacuna::format::{Dtype, Format};
 use lacuna_llm::{Checkpoint, Config, Decoder, Options, Source, Weights, sampling::Sampling};
 use serde::Serialize;
-use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, time::Instant};
+use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, sync::Arc, time::Instant};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -126,7 +126,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let mut contenders = vec![];
     for format in &args.formats {
         let recipe = recipe(Some(format.as_str()).filter(|f| *f != "dense"))?;
-        let model = load(&gpu, source.as_ref(), &recipe)?;
+        let model = Arc::new(load(&gpu, source.as_ref(), &recipe)?);
         let options = Options {
             context: Some(context),
             kv: args.kv.into(),

@@ -1,6 +1,6 @@
 //! `eval`: perplexity and bits per byte of a text, of one model or a table of them.
 
-use super::{RunArgs, Sequence, recipe, usual_context};
+use super::{RunArgs, Sequence, recipe, text, usual_context};
 use crate::{
     device,
     error::{Error, Result},
@@ -10,9 +10,10 @@ use crate::{
 use lacuna::format::{Dtype, Format};
 use lacuna_io::{RawTensor, printable, save, stored_bytes};
 use lacuna_llm::{
-    Checkpoint, Recipe, Tokenizer,
+    Checkpoint, Recipe, Tally, Tokenizer,
     perplexity::{Perplexity, Windows},
     sampling::Sampling,
+    weights_needed,
 };
 use serde::Serialize;
 use std::{
@@ -89,6 +90,17 @@ struct Report {
     /// Of all weights, as a file stores them.
     bytes: u64,
     decode_tokens_per_s: Option<f64>,
+    /// Of the weights in the blocks, the share that products need which skip what the
+    /// thresholds drop; 1 without thresholds.
+    weights_needed: f64,
+    /// The sparsity met, of every gate that has thresholds.
+    gates: Vec<GateSparsity>,
+}
+
+#[derive(Serialize)]
+struct GateSparsity {
+    module: String,
+    sparsity: f64,
 }
 
 #[derive(Serialize)]
@@ -175,7 +187,15 @@ fn evaluate(
             return Err(Error::Usage(reason));
         }
     }
-    let mut sequence = Sequence::open(&args.run, &checkpoint, &recipe, ctx, device)?;
+    let thresholds = args.run.thresholds(checkpoint.config())?;
+    let mut sequence = Sequence::open(
+        &args.run,
+        &checkpoint,
+        &recipe,
+        thresholds.as_ref(),
+        ctx,
+        device,
+    )?;
     if let Some(file) = &args.dump_logits {
         let window = windows.clone().next().map(|w| w.ids).unwrap_or_default();
         let logits = logits_at(&mut sequence, &window, &args.positions)?;
@@ -183,6 +203,7 @@ fn evaluate(
         save(file, [("logits", RawTensor::from_f32(&shape, &logits))])?;
     }
 
+    sequence.clear_tallies()?;
     let prompt = windows.clone().next().map(|w| w.ids).unwrap_or_default();
     let bar = progress::bar(windows.scored());
     let begin = Instant::now();
@@ -202,6 +223,11 @@ fn evaluate(
     bar.finish_and_clear();
     let tokens_per_s = sum.tokens() as f64 / begin.elapsed().as_secs_f64();
     let (bits_per_weight, stored) = size(&checkpoint, &recipe)?;
+    let tallies = sequence.tallies()?;
+    let gate = |tally: &Tally| GateSparsity {
+        module: tally.gate.module(tally.layer),
+        sparsity: tally.sparsity(),
+    };
     Ok(Report {
         tool: "lacuna eval",
         version: env!("CARGO_PKG_VERSION"),
@@ -221,6 +247,8 @@ fn evaluate(
         },
         bits_per_weight,
         bytes: stored,
+        weights_needed: weights_needed(checkpoint.config(), &tallies),
+        gates: tallies.iter().map(gate).collect(),
         decode_tokens_per_s: match (&sequence, args.speed) {
             // Nobody decodes by the reference; its speed is measured when asked for.
             (Sequence::Cpu { .. }, None) => None,
@@ -315,13 +343,32 @@ impl Report {
         let speed = speed.map_or(String::new(), |s| format!("decode {s:.2} tokens/s\n"));
         format!(
             "{}\nperplexity {:.4}\nbits per byte {bits}\n{} tokens scored in {} windows of {}, \
-             {:.1} tokens/s\n{speed}",
+             {:.1} tokens/s\n{speed}{}",
             self.adapter,
             self.perplexity,
             self.scored_tokens,
             self.windows,
             self.ctx,
-            self.tokens_per_s
+            self.tokens_per_s,
+            self.sparsity()
+        )
+    }
+}
+
+impl Report {
+    /// What the thresholds dropped, gate by gate; nothing without thresholds.
+    fn sparsity(&self) -> String {
+        if self.gates.is_empty() {
+            return String::new();
+        }
+        let mut table = Table::new(["gate", "sparsity met"]);
+        for gate in &self.gates {
+            table.row([gate.module.clone(), format!("{:.3}", gate.sparsity)]);
+        }
+        let needed = 100.0 * self.weights_needed;
+        format!(
+            "weights needed {needed:.1} % of those in the blocks\n\n{}",
+            table.text()
         )
     }
 }
@@ -348,12 +395,11 @@ impl Text {
         let Some(file) = &args.text else {
             return Err(Error::Usage("give --text or --tokens".into()));
         };
-        let text = fs::read_to_string(file).map_err(|e| unreadable(file, &e))?;
-        let tokenizer = checkpoint.tokenizer()?;
+        let (ids, bos) = text(file, checkpoint)?;
         Ok(Self {
-            ids: tokenizer.encode(&text)?,
-            bos: tokenizer.bos().filter(|_| tokenizer.add_bos()),
-            tokenizer: Some(tokenizer),
+            ids,
+            bos,
+            tokenizer: Some(checkpoint.tokenizer()?),
         })
     }
 

@@ -65,7 +65,15 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         .into());
     }
     let recipe = recipe(args.model.format.as_deref())?;
-    let mut sequence = Sequence::open(&args.model.run, &checkpoint, &recipe, context, device)?;
+    let thresholds = args.model.run.thresholds(checkpoint.config())?;
+    let mut sequence = Sequence::open(
+        &args.model.run,
+        &checkpoint,
+        &recipe,
+        thresholds.as_ref(),
+        context,
+        device,
+    )?;
 
     let begin = Instant::now();
     let bar = progress::bar(prompt.len());

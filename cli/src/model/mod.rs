@@ -3,18 +3,26 @@
 pub mod bench;
 pub mod eval;
 pub mod generate;
+pub mod thresholds;
 
 use crate::{
     device::{self, Where},
-    error::Result,
+    error::{Error, Result},
     interrupt, progress,
 };
 use lacuna::Gpu;
+use lacuna_io::{ThresholdFile, printable};
 use lacuna_llm::{
-    Checkpoint, Config, Decoder, KvType, Model, Options, Recipe, Source, Twin, Weights, perplexity,
+    ActivationThresholds, Checkpoint, Config, Decoder, KvType, Model, Options, Recipe, Source,
+    Tally, Twin, Weights, perplexity,
     sampling::{self, Sampling},
 };
-use std::{ops::ControlFlow, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 #[derive(clap::Args)]
 pub struct ModelArgs {
@@ -36,6 +44,20 @@ pub struct RunArgs {
     /// How keys and values are kept
     #[arg(long, value_enum, default_value_t = Kv::F16)]
     kv: Kv,
+    /// Drops activations under the thresholds of this file
+    #[arg(long, value_name = "FILE")]
+    thresholds: Option<PathBuf>,
+}
+
+impl RunArgs {
+    /// The thresholds for a model of `config`, where some are asked for.
+    fn thresholds(&self, config: &Config) -> Result<Option<ActivationThresholds>> {
+        let Some(file) = &self.thresholds else {
+            return Ok(None);
+        };
+        let modules = ThresholdFile::open(file)?.modules;
+        Ok(Some(ActivationThresholds::new(config, &modules)?))
+    }
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -58,8 +80,17 @@ fn recipe(format: Option<&str>) -> Result<Recipe> {
     Ok(format.map_or_else(|| Ok(Recipe::default()), Recipe::from_arg)?)
 }
 
+/// A file of text in tokens, and the token put before a window of it, where there is one.
+fn text(file: &Path, checkpoint: &Checkpoint) -> Result<(Vec<u32>, Option<u32>)> {
+    let unreadable = |e| Error::Input(format!("{}: {e}", printable(&file.to_string_lossy())));
+    let text = fs::read_to_string(file).map_err(unreadable)?;
+    let tokenizer = checkpoint.tokenizer()?;
+    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
+    Ok((tokenizer.encode(&text)?, bos))
+}
+
 /// Loads a model onto `gpu`, with a progress bar.
-fn load(gpu: &Gpu, source: &dyn Source, recipe: &Recipe) -> Result<Arc<Model>> {
+fn load(gpu: &Gpu, source: &dyn Source, recipe: &Recipe) -> Result<Model> {
     let bar = progress::bar(0);
     let model = Model::load(gpu, source, recipe, &mut |p| {
         bar.set_length(p.of as u64);
@@ -71,7 +102,7 @@ fn load(gpu: &Gpu, source: &dyn Source, recipe: &Recipe) -> Result<Arc<Model>> {
         }
     });
     bar.finish_and_clear();
-    Ok(Arc::new(model?))
+    Ok(model?)
 }
 
 /// A sequence, on the device or on the CPU.
@@ -91,19 +122,27 @@ impl Sequence {
         args: &RunArgs,
         checkpoint: &Checkpoint,
         recipe: &Recipe,
+        thresholds: Option<&ActivationThresholds>,
         context: usize,
         device: &device::Args,
     ) -> Result<Self> {
         if let Some(gpu) = device::open_at(args.device, device)? {
-            let model = load(&gpu, checkpoint, recipe)?;
+            let mut model = load(&gpu, checkpoint, recipe)?;
+            if let Some(thresholds) = thresholds {
+                model = model.with_thresholds(thresholds)?;
+            }
             let options = Options {
                 context: Some(context),
                 kv: args.kv.into(),
                 ..Options::default()
             };
-            return Ok(Self::Gpu(Box::new(Decoder::new(&model, &options)?)));
+            let decoder = Decoder::new(&Arc::new(model), &options)?;
+            return Ok(Self::Gpu(Box::new(decoder)));
         }
-        let twin = Twin::new(Arc::new(Weights::load(checkpoint, recipe)?))?;
+        let mut twin = Twin::new(Arc::new(Weights::load(checkpoint, recipe)?))?;
+        if let Some(thresholds) = thresholds {
+            twin = twin.with_thresholds(thresholds)?;
+        }
         let twin = match args.kv {
             Kv::F16 => twin.with_f16_cache(),
             Kv::F32 => twin,
@@ -113,6 +152,15 @@ impl Sequence {
             logits: vec![],
             steps: 0,
         })
+    }
+
+    /// Gives the gates that have thresholds others.
+    fn set_thresholds(&mut self, thresholds: &ActivationThresholds) -> Result<()> {
+        match self {
+            Self::Gpu(decoder) => decoder.model().set_thresholds(thresholds)?,
+            Self::Cpu { twin, .. } => twin.set_thresholds(thresholds)?,
+        }
+        Ok(())
     }
 
     fn reset(&mut self) -> Result<()> {
@@ -181,6 +229,22 @@ impl Sequence {
                 Ok(id)
             }
         }
+    }
+
+    /// How many activations were over their thresholds since `clear_tallies`.
+    fn tallies(&self) -> Result<Vec<Tally>> {
+        match self {
+            Self::Gpu(decoder) => Ok(decoder.tallies()?),
+            Self::Cpu { twin, .. } => Ok(twin.tallies()),
+        }
+    }
+
+    fn clear_tallies(&mut self) -> Result<()> {
+        match self {
+            Self::Gpu(decoder) => decoder.clear_tallies()?,
+            Self::Cpu { twin, .. } => twin.clear_tallies(),
+        }
+        Ok(())
     }
 
     /// Where it runs, for reports.

@@ -6,16 +6,22 @@ use crate::{
 };
 use lacuna::reference;
 
-/// What a layer gives, and what its products take, a tensor a site.
-fn observed(block: &mut Block, stream: &mut [f32]) -> [Vec<f32>; 4] {
-    let mut seen = [const { vec![] }; 4];
+/// What a layer's products take, a tensor a site, then what gate and up give.
+fn observed(block: &mut Block, stream: &mut [f32]) -> [Vec<f32>; 6] {
+    let mut all = [const { vec![] }; 6];
     block
-        .observe(stream, &mut |site, x| {
-            seen[site as usize].extend_from_slice(x);
+        .watch(stream, &mut |seen| {
+            match seen {
+                Seen::Input(site, x) => all[site as usize].extend_from_slice(x),
+                Seen::FeedForward { gate, up } => {
+                    all[4].extend_from_slice(gate);
+                    all[5].extend_from_slice(up);
+                }
+            }
             Ok(())
         })
         .unwrap();
-    seen
+    all
 }
 
 #[test]
@@ -53,6 +59,12 @@ fn layers_give_on_the_device_what_the_twin_gives() {
                         assert_eq!(inputs[site as usize].len(), ids.len() * width);
                         near(&inputs[site as usize], &true_inputs[site as usize]);
                     }
+                    for i in [4, 5] {
+                        assert_eq!(inputs[i].len(), ids.len() * weights.config.ffn);
+                        near(&inputs[i], &true_inputs[i]);
+                    }
+                    let product = inputs[4].iter().zip(&inputs[5]).map(|(g, u)| g * u);
+                    near(&inputs[3], &product.collect::<Vec<f32>>());
                 }
             }
         }

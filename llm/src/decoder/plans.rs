@@ -5,6 +5,7 @@ use crate::{
     error::Result,
     glue::{Glue, KvType, Residual},
     model::{LayerOnDevice, Model, dense},
+    thresholds::{Gate, Sparse},
 };
 use lacuna::{Gpu, PlanBuilder, Tensor, Workspace};
 
@@ -31,14 +32,16 @@ pub struct Activations {
     pub cache: Vec<Tensor>,
     /// One a rotary embedding: `[context][head_dim / 2]` of (cos, sin).
     pub turns: Vec<Tensor>,
+    /// Of layers with thresholds.
+    pub sparse: Option<Sparse>,
 }
 
 impl Activations {
-    /// For `layers` layers at a time.
+    /// For so many layers at a time, with thresholds for these gates of each.
     pub fn new(
         gpu: &Gpu,
         config: &Config,
-        layers: usize,
+        layers: &[Vec<Gate>],
         chunk: usize,
         context: usize,
         kv: KvType,
@@ -49,7 +52,9 @@ impl Activations {
             config.kv_heads * config.head_dim,
         );
         let cached = context * config.head_dim / kv.per_word();
-        let cache = (0..layers).map(|_| gpu.tensor(2 * config.kv_heads, cached));
+        let cache = layers
+            .iter()
+            .map(|_| gpu.tensor(2 * config.kv_heads, cached));
         let turns = config.ropes.iter().map(|rope| {
             let table = rope.table(config.head_dim, context);
             gpu.tensor_from(context, config.head_dim, &table)
@@ -68,6 +73,7 @@ impl Activations {
             up: rows(config.ffn)?,
             cache: cache.collect::<lacuna::Result<_>>()?,
             turns: turns.collect::<lacuna::Result<_>>()?,
+            sparse: Sparse::new(gpu, config, chunk, layers)?,
         })
     }
 
@@ -84,7 +90,7 @@ impl Activations {
             &self.up,
         ];
         let all = rows.into_iter().chain(&self.cache).chain(&self.turns);
-        all.map(Tensor::bytes).sum()
+        all.map(Tensor::bytes).sum::<u64>() + self.sparse.as_ref().map_or(0, Sparse::bytes)
     }
 }
 
@@ -173,8 +179,7 @@ impl Builder<'_> {
         let (q, k, v, o) = (rows(&act.q)?, rows(&act.k)?, rows(&act.v)?, rows(&act.o)?);
         self.norm(plan, tokens, settle, &layer.attention_norm)?;
         for (linear, y) in [(Linear::Q, &q), (Linear::K, &k), (Linear::V, &v)] {
-            let (weight, bias) = layer.linear(linear);
-            plan.linear(weight, &normed, bias, y)?;
+            self.product(plan, tokens, layer, linear, [&normed, y])?;
         }
         let mut heads = vec![
             act.state.clone(),
@@ -190,9 +195,7 @@ impl Builder<'_> {
             glue.attention(tokens, shape),
             &[act.state.clone(), q, cache.clone(), o.clone()],
         )?;
-        let (weight, bias) = layer.linear(Linear::O);
-        plan.linear(weight, &o, bias, &h)?;
-        Ok(())
+        self.product(plan, tokens, layer, Linear::O, [&o, &h])
     }
 
     /// The feed-forward block behind [`attention`](Self::attention), whose product stays in `h`.
@@ -202,21 +205,36 @@ impl Builder<'_> {
         tokens: usize,
         layer: &LayerOnDevice,
     ) -> Result<()> {
+        self.gate_and_up(plan, tokens, layer)?;
+        self.down(plan, tokens, layer)
+    }
+
+    /// Its first half: norm, gate and up.
+    pub fn gate_and_up(
+        &self,
+        plan: &mut PlanBuilder,
+        tokens: usize,
+        layer: &LayerOnDevice,
+    ) -> Result<()> {
         let act = self.activations;
         let rows = |tensor| self.rows(tensor, tokens);
-        let (normed, h) = (rows(&act.normed)?, rows(&act.h)?);
-        let (gate, up) = (rows(&act.gate)?, rows(&act.up)?);
+        let (normed, gate, up) = (rows(&act.normed)?, rows(&act.gate)?, rows(&act.up)?);
         let post = layer.post_attention.as_ref();
         let residual = post.map_or(Residual::Add, |_| Residual::Post);
         self.norm(plan, tokens, (residual, post), &layer.ffn_norm)?;
         for (linear, y) in [(Linear::Gate, &gate), (Linear::Up, &up)] {
-            let (weight, bias) = layer.linear(linear);
-            plan.linear(weight, &normed, bias, y)?;
+            self.product(plan, tokens, layer, linear, [&normed, y])?;
         }
-        plan.dispatch(self.glue.gated(tokens), &[gate.clone(), up])?;
-        let (weight, bias) = layer.linear(Linear::Down);
-        plan.linear(weight, &gate, bias, &h)?;
         Ok(())
+    }
+
+    /// Its second half.
+    pub fn down(&self, plan: &mut PlanBuilder, tokens: usize, layer: &LayerOnDevice) -> Result<()> {
+        let act = self.activations;
+        let rows = |tensor| self.rows(tensor, tokens);
+        let (gate, up, h) = (rows(&act.gate)?, rows(&act.up)?, rows(&act.h)?);
+        self.gated(plan, tokens, layer, [&gate, &up])?;
+        self.product(plan, tokens, layer, Linear::Down, [&gate, &h])
     }
 
     /// Settles `h` into x and norms x.

@@ -87,7 +87,7 @@ pub(crate) fn weights(config: Config, format: &str) -> Arc<Weights> {
     Arc::new(weights)
 }
 
-fn load(gpu: &Gpu, weights: &Weights) -> Arc<Model> {
+pub(crate) fn load(gpu: &Gpu, weights: &Weights) -> Arc<Model> {
     let keep = &mut |_: crate::Progress<'_>| ControlFlow::Continue(());
     Arc::new(Model::load(gpu, weights, &Recipe::default(), keep).unwrap())
 }
@@ -104,7 +104,7 @@ pub(crate) fn ids(count: u32) -> Vec<u32> {
     (0..count).map(|i| (i * i * 7 + i + 3) % 83).collect()
 }
 
-fn go_on(_: usize) -> ControlFlow<()> {
+pub(crate) fn go_on(_: usize) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 

@@ -42,19 +42,8 @@ pub(super) fn rope(x: &mut [f32], table: &[f32], heads: usize, head_dim: usize) 
 pub(super) fn gated(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
     gate.iter()
         .zip(up)
-        .map(|(&gate, &up)| (activate(f64::from(gate), activation) * f64::from(up)) as f32)
+        .map(|(&gate, &up)| (activation.of(f64::from(gate)) * f64::from(up)) as f32)
         .collect()
-}
-
-/// The function between gate and product.
-pub(super) fn activate(x: f64, activation: Activation) -> f64 {
-    match activation {
-        Activation::Silu => x / (1.0 + (-x).exp()),
-        Activation::GeluTanh => {
-            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
-            0.5 * x * (1.0 + inner.tanh())
-        }
-    }
 }
 
 /// `x += y`.

@@ -1,9 +1,14 @@
 //! A file → the inputs of a module.
 
-use super::{Entry, HESSIAN, KEY_PREFIX, MEAN, MEAN_SQUARE, VERSION, VERSION_KEY, triangle};
+use super::{
+    DOWN_NORM, Entry, GATE_PREFIX, GateEntry, HESSIAN, KEY_PREFIX, MEAN, MEAN_SQUARE, QUANTILES,
+    UP_MEAN_ABS, UP_MEAN_SQUARE, VERSION, VERSION_KEY, triangle,
+};
 use crate::{
     error::{Error, Result},
+    gate::{Channels, GateStatistics, Importance},
     inputs::Inputs,
+    quantiles::QuantileTable,
 };
 use lacuna_io::{TensorDtype, WeightFile, printable};
 use std::{collections::BTreeMap, path::Path};
@@ -175,6 +180,82 @@ impl Statistics {
         let moments = (read(MEAN)?, read(MEAN_SQUARE)?);
         Inputs::new(input.samples, moments.0, moments.1, hessian)
             .map_err(|e| self.malformed(format!("the input \"{}\": {e}", printable(name))))
+    }
+
+    /// The feed-forward blocks whose gates can be thresholded, by name.
+    pub fn gates(&self) -> impl Iterator<Item = &str> {
+        let keys = self.file.metadata().range(GATE_PREFIX.to_owned()..);
+        keys.map_while(|(key, _)| key.strip_prefix(GATE_PREFIX))
+    }
+
+    /// What is known of the feed-forward block `module`. Nothing else is read.
+    ///
+    /// # Errors
+    /// [`Error::NoThresholds`] where that is nothing; [`Error::Statistics`] where the numbers
+    /// contradict themselves; [`Error::File`] where they cannot be read.
+    pub fn gate(&self, module: &str) -> Result<GateStatistics> {
+        let Some(text) = self.file.metadata().get(&format!("{GATE_PREFIX}{module}")) else {
+            return Err(self.no_thresholds(module));
+        };
+        let wrong = |reason: String| {
+            self.malformed(format!("the gate of \"{}\": {reason}", printable(module)))
+        };
+        let entry: GateEntry = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
+        let vector = |suffix| self.vector(&format!("{module}{suffix}"));
+        let moments = [
+            vector(UP_MEAN_ABS)?,
+            vector(UP_MEAN_SQUARE)?,
+            vector(DOWN_NORM)?,
+        ];
+        let [abs, squares, norms] = moments;
+        let channels = Channels::new(entry.samples, abs, squares, norms);
+        let channels = channels.map_err(|e| wrong(e.to_string()))?;
+        let table = |importance: Importance| {
+            let values = self.vector(&format!("{module}.{}", importance.name()))?;
+            QuantileTable::new(values).map_err(|e| wrong(e.to_string()))
+        };
+        let tables = Importance::ALL
+            .into_iter()
+            .map(table)
+            .collect::<Result<_>>()?;
+        GateStatistics::new(channels, tables)
+    }
+
+    /// Quantiles of the magnitudes that the inputs of `module` have.
+    ///
+    /// # Errors
+    /// [`Error::NoModule`], [`Error::NoThresholds`], [`Error::Statistics`], [`Error::File`].
+    pub fn quantiles(&self, module: &str) -> Result<QuantileTable> {
+        let (name, _) = self.find(module)?;
+        let tensor = format!("{name}{QUANTILES}");
+        if self.file.tensor(&tensor).is_none() {
+            return Err(self.no_thresholds(module));
+        }
+        QuantileTable::new(self.vector(&tensor)?)
+            .map_err(|e| self.malformed(format!("the input \"{}\": {e}", printable(name))))
+    }
+
+    /// A tensor of one dimension, F32.
+    fn vector(&self, tensor: &str) -> Result<Vec<f32>> {
+        match self.file.tensor(tensor) {
+            Some(t) if t.dtype != TensorDtype::F32 || t.shape.len() != 1 => {
+                Err(self.malformed(format!(
+                    "the tensor \"{}\" is {} {:?}, expected F32 of one dimension",
+                    printable(tensor),
+                    t.dtype,
+                    t.shape
+                )))
+            }
+            // One that is missing is an error of the file's.
+            _ => Ok(self.file.f32_tensor(tensor)?.values),
+        }
+    }
+
+    fn no_thresholds(&self, module: &str) -> Error {
+        Error::NoThresholds {
+            file: self.file.path().into(),
+            module: module.into(),
+        }
     }
 
     fn find(&self, module: &str) -> Result<(&str, &Input)> {

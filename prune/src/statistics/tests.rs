@@ -1,5 +1,8 @@
 use super::*;
-use crate::{Accumulator, Error, Inputs};
+use crate::{
+    Accumulator, ChannelSums, Error, GateQuantiles, GateStatistics, Inputs, QuantileTable,
+    Quantiles,
+};
 use lacuna_io::{Output, RawTensor, TensorDtype};
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -35,7 +38,7 @@ impl Folder {
     /// A sound file: `a` and `b` share an input, `c` has its own.
     fn written(&self, hessian: bool) -> PathBuf {
         let plan = [shared(&["a", "b"]), shared(&["c"])];
-        let mut writer = StatisticsWriter::create(self.file(), 9, hessian, &plan).unwrap();
+        let mut writer = StatisticsWriter::create(self.file(), 9, hessian, &plan, None).unwrap();
         writer.inputs("c", &inputs(2, 9, hessian)).unwrap();
         writer.inputs("a", &inputs(1, 9, true)).unwrap();
         writer.finish().unwrap();
@@ -71,8 +74,9 @@ fn what_was_written_is_read_by_any_name_of_an_input() {
 #[test]
 fn what_contradicts_the_plan_is_not_written() {
     let folder = Folder::new();
-    let create =
-        |samples, plan: &[Shared]| StatisticsWriter::create(folder.file(), samples, true, plan);
+    let create = |samples, plan: &[Shared]| {
+        StatisticsWriter::create(folder.file(), samples, true, plan, None)
+    };
     for (samples, plan) in [
         (0, vec![shared(&["a"])]),
         (1, vec![shared(&[])]),
@@ -230,4 +234,72 @@ fn triangles_do_not_overflow() {
     }
     assert_eq!(triangle(usize::MAX), None);
     assert_eq!(triangle(1 << 40), None);
+}
+
+/// A file with what thresholds are chosen by, and what it holds.
+fn with_gate(folder: &Folder) -> (QuantileTable, GateStatistics) {
+    let x: Vec<f32> = (0..9 * COLS).map(|i| (i * 7 % 31) as f32 - 15.0).collect();
+    let mut quantiles = Quantiles::default();
+    quantiles.extend(x.iter().copied());
+    let table = quantiles.finish().unwrap();
+    let mut sums = ChannelSums::new(COLS);
+    sums.add(&x);
+    let mut gate = GateQuantiles::new(sums.finish(vec![2.0; COLS]).unwrap());
+    gate.add(&x);
+    let gate = gate.finish().unwrap();
+    let gated = Gated {
+        module: "m".into(),
+        channels: COLS,
+    };
+    let plan = [shared(&["a", "b"])];
+    let mut writer =
+        StatisticsWriter::create(folder.file(), 9, false, &plan, Some(&[gated])).unwrap();
+    writer.inputs("a", &inputs(1, 9, false)).unwrap();
+    writer.quantiles("a", &table).unwrap();
+    writer.gate("m", &gate).unwrap();
+    writer.finish().unwrap();
+    (table, gate)
+}
+
+#[test]
+fn what_thresholds_are_chosen_by_is_read_as_it_was_written() {
+    let folder = Folder::new();
+    let (table, gate) = with_gate(&folder);
+    let file = Statistics::open(folder.file()).unwrap();
+    assert_eq!(file.gates().collect::<Vec<_>>(), ["m"]);
+    assert_eq!(file.gate("m").unwrap(), gate);
+    assert_eq!(file.quantiles("a").unwrap(), table);
+    assert_eq!(file.quantiles("b").unwrap(), table);
+    assert!(matches!(file.gate("a"), Err(Error::NoThresholds { .. })));
+    assert!(matches!(file.quantiles("m"), Err(Error::NoModule { .. })));
+    let without = Statistics::open(folder.written(false)).unwrap();
+    assert_eq!(without.gates().count(), 0);
+    let refused = without.quantiles("a");
+    assert!(matches!(refused, Err(Error::NoThresholds { .. })));
+}
+
+#[test]
+fn quantiles_that_contradict_themselves_are_refused() {
+    let folder = Folder::new();
+    with_gate(&folder);
+    let sound = std::fs::read(folder.file()).unwrap();
+    let file = lacuna_io::WeightFile::open(folder.file()).unwrap();
+    for name in ["a.quantiles", "m.chess2", "m.up_mean_square"] {
+        let bytes = file.raw(name).unwrap().bytes;
+        let at = sound.windows(bytes.len()).position(|w| w == bytes).unwrap();
+        for bad in [f32::NAN, -1.0, f32::INFINITY] {
+            let mut broken = sound.clone();
+            broken[at + 8..at + 12].copy_from_slice(&bad.to_le_bytes());
+            std::fs::write(folder.file(), broken).unwrap();
+            let file = Statistics::open(folder.file()).unwrap();
+            let refused = match name {
+                "a.quantiles" => file.quantiles("a").map(drop),
+                _ => file.gate("m").map(drop),
+            };
+            assert!(
+                matches!(refused, Err(Error::Statistics { .. })),
+                "{name} {bad}"
+            );
+        }
+    }
 }

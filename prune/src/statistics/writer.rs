@@ -1,9 +1,14 @@
 //! Inputs → a file, one after the other.
 
-use super::{HESSIAN, KEY_PREFIX, MEAN, MEAN_SQUARE, VERSION, VERSION_KEY, triangle};
+use super::{
+    DOWN_NORM, GATE_PREFIX, GateEntry, HESSIAN, KEY_PREFIX, MEAN, MEAN_SQUARE, QUANTILES,
+    UP_MEAN_ABS, UP_MEAN_SQUARE, VERSION, VERSION_KEY, triangle,
+};
 use crate::{
     error::{Error, Result},
+    gate::{GateStatistics, Importance},
     inputs::Inputs,
+    quantiles::QuantileTable,
 };
 use lacuna_io::{Output, TensorDtype, Writer};
 use serde_json::json;
@@ -22,6 +27,15 @@ pub struct Shared {
     pub cols: usize,
 }
 
+/// A feed-forward block whose gate can be thresholded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gated {
+    /// Name of the block.
+    pub module: String,
+    /// Channels between gate and down.
+    pub channels: usize,
+}
+
 /// A file of statistics being written. Dropped before [`finish`](Self::finish), it leaves
 /// nothing.
 ///
@@ -38,7 +52,8 @@ pub struct StatisticsWriter {
 
 impl StatisticsWriter {
     /// Starts the file that will appear at `path`, of `inputs` over so many `samples`, each with
-    /// a Hessian or none.
+    /// a Hessian or none. With `gates`, also of none, thresholds can be chosen by it: each
+    /// input then has quantiles too.
     ///
     /// # Errors
     /// [`Error::Inputs`] for no samples, no modules, a module that is there twice and vectors of
@@ -48,6 +63,7 @@ impl StatisticsWriter {
         samples: u64,
         hessian: bool,
         inputs: &[Shared],
+        gates: Option<&[Gated]>,
     ) -> Result<Self> {
         if samples == 0 {
             return Err(refused("samples", &0, &"at least 1"));
@@ -82,6 +98,30 @@ impl StatisticsWriter {
             if hessian {
                 tensor(HESSIAN, elements)?;
             }
+            if gates.is_some() {
+                tensor(QUANTILES, QuantileTable::LEN)?;
+            }
+        }
+        for Gated { module, channels } in gates.unwrap_or_default() {
+            let entry = json!(GateEntry { samples }).to_string();
+            if *channels == 0 || module.is_empty() {
+                return Err(refused("channels of a block", channels, &"at least 1"));
+            }
+            if metadata
+                .insert(format!("{GATE_PREFIX}{module}"), entry)
+                .is_some()
+            {
+                return Err(refused("module", module, &"a name that is there once"));
+            }
+            let mut tensor = |suffix: &str, len| {
+                output.tensor(&format!("{module}{suffix}"), TensorDtype::F32, &[len])
+            };
+            for suffix in [UP_MEAN_ABS, UP_MEAN_SQUARE, DOWN_NORM] {
+                tensor(suffix, *channels)?;
+            }
+            for importance in Importance::ALL {
+                tensor(&format!(".{}", importance.name()), QuantileTable::LEN)?;
+            }
         }
         output.metadata(&metadata);
         let named = |shared: &Shared| (shared.modules[0].clone(), shared.cols);
@@ -115,6 +155,34 @@ impl StatisticsWriter {
         if let Some(hessian) = hessian {
             let rows = hessian.chunks_exact(cols).enumerate();
             self.write(name, HESSIAN, rows.flat_map(|(r, row)| &row[..=r]))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the quantiles of |x| of the input called `name`.
+    ///
+    /// # Errors
+    /// [`Error::File`] where they were not declared, were written before, or cannot be.
+    pub fn quantiles(&mut self, name: &str, table: &QuantileTable) -> Result<()> {
+        self.write(name, QUANTILES, table.values().iter())
+    }
+
+    /// Writes what is known of the feed-forward block called `module`.
+    ///
+    /// # Errors
+    /// [`Error::Inputs`] for another number of samples; [`Error::File`] where it was not
+    /// declared so, was written before, or cannot be.
+    pub fn gate(&mut self, module: &str, gate: &GateStatistics) -> Result<()> {
+        let channels = gate.channels();
+        if channels.samples() != self.samples {
+            return Err(refused("samples", &channels.samples(), &self.samples));
+        }
+        self.write(module, UP_MEAN_ABS, channels.mean_abs().iter())?;
+        self.write(module, UP_MEAN_SQUARE, channels.mean_square().iter())?;
+        self.write(module, DOWN_NORM, channels.down_norm().iter())?;
+        for importance in Importance::ALL {
+            let suffix = format!(".{}", importance.name());
+            self.write(module, &suffix, gate.table(importance).values().iter())?;
         }
         Ok(())
     }

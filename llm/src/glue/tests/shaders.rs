@@ -70,7 +70,8 @@ fn dispatches(devices: &[Caps]) -> BTreeMap<String, Dispatch> {
         }
         for activation in [Activation::Silu, Activation::GeluTanh] {
             config.activation = activation;
-            all.push(Glue::new(&config, caps, CONTEXT, KvType::F32).gated(tokens));
+            let glue = Glue::new(&config, caps, CONTEXT, KvType::F32);
+            all.extend([glue.gated(tokens), glue.threshold_gated(tokens, 3)]);
         }
         let glue = Glue::new(&config, caps, CONTEXT, KvType::F32);
         for residual in [Residual::None, Residual::Add, Residual::Post] {
@@ -81,6 +82,7 @@ fn dispatches(devices: &[Caps]) -> BTreeMap<String, Dispatch> {
         }
         all.push(glue.score(tokens, 0, 100));
         all.push(glue.sample());
+        all.push(glue.threshold_input(tokens, 2000, 3));
     }
     all.into_iter().map(|d| (d.wgsl(), d)).collect()
 }
@@ -103,6 +105,7 @@ fn the_host_believes_of_a_launch_what_it_says() {
         "gated",
         "score",
         "sample",
+        "threshold",
     ] {
         assert!(all.values().any(|d| d.name == name), "{name}");
     }

@@ -1,0 +1,130 @@
+//! The file of a model's activation thresholds; `docs/thresholds.md` is the specification.
+//!
+//! ```text
+//! __metadata__:  lacuna.version = "1"
+//!                lacuna.thresholds = {"method":"chess","sparsity":0.5}
+//! tensors:       P.thresholds F32 [channels], or [1] for all channels of P
+//! ```
+
+use crate::{
+    container::THRESHOLDS_KEY,
+    error::{Error, Result, parser_words},
+    file::WeightFile,
+    output::Output,
+    tensor::TensorDtype,
+};
+use lacuna::format::Thresholds;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::Path};
+
+const SUFFIX: &str = ".thresholds";
+
+/// How thresholds were found, for those who look at them later. No reader depends on it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// What was measured: `"cats"`, `"chess"`, …
+    pub method: String,
+    /// The share of activations that was to be dropped, where it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<f64>,
+    /// How it was divided among the products, where there was a choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocate: Option<String>,
+    /// Whether queries and the attention's output are thresholded too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub attention: bool,
+    /// The share of the outputs that was to be lost, where it was what was looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cett: Option<f64>,
+    /// By what share the perplexity of a text was to rise, and did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ppl_increase: Option<[f64; 2]>,
+}
+
+/// Thresholds of a model's activations, by module.
+///
+/// Those of a feed-forward block `….mlp` are for the gate behind its activation: a channel under
+/// its threshold takes no part in `up` and `down`. Those of a product are for its input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ThresholdFile {
+    /// How they were found.
+    pub origin: Origin,
+    /// By the name of the module.
+    pub modules: BTreeMap<String, Thresholds>,
+}
+
+impl ThresholdFile {
+    /// Reads and checks a whole file.
+    ///
+    /// # Errors
+    /// What [`WeightFile::open`] and reading may give; [`Error::Malformed`] where it is no
+    /// file of thresholds; [`Error::Tensor`] for tensors that are none; [`Error::Weight`] for
+    /// NaN and what is below 0.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let file = WeightFile::open(path)?;
+        let malformed = |reason| Error::Malformed {
+            file: file.path().into(),
+            reason,
+        };
+        let Some(text) = file.metadata().get(THRESHOLDS_KEY) else {
+            let reason = format!("its header has no {THRESHOLDS_KEY}: it holds no thresholds");
+            return Err(malformed(reason));
+        };
+        let origin = serde_json::from_str(text)
+            .map_err(|e| malformed(format!("{THRESHOLDS_KEY}: {}", parser_words(&e))))?;
+        let mut modules = BTreeMap::new();
+        for tensor in file.tensors() {
+            let wrong = |what, got: String, expected: &str| Error::Tensor {
+                file: file.path().into(),
+                tensor: tensor.name.into(),
+                what,
+                got,
+                expected: expected.into(),
+            };
+            let module = tensor.name.strip_suffix(SUFFIX);
+            let Some(module) = module.filter(|module| !module.is_empty()) else {
+                let expected = "P.thresholds alone, in a file of thresholds";
+                return Err(wrong("name", "another".into(), expected));
+            };
+            if tensor.dtype != TensorDtype::F32 {
+                return Err(wrong("type", tensor.dtype.to_string(), "F32"));
+            }
+            if tensor.shape.len() != 1 {
+                let got = format!("{:?}", tensor.shape);
+                return Err(wrong("shape", got, "one dimension"));
+            }
+            let values = file.f32_tensor(tensor.name)?.values;
+            let thresholds = Thresholds::new(values).map_err(|reason| Error::Weight {
+                file: file.path().into(),
+                module: module.into(),
+                reason,
+            })?;
+            modules.insert(module.to_owned(), thresholds);
+        }
+        Ok(Self { origin, modules })
+    }
+
+    /// Writes the file, which appears complete or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where `path` is a folder or device, [`Error::Write`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let mut output = Output::new();
+        let text = serde_json::to_string(&self.origin).map_err(|e| Error::Plan {
+            tensor: THRESHOLDS_KEY.into(),
+            reason: e.to_string(),
+        })?;
+        output.own_entry(THRESHOLDS_KEY, text);
+        let name = |module: &str| format!("{module}{SUFFIX}");
+        for (module, thresholds) in &self.modules {
+            let len = thresholds.values().len();
+            output.tensor(&name(module), TensorDtype::F32, &[len])?;
+        }
+        let mut writer = output.create(path)?;
+        for (module, thresholds) in &self.modules {
+            let bytes = thresholds.values().iter().flat_map(|v| v.to_le_bytes());
+            writer.tensor(&name(module), &bytes.collect::<Vec<u8>>())?;
+        }
+        writer.finish()
+    }
+}

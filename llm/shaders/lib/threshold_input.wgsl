@@ -1,0 +1,11 @@
+// g = x, the input of a product; y is a copy, since x may have other readers.
+@group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
+
+fn gate_at(i: u32) -> vec4<f32> {
+    return x[i];
+}
+
+fn keep(i: u32, g: vec4<f32>, kept: vec4<bool>) {
+    y[i] = select(vec4(0.0), g, kept);
+}
