@@ -1,7 +1,10 @@
 // kept[b, c] = v where |v| > thresholds[c], else 0, with v = activate(x[b, c]); and the list of
 // channels that are kept for any vector, ascending, behind how many there are before each block:
 //
-// | before[blocks + 1], padded to 4 words | channels |
+// | before[blocks + 1] | tally | padding to 4 words | channels |
+//
+// The tally is the number of channels that were listed since it was cleared, in 64 bits, low word
+// first, then how often.
 //
 // CHESS's channel-wise thresholds, https://arxiv.org/abs/2409.01366. One workgroup: each lane
 // takes neighbouring blocks of 16 channels, so that its part of the list is contiguous and only
@@ -74,7 +77,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     workgroupBarrier();
 
     var at = counts[lane] - count;
-    let channels = (params.blocks + 4u) / 4u * 4u;
+    let channels = (params.blocks + 7u) / 4u * 4u;
     for (var block = first; block < last; block++) {
         list[block] = at;
         for (var c = block * 16u; c < min(block * 16u + 16u, params.channels); c++) {
@@ -85,6 +88,11 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         }
     }
     if lane == WORKGROUP - 1u {
-        list[params.blocks] = counts[lane];
+        let count = counts[lane];
+        list[params.blocks] = count;
+        let low = list[params.blocks + 1u] + count;
+        list[params.blocks + 1u] = low;
+        list[params.blocks + 2u] += select(0u, 1u, low < count);
+        list[params.blocks + 3u] += 1u;
     }
 }

@@ -391,7 +391,7 @@ impl Device {
         let nothing = (Residual::None, None);
         builder.attention(&mut attention, *chunk, with, cache, nothing)?;
         builder.gate_and_up(&mut gate_and_up, *chunk, &weights)?;
-        builder.down(&mut down, *chunk, &weights)?;
+        builder.gate_to_down(&mut down, *chunk, &weights)?;
         // Which norm comes behind the addition does not matter here.
         let after = Builder::after_ffn(&weights);
         builder.norm(&mut settle, *chunk, after, &weights.attention_norm)?;

@@ -108,6 +108,15 @@ pub enum Activation {
     GeluTanh,
 }
 
+impl From<Activation> for lacuna::Activation {
+    fn from(activation: Activation) -> Self {
+        match activation {
+            Activation::Silu => Self::Silu,
+            Activation::GeluTanh => Self::GeluTanh,
+        }
+    }
+}
+
 impl Activation {
     /// Of one number.
     pub(crate) fn of(self, x: f64) -> f64 {

@@ -82,6 +82,11 @@ fn write(name: &'static str, binding: u32, tensor: usize) -> Operand {
 }
 
 impl<'a> Glue<'a> {
+    /// The feed-forward's.
+    pub fn activation(&self) -> Activation {
+        self.config.activation
+    }
+
     pub fn new(config: &'a Config, caps: &'a Caps, context: usize, kv: KvType) -> Self {
         Self {
             config,

@@ -48,6 +48,7 @@ impl LayerOnDevice {
             gpu,
             source,
             recipe,
+            thresholds: None,
             progress: &mut |_| ControlFlow::Continue(()),
             done: 0,
             of: Linear::ALL.len(),
@@ -115,12 +116,31 @@ impl Model {
         recipe: &Recipe,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self> {
+        Self::load_thresholded(gpu, source, recipe, None, progress)
+    }
+
+    /// [`Model::load`] with activations thresholded: products whose inputs are thresholded lie in
+    /// bands where their format can, so that a step reads what is active alone.
+    ///
+    /// # Errors
+    /// Those of [`Model::load`], and [`Error::Shape`] for thresholds of another model.
+    pub fn load_thresholded(
+        gpu: &Gpu,
+        source: &dyn Source,
+        recipe: &Recipe,
+        thresholds: Option<&ActivationThresholds>,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Self> {
         let config = source.config().clone();
         check_device(&config)?;
+        if let Some(thresholds) = thresholds {
+            thresholds.check(&config)?;
+        }
         let mut loader = Loader {
             gpu,
             source,
             recipe,
+            thresholds,
             progress,
             done: 0,
             of: config.layers.len() * Linear::ALL.len() + if config.tied_head { 1 } else { 2 },
@@ -158,18 +178,6 @@ impl Model {
             final_norm,
             bytes,
         })
-    }
-
-    /// The same model with activations thresholded.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] for thresholds of another model, and the engine's.
-    pub fn with_thresholds(mut self, thresholds: &ActivationThresholds) -> Result<Self> {
-        thresholds.check(&self.config)?;
-        for (n, layer) in self.layers.iter_mut().enumerate() {
-            layer.gates = GatesOnDevice::load(&self.gpu, &self.config, thresholds, n)?;
-        }
-        Ok(self)
     }
 
     /// Gives the gates that have thresholds others, also in the decoders that there are.
@@ -233,6 +241,7 @@ struct Loader<'a> {
     gpu: &'a Gpu,
     source: &'a dyn Source,
     recipe: &'a Recipe,
+    thresholds: Option<&'a ActivationThresholds>,
     progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
     done: usize,
     of: usize,
@@ -254,6 +263,23 @@ impl Loader<'_> {
 
     fn upload(&self, module: &str, matrix: Matrix) -> Result<Weight> {
         Ok(self.gpu.upload(&self.recipe.compress(module, matrix)?)?)
+    }
+
+    /// The weight of a product, in bands where its input is thresholded and its format has them.
+    fn upload_linear(&self, layer: usize, linear: Linear, matrix: Matrix) -> Result<Weight> {
+        let module = linear.module(layer);
+        if self
+            .thresholds
+            .is_none_or(|t| !t.drops_inputs(layer, linear))
+        {
+            return self.upload(&module, matrix);
+        }
+        let matrix = self.recipe.compress(&module, matrix)?;
+        match self.gpu.upload_bands(&matrix) {
+            // It multiplies the zeros that thresholds leave.
+            Err(lacuna::Error::Unfit { .. }) => Ok(self.gpu.upload(&matrix)?),
+            uploaded => Ok(uploaded?),
+        }
     }
 
     fn slices(&mut self, module: &str) -> Result<Vec<Slice>> {
@@ -286,7 +312,7 @@ impl Loader<'_> {
         for linear in Linear::ALL {
             let module = linear.module(layer);
             self.report(&module)?;
-            linears.push(self.upload(&module, self.source.matrix(&module)?)?);
+            linears.push(self.upload_linear(layer, linear, self.source.matrix(&module)?)?);
             let bias = self.source.bias(&module)?;
             biases.push(match bias {
                 None => None,
@@ -321,7 +347,10 @@ impl Loader<'_> {
             post_attention: optional("post_attention_layernorm", config.post_norms)?,
             post_ffn: optional("post_feedforward_layernorm", config.post_norms)?,
             head_norms,
-            gates: GatesOnDevice::default(),
+            gates: match self.thresholds {
+                None => GatesOnDevice::default(),
+                Some(thresholds) => GatesOnDevice::load(self.gpu, config, thresholds, layer)?,
+            },
         })
     }
 }

@@ -1,8 +1,9 @@
 //! Activation thresholds of a model: what is compared with them, where, and how much of it is
 //! dropped. CHESS (<https://arxiv.org/abs/2409.01366>), CATS and TEAL are ways to choose them.
 //!
-//! The seam to the decoder is [`Builder::product`] and [`Builder::gated`]: here what is under
-//! its threshold becomes 0, and dense products follow.
+//! The seam to the decoder is [`Builder::product`], [`Builder::up`] and [`Builder::down`]. Over
+//! many tokens what is under its threshold becomes 0, and whole products follow. A step lists
+//! what is active instead, and its products skip the rest, where weights lie so that they can.
 
 use crate::{
     config::{Config, Linear},
@@ -11,7 +12,10 @@ use crate::{
     model::LayerOnDevice,
     weights::expect,
 };
-use lacuna::{Gpu, PlanBuilder, Tensor, format::Thresholds, gpu::ReadBack};
+use lacuna::{
+    Active, Gpu, PlanBuilder, Tensor, format::Thresholds, gpu::ReadBack, kernel::Layout,
+    verify::Random,
+};
 use std::collections::BTreeMap;
 
 /// What thresholds are compared with.
@@ -95,6 +99,30 @@ impl ActivationThresholds {
         Ok(found)
     }
 
+    /// Thresholds that drop a `share` of the channels of these gates of every layer, whatever they
+    /// hold: drawn, the same for the same `seed`. They show speed, not quality.
+    ///
+    /// # Errors
+    /// Never; what is made here is checked as all thresholds are.
+    pub fn drawn(config: &Config, gates: &[Gate], share: f64, seed: u64) -> Result<Self> {
+        let mut random = Random(seed);
+        let mut modules = BTreeMap::new();
+        for layer in 0..config.layers.len() {
+            for &gate in gates {
+                let mut draw = || {
+                    if f64::from(random.signed() + 1.0) < 2.0 * share {
+                        f32::INFINITY
+                    } else {
+                        0.0
+                    }
+                };
+                let values = (0..gate.channels(config)).map(|_| draw()).collect();
+                modules.insert(gate.module(layer), Thresholds::new(values)?);
+            }
+        }
+        Self::new(config, &modules)
+    }
+
     /// Refuses those of a model of another shape.
     ///
     /// # Errors
@@ -113,6 +141,13 @@ impl ActivationThresholds {
             }
         }
         Ok(())
+    }
+
+    /// Whether a product's input is thresholded, by itself or as the feed-forward's.
+    pub(crate) fn drops_inputs(&self, layer: usize, linear: Linear) -> bool {
+        let feed_forward = linear == Linear::Down;
+        self.get(layer, Gate::Input(linear)).is_some()
+            || (feed_forward && self.get(layer, Gate::FeedForward).is_some())
     }
 
     /// Those of one gate.
@@ -277,8 +312,8 @@ pub(crate) struct Sparse {
     /// `[layers · gates, 4]` words, see `threshold.wgsl`.
     tallies: Tensor,
     read: ReadBack,
-    /// By the tallies' order.
-    gates: Vec<(usize, Gate, usize)>,
+    /// In the tallies' order; of each what is active in a step.
+    gates: Vec<(usize, Gate, Active)>,
 }
 
 /// Words of a tally.
@@ -292,19 +327,15 @@ impl Sparse {
         chunk: usize,
         layers: &[Vec<Gate>],
     ) -> Result<Option<Self>> {
-        let of_layer = |(layer, gates): (usize, &Vec<Gate>)| {
-            let gate = |&gate: &Gate| (layer, gate, gate.channels(config));
-            gates.iter().map(gate).collect::<Vec<_>>()
-        };
-        let gates: Vec<_> = layers.iter().enumerate().flat_map(of_layer).collect();
-        if gates.is_empty() {
-            return Ok(None);
+        let mut gates = vec![];
+        for (layer, of_layer) in layers.iter().enumerate() {
+            for &gate in of_layer {
+                gates.push((layer, gate, gpu.active(1, gate.channels(config))?));
+            }
         }
-        let widest = gates
-            .iter()
-            .map(|&(_, _, channels)| channels)
-            .max()
-            .unwrap_or(0);
+        let Some(widest) = gates.iter().map(|(.., active)| active.channels()).max() else {
+            return Ok(None);
+        };
         let rows = layers.len() * Gate::ALL.len();
         let tallies = gpu.tensor_from(rows, TALLY, &vec![0u32; rows * TALLY])?;
         Ok(Some(Self {
@@ -316,7 +347,16 @@ impl Sparse {
     }
 
     pub fn bytes(&self) -> u64 {
-        self.left.bytes() + self.tallies.bytes()
+        let bytes = |active: &Active| active.kept().bytes() + active.list().bytes();
+        let actives = self.gates.iter().map(|(.., active)| bytes(active));
+        self.left.bytes() + self.tallies.bytes() + actives.sum::<u64>()
+    }
+
+    /// What is active at a gate in a step.
+    fn active(&self, layer: usize, gate: Gate) -> Option<&Active> {
+        let mut all = self.gates.iter();
+        let found = all.find(|(l, g, _)| (*l, *g) == (layer, gate));
+        found.map(|(.., active)| active)
     }
 
     /// What was counted since the last [`clear`](Self::clear).
@@ -325,22 +365,25 @@ impl Sparse {
         self.read.encode(&mut encoder);
         gpu.submit(encoder)?;
         let words: Vec<u32> = self.read.read_blocking(gpu)?;
-        let tally = |&(layer, gate, channels): &(usize, Gate, usize)| {
-            let at = row(layer, gate) * TALLY;
+        let tally = |(layer, gate, active): &(usize, Gate, Active)| {
+            let at = row(*layer, *gate) * TALLY;
             let [low, high, rows] = [0, 1, 2].map(|i| u64::from(words[at + i]));
-            Tally {
-                layer,
-                gate,
-                active: high << 32 | low,
-                of: rows * channels as u64,
-            }
+            let (listed, steps) = active.tally_blocking(gpu)?;
+            Ok(Tally {
+                layer: *layer,
+                gate: *gate,
+                active: (high << 32 | low) + listed,
+                of: (rows + steps) * active.channels() as u64,
+            })
         };
-        Ok(self.gates.iter().map(tally).collect())
+        self.gates.iter().map(tally).collect()
     }
 
     pub fn clear(&self, gpu: &Gpu) -> Result<()> {
         let zeros = vec![0u32; self.tallies.batch() * TALLY];
-        Ok(self.tallies.write(gpu, &zeros)?)
+        self.tallies.write(gpu, &zeros)?;
+        let mut actives = self.gates.iter();
+        Ok(actives.try_for_each(|(.., active)| active.clear_tally(gpu))?)
     }
 }
 
@@ -365,6 +408,12 @@ impl Builder<'_> {
             plan.linear(weight, x, bias, y)?;
             return Ok(());
         };
+        if let Some(active) = self.skips(tokens, layer, gate) {
+            let plain = lacuna::Activation::None;
+            plan.threshold(x, thresholds, plain, active)?;
+            plan.input_sparse(weight, active, bias, y)?;
+            return Ok(());
+        }
         let left = sparse.left.view(self.gpu, 0, tokens, x.len())?;
         let row = row(layer.gates.layer, gate);
         plan.dispatch(
@@ -381,32 +430,76 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// `gate = act(gate) ⊙ up`, 0 in channels where `act(gate)` is under its threshold.
-    pub fn gated(
+    /// What is active at a gate, where what is not is skipped: in a step, if the weights allow.
+    fn skips(&self, tokens: usize, layer: &LayerOnDevice, gate: Gate) -> Option<&Active> {
+        layer.gates.get(gate)?;
+        let lies = |linear| layer.linear(linear).0.layout();
+        let can = match gate {
+            Gate::Input(linear) => lies(linear) == Layout::Bands,
+            Gate::FeedForward => {
+                lies(Linear::Down) == Layout::Bands
+                    && lies(Linear::Up) == Layout::Rows
+                    && !layer.linear(Linear::Up).0.format().stores_less()
+                    // Both gates at once have no list of their own.
+                    && layer.gates.get(Gate::Input(Linear::Up)).is_none()
+                    && layer.gates.get(Gate::Input(Linear::Down)).is_none()
+            }
+        };
+        let sparse = self.activations.sparse.as_ref()?;
+        sparse
+            .active(layer.gates.layer, gate)
+            .filter(|_| can && tokens == 1)
+    }
+
+    /// `up = W_up · x`; where the feed-forward skips, `act(gate) ⊙ (W_up · x)` in the channels
+    /// that `act(gate)` leaves active.
+    pub fn up(
         &self,
         plan: &mut PlanBuilder,
         tokens: usize,
         layer: &LayerOnDevice,
-        [gate, up]: [&Tensor; 2],
+        [x, gate, up]: [&Tensor; 3],
     ) -> Result<()> {
-        let act = self.activations;
-        let thresholds = layer.gates.get(Gate::FeedForward);
-        let (Some(thresholds), Some(sparse)) = (thresholds, &act.sparse) else {
-            plan.dispatch(self.glue.gated(tokens), &[gate.clone(), up.clone()])?;
-            return Ok(());
+        let Some(active) = self.skips(tokens, layer, Gate::FeedForward) else {
+            return self.product(plan, tokens, layer, Linear::Up, [x, up]);
         };
-        let row = row(layer.gates.layer, Gate::FeedForward);
-        plan.dispatch(
-            self.glue.threshold_gated(tokens, row),
-            &[
-                act.state.clone(),
-                thresholds.clone(),
-                sparse.tallies.clone(),
-                gate.clone(),
-                up.clone(),
-            ],
-        )?;
+        if let Some(thresholds) = layer.gates.get(Gate::FeedForward) {
+            let (weight, bias) = layer.linear(Linear::Up);
+            let activation = self.glue.activation().into();
+            plan.threshold(gate, thresholds, activation, active)?;
+            plan.masked(weight, x, bias, active)?;
+        }
         Ok(())
+    }
+
+    /// `y = W_down · (act(gate) ⊙ up)`, whose factor is 0 in channels where `act(gate)` is under
+    /// its threshold; it is left in `gate` where nothing skips.
+    pub fn down(
+        &self,
+        plan: &mut PlanBuilder,
+        tokens: usize,
+        layer: &LayerOnDevice,
+        [gate, up, y]: [&Tensor; 3],
+    ) -> Result<()> {
+        if let Some(active) = self.skips(tokens, layer, Gate::FeedForward) {
+            let (weight, bias) = layer.linear(Linear::Down);
+            plan.input_sparse(weight, active, bias, y)?;
+            return Ok(());
+        }
+        let act = self.activations;
+        let gates = [gate.clone(), up.clone()];
+        match (layer.gates.get(Gate::FeedForward), &act.sparse) {
+            (Some(thresholds), Some(sparse)) => {
+                let row = row(layer.gates.layer, Gate::FeedForward);
+                let before = [&act.state, thresholds, &sparse.tallies].map(Clone::clone);
+                let tensors = [&before[..], &gates[..]].concat();
+                plan.dispatch(self.glue.threshold_gated(tokens, row), &tensors)?;
+            }
+            _ => {
+                plan.dispatch(self.glue.gated(tokens), &gates)?;
+            }
+        }
+        self.product(plan, tokens, layer, Linear::Down, [gate, y])
     }
 }
 

@@ -1,5 +1,5 @@
 // Active columns in ascending order, behind how many there are before each block of 16:
-// | before[blocks + 1], padded to 4 words | columns |, as `compact` writes them.
+// | before[blocks + 1] | tally, padding to 4 words | columns |, as `compact` writes them.
 @group(0) @binding(6) var<storage, read> list: array<u32>;
 
 fn list_blocks() -> u32 {
@@ -7,7 +7,7 @@ fn list_blocks() -> u32 {
 }
 
 fn column_of(entry: u32) -> u32 {
-    return list[(list_blocks() + 4u) / 4u * 4u + entry];
+    return list[(list_blocks() + 7u) / 4u * 4u + entry];
 }
 
 // Active columns before column `col`, a multiple of 16 or past the last.

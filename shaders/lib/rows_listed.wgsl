@@ -1,5 +1,5 @@
 // Only the rows of a list, ROWS entries of it a workgroup, as `compact` writes it:
-// | before[blocks + 1], padded to 4 words | rows of the whole weight, ascending |.
+// | before[blocks + 1] | tally, padding to 4 words | rows of the whole weight, ascending |.
 // y holds what each row's sum is multiplied with: zero where it is not active.
 @group(0) @binding(6) var<storage, read> list: array<u32>;
 
@@ -27,7 +27,7 @@ fn first_row(tile: u32) -> u32 {
 }
 
 fn look_up_rows(row0: u32) {
-    let first = (list_blocks() + 4u) / 4u * 4u;
+    let first = (list_blocks() + 7u) / 4u * 4u;
     let last = rows_end() - 1u;
     for (var r = 0u; r < ROWS; r++) {
         tile_rows[r] = list[first + min(row0 + r, last)] - params.row_base;
@@ -40,7 +40,7 @@ fn row_of(row0: u32, r: u32) -> u32 {
 
 fn put(r: u32, row0: u32, vector: u32, sum: f32) {
     // Reductions put sums by any lane, which need not know the tile's rows by a constant.
-    let first = (list_blocks() + 4u) / 4u * 4u;
+    let first = (list_blocks() + 7u) / 4u * 4u;
     let row = list[first + row0 + r];
     let at = (params.vector_base + vector) * params.y_stride + row;
     let factor = y[at];

@@ -37,8 +37,8 @@ impl Active {
     }
 
     /// Channels that any vector keeps, ascending, in words:
-    /// `| before[⌈channels / 16⌉ + 1], padded to 4 words | channels |`, where `before[i]` is how
-    /// many there are below channel `16 · i` and the last is their number.
+    /// `| before[⌈channels / 16⌉ + 1] | tally[3] | padding to 4 words | channels |`, where
+    /// `before[i]` is how many there are below channel `16 · i` and the last is their number.
     pub const fn list(&self) -> &Tensor {
         &self.list
     }
@@ -59,11 +59,7 @@ impl Active {
     /// Those of [`ReadBack::new`]; [`Error::Shape`] for a list that was never filled.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn read_blocking(&self, gpu: &Gpu) -> Result<Vec<u32>> {
-        let list = ReadBack::new(gpu, &self.list)?;
-        let mut encoder = gpu.encoder();
-        list.encode(&mut encoder);
-        gpu.submit(encoder)?;
-        let words: Vec<u32> = list.read_blocking(gpu)?;
+        let words = self.words(gpu)?;
         let head = compact::list_head(self.channels());
         let count = words[self.channels().div_ceil(16)] as usize;
         let found = words[head..].get(..count);
@@ -72,5 +68,35 @@ impl Active {
             got: count,
             expected: self.channels(),
         })
+    }
+
+    /// How many channels were listed in all, and in how many searches, since the start or the
+    /// last [`clear_tally`](Self::clear_tally).
+    ///
+    /// # Errors
+    /// Those of [`ReadBack::new`], [`Error::DeviceLost`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn tally_blocking(&self, gpu: &Gpu) -> Result<(u64, u64)> {
+        let words = self.words(gpu)?;
+        let at = self.channels().div_ceil(16) + 1;
+        let [low, high, searches] = [0, 1, 2].map(|i| u64::from(words[at + i]));
+        Ok((high << 32 | low, searches))
+    }
+
+    /// Starts the tally again, and empties the list.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn clear_tally(&self, gpu: &Gpu) -> Result<()> {
+        self.list.write(gpu, &vec![0u32; self.list.len()])
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn words(&self, gpu: &Gpu) -> Result<Vec<u32>> {
+        let list = ReadBack::new(gpu, &self.list)?;
+        let mut encoder = gpu.encoder();
+        list.encode(&mut encoder);
+        gpu.submit(encoder)?;
+        list.read_blocking(gpu)
     }
 }

@@ -26,9 +26,12 @@ impl Activation {
     }
 }
 
-/// Words before the channels of a list: where each block of 16 begins, and the count.
+/// Words of a list's tally.
+pub const TALLY: usize = 3;
+
+/// Words before the channels of a list: where each block of 16 begins, the count, the tally.
 pub const fn list_head(channels: usize) -> usize {
-    (channels.div_ceil(BLOCK) + 1).next_multiple_of(4)
+    (channels.div_ceil(BLOCK) + 1 + TALLY).next_multiple_of(4)
 }
 
 /// Words of a list of at most `channels` channels.

@@ -1,5 +1,7 @@
 //! `bench-model`: prefill and decoding, formats side by side and round by round.
 
+mod drawn;
+
 use super::{Kv, load, recipe};
 use crate::{
     bench::bandwidth::{Bandwidth, Copier},
@@ -8,8 +10,12 @@ use crate::{
     interrupt, out,
     table::Table,
 };
+use drawn::Drawn;
 use lacuna::format::{Dtype, Format};
-use lacuna_llm::{Checkpoint, Config, Decoder, Options, Source, Weights, sampling::Sampling};
+use lacuna_io::ThresholdFile;
+use lacuna_llm::{
+    ActivationThresholds, Checkpoint, Config, Decoder, Options, Source, Weights, sampling::Sampling,
+};
 use serde::Serialize;
 use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, sync::Arc, time::Instant};
 
@@ -37,6 +43,13 @@ pub struct Args {
         default_value = "dense,2:4"
     )]
     formats: Vec<String>,
+    /// Runs each format with the thresholds of these files too
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    thresholds: Vec<PathBuf>,
+    /// The same with channels that are drawn, WAY@PERCENT, where WAY is chess (the
+    /// feed-forward), chess-attention, or teal (every product), and PERCENT are dropped
+    #[arg(long, value_name = "WAY@PERCENT", value_delimiter = ',')]
+    drawn: Vec<Drawn>,
     /// Tokens of the prompt
     #[arg(long, value_name = "N", default_value_t = 128)]
     prompt_tokens: usize,
@@ -55,6 +68,23 @@ pub struct Args {
     /// Lists on stderr where the time of one token goes, launch by launch
     #[arg(long)]
     profile: bool,
+}
+
+impl Args {
+    /// The thresholds that each format is also run with, named.
+    fn all_thresholds(&self, config: &Config) -> Result<Vec<(String, ActivationThresholds)>> {
+        let mut all = vec![];
+        for file in &self.thresholds {
+            let modules = ThresholdFile::open(file)?.modules;
+            let name = file.file_stem().unwrap_or(file.as_os_str());
+            let thresholds = ActivationThresholds::new(config, &modules)?;
+            all.push((name.to_string_lossy().into_owned(), thresholds));
+        }
+        for drawn in &self.drawn {
+            all.push((drawn.to_string(), drawn.thresholds(config)?));
+        }
+        Ok(all)
+    }
 }
 
 /// One format, and what was measured of it.
@@ -85,6 +115,9 @@ struct Row {
     launches_per_token: usize,
     host_us_per_launch: f64,
     host_percent: f64,
+    /// The share of what the blocks' thresholds were compared with that they dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dropped: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -123,22 +156,28 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let context = args.prompt_tokens + args.tokens + 2;
     let gpu = device::open(device)?;
     let bandwidth = Copier::new(&gpu)?.measure()?;
+    let sparse = args.all_thresholds(source.config())?;
+    let all_or_some = || std::iter::once(None).chain(sparse.iter().map(Some));
     let mut contenders = vec![];
     for format in &args.formats {
         let recipe = recipe(Some(format.as_str()).filter(|f| *f != "dense"))?;
-        let model = Arc::new(load(&gpu, source.as_ref(), &recipe)?);
-        let options = Options {
-            context: Some(context),
-            kv: args.kv.into(),
-            ..Options::default()
-        };
-        contenders.push(Contender {
-            format: format.clone(),
-            decoder: Decoder::new(&model, &options)?,
-            decode: vec![],
-            host: vec![],
-            prefill: vec![],
-        });
+        for some in all_or_some() {
+            let thresholds = some.map(|(_, thresholds)| thresholds);
+            let model = Arc::new(load(&gpu, source.as_ref(), &recipe, thresholds)?);
+            let options = Options {
+                context: Some(context),
+                kv: args.kv.into(),
+                ..Options::default()
+            };
+            contenders.push(Contender {
+                format: some
+                    .map_or_else(|| format.clone(), |(name, _)| format!("{format}, {name}")),
+                decoder: Decoder::new(&model, &options)?,
+                decode: vec![],
+                host: vec![],
+                prefill: vec![],
+            });
+        }
     }
     drop(source);
     // The first round compiles shaders and is not counted.
@@ -165,7 +204,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         rows: contenders
             .iter()
             .map(|c| c.row(args, &first, &bandwidth))
-            .collect(),
+            .collect::<Result<_>>()?,
         copy_method: bandwidth.method,
     };
     if args.json {
@@ -225,7 +264,7 @@ impl Contender {
         Ok(())
     }
 
-    fn row(&self, args: &Args, first: &[Vec<f64>], bandwidth: &Bandwidth) -> Row {
+    fn row(&self, args: &Args, first: &[Vec<f64>], bandwidth: &Bandwidth) -> Result<Row> {
         let model = self.decoder.model();
         let seconds = quantile(&self.decode.concat(), 0.5);
         let ratios: Vec<f64> = first
@@ -236,7 +275,11 @@ impl Contender {
         let host = quantile(&self.host, 0.5);
         let launches = self.decoder.launches_per_token();
         let gb_per_s = model.bytes_per_token() as f64 / seconds / 1e9;
-        Row {
+        let tallies = self.decoder.tallies()?;
+        let (active, of) = tallies
+            .iter()
+            .fold((0, 0), |(a, o), t| (a + t.active, o + t.of));
+        Ok(Row {
             format: self.format.clone(),
             weight_bytes: model.bytes().total(),
             bytes_per_token: model.bytes_per_token(),
@@ -250,7 +293,8 @@ impl Contender {
             launches_per_token: launches,
             host_us_per_launch: 1e6 * host / launches as f64,
             host_percent: 100.0 * host / seconds,
-        }
+            dropped: (of > 0).then(|| 1.0 - active as f64 / of as f64),
+        })
     }
 }
 
@@ -265,6 +309,7 @@ impl Report {
     fn text(&self) -> String {
         let mut table = Table::new([
             "format",
+            "dropped %",
             "MB a token",
             "decode tokens/s",
             "ms p10",
@@ -280,6 +325,8 @@ impl Report {
         for row in &self.rows {
             table.row([
                 row.format.clone(),
+                row.dropped
+                    .map_or(String::new(), |d| format!("{:.1}", 100.0 * d)),
                 format!("{:.1}", row.bytes_per_token as f64 / 1e6),
                 format!("{:.2}", row.decode_tokens_per_s),
                 format!("{:.2}", row.decode_ms_p10),

@@ -90,9 +90,14 @@ fn text(file: &Path, checkpoint: &Checkpoint) -> Result<(Vec<u32>, Option<u32>)>
 }
 
 /// Loads a model onto `gpu`, with a progress bar.
-fn load(gpu: &Gpu, source: &dyn Source, recipe: &Recipe) -> Result<Model> {
+fn load(
+    gpu: &Gpu,
+    source: &dyn Source,
+    recipe: &Recipe,
+    thresholds: Option<&ActivationThresholds>,
+) -> Result<Model> {
     let bar = progress::bar(0);
-    let model = Model::load(gpu, source, recipe, &mut |p| {
+    let model = Model::load_thresholded(gpu, source, recipe, thresholds, &mut |p| {
         bar.set_length(p.of as u64);
         bar.set_position(p.done as u64);
         bar.set_message(p.module.to_owned());
@@ -127,10 +132,7 @@ impl Sequence {
         device: &device::Args,
     ) -> Result<Self> {
         if let Some(gpu) = device::open_at(args.device, device)? {
-            let mut model = load(&gpu, checkpoint, recipe)?;
-            if let Some(thresholds) = thresholds {
-                model = model.with_thresholds(thresholds)?;
-            }
+            let model = load(&gpu, checkpoint, recipe, thresholds)?;
             let options = Options {
                 context: Some(context),
                 kv: args.kv.into(),

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Config, Layer, Linear},
-    error::Result,
+    error::{Error, Result},
     glue::{Glue, KvType, Residual},
     model::{LayerOnDevice, Model, dense},
     thresholds::{Gate, Sparse},
@@ -109,8 +109,10 @@ pub struct Builder<'a> {
 impl Builder<'_> {
     /// Scratch for the plans of a model, which never run at the same time.
     pub fn workspace(&self, model: &Model) -> Result<Workspace> {
-        let plan = self.layers(model, self.chunk, None)?;
-        Ok(Workspace::new(self.gpu, plan.scratch_bytes())?)
+        // Fewer tokens need no less: products of few vectors may cut their columns.
+        let bytes = |tokens| Ok::<_, Error>(self.layers(model, tokens, None)?.scratch_bytes());
+        let bytes = bytes(self.chunk)?.max(bytes(1)?);
+        Ok(Workspace::new(self.gpu, bytes)?)
     }
 
     fn plan(&self, workspace: Option<&Workspace>) -> PlanBuilder {
@@ -206,7 +208,7 @@ impl Builder<'_> {
         layer: &LayerOnDevice,
     ) -> Result<()> {
         self.gate_and_up(plan, tokens, layer)?;
-        self.down(plan, tokens, layer)
+        self.gate_to_down(plan, tokens, layer)
     }
 
     /// Its first half: norm, gate and up.
@@ -222,19 +224,21 @@ impl Builder<'_> {
         let post = layer.post_attention.as_ref();
         let residual = post.map_or(Residual::Add, |_| Residual::Post);
         self.norm(plan, tokens, (residual, post), &layer.ffn_norm)?;
-        for (linear, y) in [(Linear::Gate, &gate), (Linear::Up, &up)] {
-            self.product(plan, tokens, layer, linear, [&normed, y])?;
-        }
-        Ok(())
+        self.product(plan, tokens, layer, Linear::Gate, [&normed, &gate])?;
+        self.up(plan, tokens, layer, [&normed, &gate, &up])
     }
 
     /// Its second half.
-    pub fn down(&self, plan: &mut PlanBuilder, tokens: usize, layer: &LayerOnDevice) -> Result<()> {
+    pub fn gate_to_down(
+        &self,
+        plan: &mut PlanBuilder,
+        tokens: usize,
+        layer: &LayerOnDevice,
+    ) -> Result<()> {
         let act = self.activations;
         let rows = |tensor| self.rows(tensor, tokens);
         let (gate, up, h) = (rows(&act.gate)?, rows(&act.up)?, rows(&act.h)?);
-        self.gated(plan, tokens, layer, [&gate, &up])?;
-        self.product(plan, tokens, layer, Linear::Down, [&gate, &h])
+        self.down(plan, tokens, layer, [&gate, &up, &h])
     }
 
     /// Settles `h` into x and norms x.

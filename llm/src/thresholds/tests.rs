@@ -165,8 +165,8 @@ fn thresholds(config: &Config, gates: &[Gate]) -> ActivationThresholds {
 
 fn sparse(gpu: &Gpu, weights: &Weights, thresholds: &ActivationThresholds) -> Arc<Model> {
     let keep = &mut |_: crate::Progress<'_>| ControlFlow::Continue(());
-    let model = Model::load(gpu, weights, &Recipe::default(), keep).unwrap();
-    Arc::new(model.with_thresholds(thresholds).unwrap())
+    let recipe = Recipe::default();
+    Arc::new(Model::load_thresholded(gpu, weights, &recipe, Some(thresholds), keep).unwrap())
 }
 
 fn exact(chunk: usize) -> Options {
@@ -251,7 +251,8 @@ fn thresholds_of_nothing_drop_nothing_and_those_of_everything_all() {
     assert_eq!(none, []);
     let model = sparse(&gpu, &weights, &all(0.0, &Gate::ALL));
     let (same, tallies) = logits(&model);
-    assert_eq!(same, dense);
+    // A step adds up in another order.
+    assert!(apart(&same, &dense).1 <= 1e-12, "{:?}", apart(&same, &dense));
     assert_eq!(tallies.len(), 24);
     for tally in tallies {
         assert_eq!(tally.of, 20 * tally.gate.channels(&weights.config) as u64);
