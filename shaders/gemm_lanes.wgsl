@@ -7,7 +7,8 @@
 //
 // Consts: LANES, ROWS, STRIPS; SHARE = rows of the tile that use the same columns;
 // EDGE = some packet reaches past `cols`.
-// Fragments: linear, bias, decoded (and what it loads with), hold, xt, packet (and columns for N:M).
+// Fragments: linear, bias, tile, decoded (and what they load with), hold, xt, packet (and columns
+// for N:M).
 @compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -29,11 +30,7 @@ fn main(
     let cols = params.cols;
     let packets = (params.slots + SPAN - 1u) / SPAN;
     for (var first = 0u; first < packets; first += HELD) {
-        var held: array<array<f32, SPAN>, ROWS>;
-        for (var r = 0u; r < ROWS; r++) {
-            // Rows past the end repeat the last one; their sums are not stored.
-            held[r] = decoded(min(row0 + r, params.rows - 1u), min(first + lane % HELD, packets - 1u));
-        }
+        let held = tile(row0, min(first + lane % HELD, packets - 1u));
         let here = min(HELD, packets - first);
         for (var i = 0u; i < here; i++) {
             let packet = first + i;

@@ -4,7 +4,8 @@
 //! Variants name how the weight is loaded, then how many vectors of x a load takes.
 
 use super::{
-    Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, fragment, layout,
+    Config, Const, Dispatch, Kernel, Layout, Operand, PartLayout, Problem, Role, Skip, fragment,
+    layout,
     packet::{self, Load, Packets},
     problem::{self, unfit},
     shader,
@@ -64,6 +65,10 @@ impl Kernel for GemmLanes {
         "gemm_lanes"
     }
 
+    fn serves(&self, _: Layout, skip: Skip) -> bool {
+        skip == Skip::Nothing
+    }
+
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
         let lanes = caps.fixed_subgroup().unwrap_or(8);
         let needed = (problem.batch as u32).div_ceil(lanes).max(1);
@@ -85,6 +90,20 @@ impl Kernel for GemmLanes {
             None => most,
             Some(_) => packet::largest_divisor(v, most),
         };
+        if problem.layout == Layout::Bands {
+            // What a lane loads of a column at a time, in whole words.
+            let per_word = problem.values_in(1) as u32;
+            let words = |rows: u32| (rows / per_word).max(1);
+            let tile = |variant, rows: u32, strips| {
+                config(variant, words(rows) * per_word, strips, words(rows))
+            };
+            return vec![
+                tile("spread-x4", 8, 4),
+                tile("spread-x4", 16, 4),
+                tile("spread", 8, 2),
+                tile("each", 8, 4),
+            ];
+        }
         match problem.format {
             Format::Gqs { .. } => vec![],
             // Rows with columns of their own share no x: hold few, wide.
@@ -135,10 +154,11 @@ impl Kernel for GemmLanes {
             .saturating_mul(4);
         let transpose = transpose(problem, x_stride, scratch_bytes, caps);
         let coded = problem.format.quant().is_some();
-        let span = if coded {
-            packet::CODES
-        } else {
-            problem.values_in(config.words as usize)
+        let bands = problem.layout == Layout::Bands;
+        let span = match (bands, coded) {
+            (true, _) => 1,
+            (false, true) => packet::CODES,
+            (false, false) => problem.values_in(config.words as usize),
         };
         // All lanes take the same packet.
         let packets = Packets::of_span(problem, config.rows as usize, span, 1)?;
@@ -155,10 +175,25 @@ impl Kernel for GemmLanes {
             let needed = "to be one subgroup of fixed size";
             return Err(unfit("workgroup", config.workgroup as usize, needed));
         }
-        let (of_weight, decoding) = packet::decoded(problem, span, variant.load);
-        consts.extend(of_weight);
-        fragments.extend(decoding);
         let pairs = !coded && variant.load == Load::Pairs;
+        if bands {
+            consts.extend(band_consts(problem, config, parts));
+            fragments.push(if pairs {
+                variant.load.fragment()
+            } else {
+                fragment!("load_words")
+            });
+            if coded {
+                fragments.extend([fragment!("tile_band_codes"), fragment!("scale")]);
+            } else {
+                fragments.push(fragment!("tile_band_values"));
+            }
+        } else {
+            let (of_weight, decoding) = packet::decoded(problem, span, variant.load);
+            consts.extend(of_weight);
+            fragments.extend(decoding);
+            fragments.push(fragment!("tile_rows"));
+        }
         if pairs && problem.format.pattern().is_some() {
             fragments.push(fragment!("index_words"));
         }
@@ -197,6 +232,28 @@ impl Kernel for GemmLanes {
         });
         Ok(std::iter::once(transpose).chain(products).collect())
     }
+}
+
+/// Consts of a tile of a weight in bands.
+fn band_consts(
+    problem: &Problem,
+    config: &Config,
+    parts: &[PartLayout],
+) -> Vec<(&'static str, Const)> {
+    let mut consts = vec![
+        ("WORDS", Const::U32(config.words)),
+        (
+            "BAND",
+            Const::U32(parts.first().map_or(1, |p| p.panel_rows)),
+        ),
+    ];
+    if let Some(quant) = problem.format.quant() {
+        consts.extend([
+            ("BITS", Const::U32(quant.bits())),
+            ("GROUP", Const::U32(quant.group_cols(problem.cols) as u32)),
+        ]);
+    }
+    consts
 }
 
 /// The launch that writes x, columns first, to scratch: `x_stride` vectors a column.

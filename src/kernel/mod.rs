@@ -92,10 +92,10 @@ pub trait Kernel: Sync {
 /// Every kernel. Tests, benches and the planner iterate over this list.
 pub static KERNELS: &[&dyn Kernel] = &[
     &gemv::Gemv,
+    &band_gemv::BandGemv,
     &gemm_lanes::GemmLanes,
     &gemm_tiled::GemmTiled,
     &gqs_gemv::GqsGemv,
-    &band_gemv::BandGemv,
 ];
 
 /// A kernel in one configuration.

@@ -252,7 +252,11 @@ fn thresholds_of_nothing_drop_nothing_and_those_of_everything_all() {
     let model = sparse(&gpu, &weights, &all(0.0, &Gate::ALL));
     let (same, tallies) = logits(&model);
     // A step adds up in another order.
-    assert!(apart(&same, &dense).1 <= 1e-12, "{:?}", apart(&same, &dense));
+    assert!(
+        apart(&same, &dense).1 <= 1e-12,
+        "{:?}",
+        apart(&same, &dense)
+    );
     assert_eq!(tallies.len(), 24);
     for tally in tallies {
         assert_eq!(tally.of, 20 * tally.gate.channels(&weights.config) as u64);
