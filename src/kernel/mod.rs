@@ -5,6 +5,7 @@
 //! a device; [`candidates`] keeps the legal ones, best guess first.
 
 mod dispatch;
+mod empty;
 mod gemm_lanes;
 mod gemm_tiled;
 mod gemv;
@@ -120,7 +121,10 @@ impl Candidate {
         parts: &[PartLayout],
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
-        let dispatches = self.kernel.lower(problem, &self.config, parts, caps)?;
+        let dispatches = match problem.cols {
+            0 => empty::dispatches(problem, parts, caps),
+            _ => self.kernel.lower(problem, &self.config, parts, caps)?,
+        };
         dispatches.iter().try_for_each(|d| d.fits(caps))?;
         Ok(dispatches)
     }

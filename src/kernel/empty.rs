@@ -1,0 +1,33 @@
+//! `empty`: the product of a weight without columns, a sum of no terms, whatever the candidate.
+//!
+//! So no kernel meets a loop over columns that never runs. Mesa 26.1 goes through the body of
+//! one with no lane at work, and there takes a buffer's address from a null pointer.
+
+use super::{Const, Dispatch, PartLayout, Problem, fragment, problem, shader};
+use crate::caps::Caps;
+
+const WORKGROUP: u32 = 64;
+
+/// The launches that write the bias, or zeros, to y.
+pub(super) fn dispatches(problem: &Problem, parts: &[PartLayout], caps: &Caps) -> Vec<Dispatch> {
+    let mut operands = problem.operands(problem::X, 0, false, false);
+    operands.retain(|operand| operand.name != problem::X.name);
+    let launch = |part: &PartLayout| Dispatch {
+        name: format!("empty {problem}"),
+        consts: vec![("WORKGROUP", Const::U32(WORKGROUP))],
+        fragments: vec![
+            fragment!("linear"),
+            problem.bias_fragment(),
+            shader!("empty"),
+        ],
+        params: problem.params(part, 0, 0),
+        operands: operands.clone(),
+        invocations: WORKGROUP,
+        grid: super::fold(
+            (u64::from(part.rows) * problem.batch as u64).div_ceil(WORKGROUP.into()),
+            caps.max_workgroups,
+        ),
+        ..Dispatch::default()
+    };
+    parts.iter().map(launch).collect()
+}
