@@ -12,9 +12,9 @@ use std::{
     sync::Arc,
 };
 
-/// On adapters where compiling decides (software ones need up to ten seconds for a shader), the
-/// quick list checks a configuration where it is first legal; those that plans choose
-/// here also at every third case after it.
+/// The quick list checks a configuration where it is first legal, and those that plans choose here
+/// also at every third case after it: software adapters compile for most of a run, up to ten
+/// seconds a shader.
 const EVERY: usize = 3;
 
 /// A product and its truth.
