@@ -31,3 +31,35 @@ pub(super) fn dispatches(problem: &Problem, parts: &[PartLayout], caps: &Caps) -
     };
     parts.iter().map(launch).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{caps::DeviceClass, kernel};
+
+    #[test]
+    fn a_product_without_columns_reads_neither_weight_nor_x() {
+        for format in ["f32", "2:4@f16", "1:8x16+w3g16-sym", "w4g16s50"] {
+            for class in [DeviceClass::Cpu, DeviceClass::Gpu] {
+                let caps = Caps {
+                    class,
+                    ..Caps::PORTABLE
+                };
+                let problem = Problem {
+                    rows: 5,
+                    cols: 0,
+                    batch: 2,
+                    format: format.parse().unwrap(),
+                    bias: true,
+                };
+                let parts = problem.parts(&caps).unwrap();
+                for candidate in kernel::candidates(&problem, &caps).unwrap() {
+                    let launches = candidate.lower(&problem, &parts, &caps).unwrap();
+                    assert_eq!(launches.len(), 1, "{format} {candidate}");
+                    let bound: Vec<_> = launches[0].operands.iter().map(|o| o.name).collect();
+                    assert_eq!(bound, ["y", "bias"], "{format} {candidate}");
+                }
+            }
+        }
+    }
+}
