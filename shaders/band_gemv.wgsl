@@ -9,7 +9,8 @@
 // Reads the active columns once for BATCH vectors, and of x what is active once for ROWS rows.
 // 2 · rows · active · batch FLOPs.
 //
-// Consts: WORKGROUP, LANES, LOADS, WORDS, ROWS, BAND, BATCH, SLICES; BITS of a value; for codes GROUP.
+// Consts: WORKGROUP, LANES, LOADS, WORDS, ROWS, BAND, BATCH, SLICES; BITS of a value; HALVES = lanes alternate
+// between the halves of a load; for codes GROUP.
 // Fragments: linear, bias, decode or code and scale, load, x, entries (all or listed), held
 // (each or spread), band_values or band_codes.
 const TEAMS: u32 = WORKGROUP / LANES;
@@ -20,6 +21,7 @@ const ACC: u32 = LANE_ROWS * BATCH;
 // Where a lane stands.
 struct Place {
     lane: u32,      // of its team
+    along: u32,     // which of the team's packets it takes
     team: u32,
     slice: u32,
     first: u32,     // row of the workgroup in the band
@@ -35,7 +37,7 @@ fn run_at(place: Place, column: u32) -> u32 {
 
 // Row of the lane's sum i, in the workgroup.
 fn row_of(place: Place, i: u32) -> u32 {
-    return (i / SPAN * LANES + place.lane) * SPAN + i % SPAN;
+    return (i / SPAN * LANES + place.along) * SPAN + i % SPAN;
 }
 
 fn vector_of(place: Place, b: u32) -> u32 {
@@ -61,6 +63,11 @@ fn main(
     place.first = id % spans * ROWS;
     place.band = id / spans;
     place.lane = lane % LANES;
+    // As in gemv, the first two lanes begin the two lines of a load.
+    place.along = place.lane;
+    if HALVES {
+        place.along = place.lane % 2u * (LANES / 2u) + place.lane / 2u;
+    }
     place.team = lane / LANES;
     if place.band * BAND + place.first >= params.rows {
         return;

@@ -21,7 +21,7 @@ fn sum_slice(place: Place) -> array<f32, ACC> {
                     sums[b] += xs[b];
                 }
                 for (var l = 0u; l < LOADS; l++) {
-                    let packed = load(run, l * LANES + place.lane);
+                    let packed = load(run, l * LANES + place.along);
                     for (var r = 0u; r < SPAN; r++) {
                         let q = centred(packed, r * BITS, 0.0);
                         for (var b = 0u; b < BATCH; b++) {

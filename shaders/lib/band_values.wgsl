@@ -14,7 +14,7 @@ fn sum_slice(place: Place) -> array<f32, ACC> {
                 xs[b] = held_x(held, i, b);
             }
             for (var l = 0u; l < LOADS; l++) {
-                let packed = load(run, l * LANES + place.lane);
+                let packed = load(run, l * LANES + place.along);
                 for (var word = 0u; word < WORDS; word++) {
                     let values = decode(packed[word]);
                     for (var j = 0u; j < PER_WORD; j++) {

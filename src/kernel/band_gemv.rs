@@ -149,6 +149,7 @@ impl Kernel for BandGemv {
                 "BITS",
                 Const::U32(layout::value_bits(problem.format) as u32),
             ),
+            ("HALVES", Const::Bool(spread && load == Load::Pairs)),
             (
                 "SHARED",
                 Const::U32(if teams > 1 { config.workgroup } else { 1 }),

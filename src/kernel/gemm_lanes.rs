@@ -150,7 +150,7 @@ impl Kernel for GemmLanes {
         // One cache line more: columns a power of two apart would all fall into the same sets.
         let x_stride = across * config.batch as usize + CACHE_LINE;
         let scratch_bytes = (x_stride as u64)
-            .saturating_mul(problem.cols.max(1) as u64)
+            .saturating_mul(problem.cols as u64)
             .saturating_mul(4);
         let transpose = transpose(problem, x_stride, scratch_bytes, caps);
         let coded = problem.format.quant().is_some();

@@ -93,6 +93,10 @@ impl Kernel for Gemv {
                 ("SHARE", Const::U32(packets.share as u32)),
                 ("GUARD", Const::Bool(packets.guard)),
                 ("EDGE", Const::Bool(packets.edge)),
+                (
+                    "HALVES",
+                    Const::Bool(variant.load == Load::Pairs && config.words == 4),
+                ),
             ]);
             let mut fragments = problem.fragments(caps.class);
             fragments.push(if listed {
@@ -194,9 +198,9 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
     match problem.format {
         Format::Dense(_) => {
             let mut configs = vec![
-                config("one-octs-x4", lanes, 8, 8),
                 config("one-pairs-x4", lanes, 8, 4),
                 config("one-pairs-x4", lanes, 4, 4),
+                config("one-octs-x4", lanes, 8, 8),
                 config("one-quads-x4", lanes, 4, 4),
                 config("one-quads-x4", lanes, 8, 4),
                 config("one-quads", lanes, 4, 4),
@@ -206,23 +210,25 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
                 config("portable", 8, 4, 1),
                 config("portable", 64, 1, 1),
             ];
-            configs.rotate_left(match held {
-                1 => 0,
-                2 => 1,
-                _ => 2,
-            });
+            if held > 4 {
+                configs.rotate_left(1);
+            }
             configs
         }
         _ if v == 1 => {
             // x held for a packet: beyond a few registers selection loses to gathering,
             // and many rows to one (measured at batch 1 to 8).
             let tall = if held == 1 { 8 } else { 4 };
-            let (few, fewer) = if held < 3 { (2, 1) } else { (1, 2) };
+            let (few, fewer) = match held {
+                1 => (4, 2),
+                2 => (2, 1),
+                _ => (1, 2),
+            };
             let mut configs = vec![
                 config("one-pairs-window-x4", lanes, tall, 4),
                 config("one-quads-window", lanes, tall, 4),
-                config("one-octs", lanes, fewer, 8),
                 config("one-pairs", lanes, few, 4),
+                config("one-octs", lanes, fewer, 8),
                 config("one-quads", lanes, few, 4),
                 config("one-quads", lanes, fewer, 4),
                 config("one-window", lanes, 4, 4),
@@ -231,28 +237,23 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
                 config("portable", 64, 1, 4),
             ];
             if held > 3 {
-                configs.rotate_left(3);
-            } else if held > 1 {
-                configs.swap(2, 3);
+                configs.rotate_left(2);
             }
             configs
         }
         _ => {
             let mut configs = vec![
-                config("one-octs", lanes, vector_rows(8), 8),
                 config("one-pairs", lanes, vector_rows(8), 4),
+                config("one-octs", lanes, vector_rows(8), 8),
                 config("one-quads", lanes, vector_rows(8), 4),
                 config("one-quads", lanes, vector_rows(4), 4),
                 config("one", lanes, vector_rows(8), 4),
                 config("portable-quads", 8, vector_rows(8), 4),
                 config("portable", 64, 1, 4),
             ];
-            if held > 1 {
-                configs.rotate_left(1);
-            }
             if v < 8 && problem.batch == 1 {
                 // Few rows share what they gather; eight share the windows they pick from.
-                configs.insert(0, config("one-pairs-window-x4", lanes, 8, 4));
+                configs.insert(1, config("one-pairs-window-x4", lanes, 8, 4));
             }
             configs
         }

@@ -8,6 +8,7 @@ mod band_gemv;
 pub(crate) mod bands;
 pub(crate) mod compact;
 mod dispatch;
+mod empty;
 mod gemm_lanes;
 mod gemm_tiled;
 mod gemv;
@@ -130,7 +131,11 @@ impl Candidate {
         parts: &[PartLayout],
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
-        let dispatches = self.kernel.lower(problem, &self.config, parts, caps)?;
+        let dispatches = match problem.cols {
+            // What masks have kept stands in y.
+            0 if problem.skip != Skip::Rows => empty::dispatches(problem, parts, caps),
+            _ => self.kernel.lower(problem, &self.config, parts, caps)?,
+        };
         dispatches.iter().try_for_each(|d| d.fits(caps))?;
         Ok(dispatches)
     }
