@@ -7,8 +7,8 @@
 # that it is judged by, in windows of CONTEXT tokens [256]. Statistics and figures are left in the
 # folder WORK; what is there is not computed again. From the environment come LACUNA, the
 # program [target/release/lacuna], DEVICE, where it computes [auto], TOKENS of the calibration
-# [65536], and what is compared: SHARES that are dropped, METHODS, which may end in
-# +attention or +greedy.
+# [65536], GREEDY, of them those that layers are tried on [2048], and what is compared: SHARES that
+# are dropped, METHODS, which may end in +attention or +greedy.
 set -euo pipefail
 
 [ $# -ge 4 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2; }
@@ -28,7 +28,7 @@ choose() {
     case $1 in
         *+attention) options=(--attention) ;;
         *+greedy) options=(--allocate greedy --model "$model" --text "$calibration"
-                           --ctx "$context" --device "$device") ;;
+                           --ctx "$context" --tokens "${GREEDY:-2048}" --device "$device") ;;
     esac
     "$lacuna" thresholds "$stats" --method "${1%+*}" --sparsity "$2" "${options[@]}" -o "$3" >&2
 }
