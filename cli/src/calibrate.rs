@@ -25,7 +25,7 @@ use layer::{Layer, channels};
 use serde::Serialize;
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -33,6 +33,7 @@ use std::{
 const PIECE: usize = 1 << 17;
 
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are")]
 pub struct Args {
     /// A Hugging Face folder, a .safetensors beside its config.json, or a .gguf
     model: PathBuf,
@@ -164,17 +165,9 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
 
 /// Windows of all texts, as many as hold the tokens that are wanted, taken evenly.
 fn windows(args: &Args, checkpoint: &Checkpoint, context: usize) -> Result<Vec<Vec<u32>>> {
-    let tokenizer = checkpoint.tokenizer()?;
-    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
     let mut all = vec![];
     for file in &args.text {
-        let unreadable = |e| Error::Input(format!("{}: {e}", printable(&file.to_string_lossy())));
-        let text = fs::read_to_string(file).map_err(unreadable)?;
-        let mut ids = vec![];
-        for piece in pieces(&text) {
-            ids.extend(tokenizer.encode(piece)?);
-        }
-        all.extend(Windows::new(&ids, context, None, bos)?.map(|window| window.ids));
+        all.extend(windows_of(file, checkpoint, context)?);
     }
     if all.is_empty() {
         return Err(Error::Input("the text has no two tokens".into()));
@@ -186,6 +179,20 @@ fn windows(args: &Args, checkpoint: &Checkpoint, context: usize) -> Result<Vec<V
         )));
     }
     Ok(spread(all, args.tokens, context))
+}
+
+/// All windows of a file, which may be large.
+pub fn windows_of(file: &Path, checkpoint: &Checkpoint, context: usize) -> Result<Vec<Vec<u32>>> {
+    let tokenizer = checkpoint.tokenizer()?;
+    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
+    let unreadable = |e| Error::Input(format!("{}: {e}", printable(&file.to_string_lossy())));
+    let text = fs::read_to_string(file).map_err(unreadable)?;
+    let mut ids = vec![];
+    for piece in pieces(&text) {
+        ids.extend(tokenizer.encode(piece)?);
+    }
+    let windows = Windows::new(&ids, context, None, bos)?;
+    Ok(windows.map(|window| window.ids).collect())
 }
 
 /// As many windows of `context` as hold `tokens`, taken evenly.

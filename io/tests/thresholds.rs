@@ -128,3 +128,34 @@ fn no_sparse_weight_is_called_thresholds() {
     assert!(output.weight("thresholds", format, 4, 4).is_err());
     assert!(output.weight("a.thresholds", format, 4, 4).is_ok());
 }
+
+#[test]
+fn no_byte_makes_a_reader_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t");
+    sound().save(&path).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let (mut taken, mut refused) = (0, 0);
+    for at in 0..bytes.len() {
+        for change in [0x01, 0x20, 0x80] {
+            let mut broken = bytes.clone();
+            broken[at] ^= change;
+            fs::write(&path, broken).unwrap();
+            match ThresholdFile::open(&path) {
+                // What was taken holds thresholds that are some.
+                Ok(file) => {
+                    let all = file.modules.values().flat_map(Thresholds::values);
+                    assert!(all.into_iter().all(|&t| t >= 0.0), "{at} {change}");
+                    taken += 1;
+                }
+                Err(error) => {
+                    assert!(!error.to_string().is_empty());
+                    refused += 1;
+                }
+            }
+        }
+        fs::write(&path, &bytes[..at]).unwrap();
+        assert!(ThresholdFile::open(&path).is_err(), "cut at {at}");
+    }
+    assert!(taken > 0 && refused > 0);
+}

@@ -223,18 +223,15 @@ impl Blocks {
                 supported: format!("those below {layers}"),
             });
         }
-        let runner = match &self.device {
-            Some(device) => {
-                let layer = device.load(source, recipe, layer, thresholds)?;
-                Runner::Device(device, Box::new(layer))
+        let runner = if let Some(device) = &self.device {
+            let layer = device.load(source, recipe, layer, thresholds)?;
+            Runner::Device(device, Box::new(layer))
+        } else {
+            let mut twin = twin(source, recipe, layer)?;
+            if let Some(thresholds) = thresholds {
+                twin.set_thresholds(thresholds)?;
             }
-            None => {
-                let mut twin = twin(source, recipe, layer)?;
-                if let Some(thresholds) = thresholds {
-                    twin.set_thresholds(thresholds)?;
-                }
-                Runner::Twin(Box::new(twin))
-            }
+            Runner::Twin(Box::new(twin))
         };
         Ok(Block {
             number: layer,
@@ -437,7 +434,9 @@ impl Device {
             ] {
                 plan.encode(&mut encoder)?;
                 if watcher.is_some() {
-                    reads.iter().for_each(|read| read.encode(&mut encoder));
+                    for read in reads {
+                        read.encode(&mut encoder);
+                    }
                 }
             }
             layer.settle.encode(&mut encoder)?;

@@ -107,7 +107,7 @@ pub enum Error {
     /// A module was asked for that a model of this configuration does not have.
     #[error("the model has no {what} \"{}\"", printable(name))]
     UnknownModule {
-        /// `"weight"`, `"norm"` or `"bias"`.
+        /// `"weight"`, `"norm"`, `"bias"` or `"gate"`.
         what: &'static str,
         /// The name asked for.
         name: String,

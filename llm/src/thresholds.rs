@@ -150,18 +150,16 @@ impl ActivationThresholds {
             || (feed_forward && self.get(layer, Gate::FeedForward).is_some())
     }
 
-    /// Those of one gate.
-    pub fn get(&self, layer: usize, gate: Gate) -> Option<&Thresholds> {
-        self.layers.get(layer)?[gate.index()].as_ref()
-    }
-}
-
-impl ActivationThresholds {
     /// Those of one layer, as of a model that has no other.
     pub(crate) fn of_layer(&self, layer: usize) -> Self {
         Self {
             layers: self.layers.get(layer).cloned().into_iter().collect(),
         }
+    }
+
+    /// Those of one gate.
+    pub fn get(&self, layer: usize, gate: Gate) -> Option<&Thresholds> {
+        self.layers.get(layer)?[gate.index()].as_ref()
     }
 }
 

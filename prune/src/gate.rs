@@ -270,6 +270,7 @@ impl GateStatistics {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "these are exact")]
 mod tests {
     use super::*;
     use lacuna::verify::Random;

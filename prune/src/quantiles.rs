@@ -165,6 +165,7 @@ impl QuantileTable {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "these are exact")]
 mod tests {
     use super::*;
     use lacuna::verify::Random;

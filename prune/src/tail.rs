@@ -158,6 +158,7 @@ impl TailCurve {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "these are exact")]
 mod tests {
     use super::*;
     use lacuna::verify::Random;

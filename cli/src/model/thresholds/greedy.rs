@@ -5,10 +5,9 @@
 use super::{
     Args,
     choose::{Chooser, Shares},
-    text,
 };
 use crate::{
-    calibrate::spread,
+    calibrate::{spread, windows_of},
     device,
     error::{Error, Result},
     interrupt,
@@ -18,7 +17,6 @@ use crate::{
 use lacuna_llm::{
     ActivationThresholds, Checkpoint, Gate, Linear, Recipe,
     blocks::{Block, Blocks, embed},
-    perplexity::Windows,
 };
 
 /// A step, as a share of a layer's weights.
@@ -32,8 +30,7 @@ pub fn run(args: &Args, target: f64, chooser: &Chooser, device: &device::Args) -
         .ctx
         .unwrap_or(usual_context(config))
         .min(args.tokens.max(2));
-    let (ids, bos) = text(file, &checkpoint)?;
-    let all: Vec<_> = Windows::new(&ids, ctx, None, bos)?.map(|w| w.ids).collect();
+    let all = windows_of(file, &checkpoint, ctx)?;
     if all.is_empty() {
         return Err(Error::Input("the text has no two tokens".into()));
     }
