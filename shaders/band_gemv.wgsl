@@ -12,7 +12,8 @@
 // Consts: WORKGROUP, LANES, LOADS, WORDS, ROWS, BAND, BATCH, SLICES; BITS of a value; HALVES = lanes alternate
 // between the halves of a load; for codes GROUP.
 // Fragments: linear, bias, decode or code and scale, load, x, entries (all or listed), held
-// (each or spread), band_values or band_codes.
+// (each or spread), band_values (or _turns) or
+// band_codes.
 const TEAMS: u32 = WORKGROUP / LANES;
 const SPAN: u32 = WORDS * 32u / BITS;   // rows of a packet
 const LANE_ROWS: u32 = LOADS * SPAN;

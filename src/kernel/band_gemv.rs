@@ -42,7 +42,7 @@ impl Kernel for BandGemv {
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
-        let band = bands::band_rows(problem.format, problem.rows, caps.class) as u32;
+        let band = bands::band_rows(problem.format, problem.rows, problem.cols, caps.class) as u32;
         let per_word = problem.values_in(1) as u32;
         let batch = |most: u32| (problem.batch.max(1) as u32).next_power_of_two().min(most);
         let lanes = caps.fixed_subgroup().unwrap_or(8);
@@ -64,10 +64,11 @@ impl Kernel for BandGemv {
         let coded = problem.format.quant().is_some();
         match caps.class {
             DeviceClass::Cpu => {
-                // Sums beyond a few per lane live on the stack, which still costs less than to
-                // look columns up again.
+                // Sums lie in memory, of codes on the stack, which costs less than to look
+                // columns up more often.
                 let b = batch(MAX_BATCH);
-                let most = (512 / b).max(64);
+                let most = if coded { 512 } else { 2048 };
+                let most = (most / b).max(64);
                 let spread = |variant, words| config(variant, lanes, lanes, words, most, b);
                 if coded {
                     return vec![
@@ -76,8 +77,8 @@ impl Kernel for BandGemv {
                     ];
                 }
                 vec![
-                    spread("spread-octs", 8),
                     spread("spread-pairs", 4),
+                    spread("spread-octs", 8),
                     spread("spread", 1),
                     config("portable", 8, 8, 1, 64, batch(4)),
                 ]
@@ -186,10 +187,22 @@ impl Kernel for BandGemv {
             ]);
         } else {
             let dtype = problem.format.dtype().unwrap_or(crate::format::Dtype::F32);
-            fragments.extend([super::decode_fragment(dtype), fragment!("band_values")]);
+            let turns = if spread {
+                fragment!("band_values_turns")
+            } else {
+                fragment!("band_values")
+            };
+            fragments.extend([super::decode_fragment(dtype), turns]);
         }
         fragments.push(shader!("band_gemv"));
 
+        // What teams add up, and what columns taken in turns have summed.
+        let turns = if spread && quant.is_none() {
+            config.rows * config.batch * 4
+        } else {
+            0
+        };
+        let memory = turns + if teams > 1 { config.workgroup * 4 } else { 4 };
         let mut dispatches = vec![];
         for (i, part) in parts.iter().enumerate() {
             let quads = load != Load::Words;
@@ -200,7 +213,7 @@ impl Kernel for BandGemv {
                 params: problem.params(part, 0, 0),
                 operands: problem.operands(problem::X, i, !quads, quads),
                 invocations: config.workgroup,
-                workgroup_bytes: if teams > 1 { config.workgroup * 4 } else { 4 },
+                workgroup_bytes: memory,
                 subgroups: spread,
                 int64: load.int64(),
                 grid: super::fold(spans(part) * u64::from(slices) * tiles, caps.max_workgroups),

@@ -27,19 +27,28 @@ const STEP: usize = 64;
 
 /// The most rows of a band.
 ///
-/// Wide bands share the look-up of a column among more of its values, which is what CPU
-/// adapters pay for; GPUs want many workgroups, and 256 bytes a run.
-fn most_rows(format: Format, class: DeviceClass) -> usize {
+/// On CPU adapters wide bands share the look-up of a column among more of its values, and long
+/// runs are what their processors fetch ahead; GPUs want many workgroups, and 256 bytes a run.
+fn most_rows(format: Format, cols: usize, class: DeviceClass) -> usize {
     match class {
-        DeviceClass::Cpu => 512,
+        DeviceClass::Cpu if format.quant().is_some() => 512,
+        DeviceClass::Cpu => {
+            // A band may be no larger than a binding.
+            let fit = (MOST_BYTES * 8) / (value_bits(format) * cols.max(1));
+            fit.min(2048)
+        }
         DeviceClass::Gpu => 64 * 32 / value_bits(format),
     }
 }
 
-/// Rows of each band of a weight of `rows`.
-pub fn band_rows(format: Format, rows: usize, class: DeviceClass) -> usize {
+/// Bytes of a band, half of what every adapter binds.
+const MOST_BYTES: usize = 64 << 20;
+
+/// Rows of each band of a weight `[rows, cols]`.
+pub fn band_rows(format: Format, rows: usize, cols: usize, class: DeviceClass) -> usize {
     let step = STEP.max(256 / value_bits(format));
-    let most = most_rows(format, class).max(step);
+    let most = most_rows(format, cols, class) / step * step;
+    let most = most.max(step);
     let bands = rows.div_ceil(most).max(1);
     rows.div_ceil(bands).next_multiple_of(step).max(step)
 }
@@ -84,7 +93,7 @@ pub fn split(
     max_bytes: u64,
 ) -> Result<Vec<PartLayout>> {
     check(format, cols)?;
-    let band = band_rows(format, rows, class);
+    let band = band_rows(format, rows, cols, class);
     let run = band * value_bits(format) / 32;
     let groups = format.quant().map_or(0, |quant| quant.groups(cols));
     let words = |bands: usize| {
