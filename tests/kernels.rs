@@ -115,6 +115,64 @@ fn nan_reaches_a_product_of_codes_only_through_kept_positions() {
     }
 }
 
+/// `weight` in every candidate of either class of devices.
+fn assert_every_candidate_right(gpu: &Gpu, weight: Matrix, x: Vec<f32>, batch: usize) {
+    let (rows, cols, format) = (weight.rows(), weight.cols(), weight.format());
+    let problem = kernel::Problem {
+        rows,
+        cols,
+        batch,
+        format,
+        bias: false,
+    };
+    let case = Case {
+        problem,
+        weight,
+        x,
+        bias: None,
+    };
+    let truth = case.reference().unwrap();
+    for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
+        if legal.is_ok() {
+            let comparison = case.check(gpu, candidate, &truth).unwrap();
+            assert!(comparison.passes(), "{problem} {candidate}: {comparison:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_that_keep_very_different_numbers_of_groups_are_right() {
+    let Some(gpu) = gpu() else { return };
+    // The first panels keep all their groups, a row among the last one, the others none.
+    let (rows, cols) = (1100, 96);
+    let mut random = Random(3);
+    let values = (0..rows * cols).map(|i| match i / cols {
+        0..549 | 1023 => 2.0 + random.signed(),
+        _ => random.signed() / 64.0,
+    });
+    let dense = Dense::from_f32(rows, cols, values.collect()).unwrap();
+    for (format, batch) in [("w4g16s50-ragged", 1), ("w3g32s50-ragged", 3)] {
+        let weight = compress::compress(&dense, format.parse().unwrap()).unwrap();
+        assert_every_candidate_right(&gpu, weight, random.vector(batch * cols), batch);
+    }
+}
+
+#[test]
+fn nan_reaches_a_product_of_kept_groups_only_through_them() {
+    let Some(gpu) = gpu() else { return };
+    // Row 3 keeps the second group, cut short by the last column, the others the first.
+    let (rows, cols) = (5, 27);
+    let kept = |i: usize| (i % cols >= 16) == (i / cols == 3);
+    let values = (0..rows * cols).map(|i| if kept(i) { 1.5 } else { 0.0 });
+    let dense = Dense::from_f32(rows, cols, values.collect()).unwrap();
+    let weight = compress::compress(&dense, "w4g16s50".parse().unwrap()).unwrap();
+    for batch in [1, 11] {
+        let mut x = vec![2.0; batch * cols];
+        x[20] = f32::NAN;
+        assert_every_candidate_right(&gpu, weight.clone(), x, batch);
+    }
+}
+
 #[test]
 fn candidates_for_devices_that_name_no_subgroup_size_are_right_too() {
     let Some(gpu) = gpu() else { return };
@@ -358,7 +416,12 @@ fn reopen(limits: wgpu::Limits) -> Option<Gpu> {
 #[test]
 fn the_same_input_gives_the_same_bits() {
     let Some(gpu) = gpu() else { return };
-    for (format, batch) in [("f16", 1), ("2:4", 3), ("2:4x8", 40)] {
+    for (format, batch) in [
+        ("f16", 1),
+        ("2:4", 3),
+        ("2:4x8", 40),
+        ("w4g16s50-ragged", 11),
+    ] {
         let case = Case::new(130, 520, batch, format.parse().unwrap(), true);
         for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
             if legal.is_ok() {

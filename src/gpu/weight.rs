@@ -5,7 +5,7 @@ use crate::{
     caps::DeviceClass,
     error::Result,
     format::{Format, Matrix},
-    kernel::{PartLayout, layout, panels},
+    kernel::{PartLayout, layout},
 };
 
 /// A weight on the device: one buffer, or several where it is larger than a binding may be.
@@ -63,7 +63,7 @@ impl Gpu {
             rows,
             cols,
             format,
-            imbalance: panels::imbalance(weight, class),
+            imbalance: layout::imbalance(weight, class),
             parts,
         })
     }

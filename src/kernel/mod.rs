@@ -9,11 +9,14 @@ mod gemm_lanes;
 mod gemm_tiled;
 mod gemv;
 mod gqs_gemv;
+mod gqs_runs;
+mod gqs_sum;
 mod grid;
 pub mod layout;
 mod packet;
-pub(crate) mod panels;
+mod panels;
 mod problem;
+mod runs;
 mod variant;
 
 pub use dispatch::{Const, Dispatch, Operand, Role};
@@ -86,6 +89,7 @@ pub static KERNELS: &[&dyn Kernel] = &[
     &gemm_lanes::GemmLanes,
     &gemm_tiled::GemmTiled,
     &gqs_gemv::GqsGemv,
+    &gqs_runs::GqsRuns,
 ];
 
 /// A kernel in one configuration.
@@ -130,7 +134,7 @@ impl Candidate {
     /// Whether work is cut into equal ranges of kept groups, which pays where rows keep very
     /// different numbers of them.
     pub fn is_task_centric(&self) -> bool {
-        self.kernel.name() == "gqs_gemv" && gqs_gemv::is_task_centric(&self.config)
+        self.config.variant.starts_with("tasks")
     }
 }
 
