@@ -75,18 +75,21 @@ fn every_candidate_agrees_with_the_reference() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+const IS_GEMM: [&str; 4] = ["gemm_lanes", "gemm_tiled", "gqs_lanes", "gqs_tiled"];
+
 #[test]
 fn gemm_decodes_codes_of_every_width_wherever_they_begin() {
     let Some(gpu) = gpu() else { return };
     let formats =
         (2..=8).flat_map(|bits| ["g16", "g24-sym", "row"].map(|group| format!("w{bits}{group}")));
     let pruned = ["2:4+w7g24", "3:5+w6g40-sym", "1:8x4+w5row"].map(String::from);
-    for format in formats.chain(pruned) {
+    let groups = ["w2g8s40", "w3g24s40", "w4g64s40-sym", "w7g40s40"].map(String::from);
+    for format in formats.chain(pruned).chain(groups) {
         let case = Case::new(21, 83, 11, format.parse().unwrap(), true);
         let truth = case.reference().unwrap();
         let mut checked = 0;
         for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
-            if legal.is_ok() && candidate.kernel.name().starts_with("gemm") {
+            if legal.is_ok() && IS_GEMM.contains(&candidate.kernel.name()) {
                 checked += 1;
                 let comparison = case.check(&gpu, candidate, &truth).unwrap();
                 assert!(comparison.passes(), "{format} {candidate}: {comparison:?}");

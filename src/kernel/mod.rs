@@ -9,8 +9,10 @@ mod gemm_lanes;
 mod gemm_tiled;
 mod gemv;
 mod gqs_gemv;
+mod gqs_lanes;
 mod gqs_runs;
 mod gqs_sum;
+mod gqs_tiled;
 mod grid;
 pub mod layout;
 mod packet;
@@ -90,6 +92,8 @@ pub static KERNELS: &[&dyn Kernel] = &[
     &gemm_tiled::GemmTiled,
     &gqs_gemv::GqsGemv,
     &gqs_runs::GqsRuns,
+    &gqs_lanes::GqsLanes,
+    &gqs_tiled::GqsTiled,
 ];
 
 /// A kernel in one configuration.
@@ -153,7 +157,7 @@ pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<(
         _ => gemv::MAX_BATCH,
     };
     if problem.batch > few {
-        kernels.rotate_left(1);
+        kernels.sort_by_key(|k| matches!(k.name(), "gemv" | "gqs_gemv" | "gqs_runs"));
     }
     // A subgroup of a CPU adapter is a SIMD register, which only the lane kernel fills.
     if caps.class == DeviceClass::Gpu {
