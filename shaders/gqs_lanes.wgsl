@@ -9,7 +9,7 @@
 // Consts: LANES, PANEL, STRIPS, BITS; GROUP = columns of a group; WORDS = words of its codes;
 // PARTS = 1 to 4, of a group; ZERO_BITS; MIDDLE = the zero where none is stored; EDGE = the last
 // group, or quad, reaches past `cols`.
-// Fragments: linear, bias, load, code, scale, hold, x, pieces.
+// Fragments: linear, bias, load, code_quad, scale, hold, x, pieces.
 const QUADS: u32 = GROUP / 4u;
 const PART: u32 = QUADS / PARTS;
 
@@ -64,13 +64,8 @@ fn decode(
         zero = f32(i32((word >> 16u) & ((1u << ZERO_BITS) - 1u)));
     }
     for (var i = 0u; i < PART; i++) {
-        let bit = (p * PART + i) * 4u * BITS;
-        (*values)[p * PART + i] = scale_of(word) * vec4(
-            centred(packed, bit, zero),
-            centred(packed, bit + BITS, zero),
-            centred(packed, bit + 2u * BITS, zero),
-            centred(packed, bit + 3u * BITS, zero),
-        );
+        let codes = code_quad(packed, (p * PART + i) * 4u * BITS);
+        (*values)[p * PART + i] = scale_of(word) * (codes - zero);
     }
 }
 

@@ -13,9 +13,10 @@
 // Consts: LANES, PANEL, PAIR, BATCH, BITS; GROUP = columns of a group; GROUP_WORDS = words of its
 // codes, WORDS = those of a pair; PARTS = 1 to 4, of a group; ZERO_BITS; MIDDLE = the zero where none is stored;
 // BY_PIECES.
-// Fragments: linear, bias, load, code, scale, pair, hold, x, pieces.
+// Fragments: linear, bias, load, code_quad, scale, pair, hold, x, pieces.
 const SUMS: u32 = PANEL * BATCH;
 const QUADS: u32 = GROUP / 4u;
+const PART: u32 = GROUP / PARTS;   // columns
 
 // Sum i belongs to row i / BATCH of the panel and vector i % BATCH.
 var<workgroup> sums: array<f32, SUMS * LANES>;
@@ -24,16 +25,24 @@ fn x_or_zero(vector: u32, col: u32) -> f32 {
     return select(0.0, x_at(vector, min(col, params.cols - 1u)), col < params.cols);
 }
 
-// The x of a group of columns, zero beyond `cols`. Lanes load HELD columns at a time, and hand
-// them round.
-fn fetch_x(first: u32, lane: u32) -> array<vec4<f32>, BATCH * QUADS> {
-    var xs: array<vec4<f32>, BATCH * QUADS>;
+// Part p of the x of a group of columns, zero beyond `cols`. Lanes load HELD columns at a time, and
+// hand them round. A driver unrolls a loop only where it is short, so long groups come in parts,
+// each known when the shader is compiled.
+fn fetch_part(
+    xs: ptr<function, array<vec4<f32>, BATCH * QUADS>>,
+    p: u32,
+    first: u32,
+    lane: u32,
+) {
+    if p >= PARTS {
+        return;
+    }
     for (var b = 0u; b < BATCH; b++) {
-        for (var h = 0u; h < (GROUP + HELD - 1u) / HELD; h++) {
-            let own = x_or_zero(b, first + h * HELD + lane % HELD);
+        for (var h = 0u; h < (PART + HELD - 1u) / HELD; h++) {
+            let own = x_or_zero(b, first + p * PART + h * HELD + lane % HELD);
             for (var q = 0u; q < HELD / 4u; q++) {
-                if GROUP % HELD == 0u || h * HELD + 4u * q < GROUP {
-                    xs[b * QUADS + h * (HELD / 4u) + q] = vec4(
+                if PART % HELD == 0u || h * HELD + 4u * q < PART {
+                    (*xs)[b * QUADS + p * (PART / 4u) + h * (HELD / 4u) + q] = vec4(
                         hand_round(own, 4u * q),
                         hand_round(own, 4u * q + 1u),
                         hand_round(own, 4u * q + 2u),
@@ -42,11 +51,10 @@ fn fetch_x(first: u32, lane: u32) -> array<vec4<f32>, BATCH * QUADS> {
                 }
             }
             if HELD == 1u {
-                xs[b * QUADS + h / 4u][h % 4u] = own;
+                (*xs)[b * QUADS + p * (PART / 4u) + h / 4u][h % 4u] = own;
             }
         }
     }
-    return xs;
 }
 
 fn totals_of(xs: array<vec4<f32>, BATCH * QUADS>) -> array<f32, BATCH> {
@@ -59,8 +67,7 @@ fn totals_of(xs: array<vec4<f32>, BATCH * QUADS>) -> array<f32, BATCH> {
     return totals;
 }
 
-// Adds Σ code · x over part p of slot s of a pair to `dots`. A driver unrolls a loop only where it
-// is short, so long groups come in parts, each known when the shader is compiled.
+// Adds Σ code · x over part p of slot s of a pair to `dots`.
 fn add_part(
     dots: ptr<function, array<f32, BATCH>>,
     packed: array<u32, WORDS>,
@@ -74,12 +81,7 @@ fn add_part(
     for (var i = 0u; i < QUADS / PARTS; i++) {
         let q = p * (QUADS / PARTS) + i;
         let bit = s * GROUP_WORDS * 32u + q * 4u * BITS;
-        let codes = vec4(
-            centred(packed, bit, 0.0),
-            centred(packed, bit + BITS, 0.0),
-            centred(packed, bit + 2u * BITS, 0.0),
-            centred(packed, bit + 3u * BITS, 0.0),
-        );
+        let codes = code_quad(packed, bit);
         for (var b = 0u; b < BATCH; b++) {
             (*dots)[b] += dot(codes, xs[b * QUADS + q]);
         }
@@ -116,7 +118,11 @@ fn add_slot(
 
 // Adds the slots from `begin` to `end` of a run, whole pairs of the group that starts at `first`.
 fn add_run(begin: u32, end: u32, first: u32, lane: u32) {
-    let xs = fetch_x(first, lane);
+    var xs: array<vec4<f32>, BATCH * QUADS>;
+    fetch_part(&xs, 0u, first, lane);
+    fetch_part(&xs, 1u, first, lane);
+    fetch_part(&xs, 2u, first, lane);
+    fetch_part(&xs, 3u, first, lane);
     let totals = totals_of(xs);
     for (var base = begin; base < end; base += PAIR * LANES) {
         let slot = base + PAIR * lane;

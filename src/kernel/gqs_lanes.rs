@@ -87,7 +87,7 @@ impl Kernel for GqsLanes {
             fragment!("linear"),
             problem.bias_fragment(),
             load.fragment(),
-            problem::code_fragment(DeviceClass::Cpu),
+            fragment!("code_quad"),
             fragment!("scale"),
             variant::x_fragment(x, problem.cols)?,
             fragment!("pieces"),

@@ -90,7 +90,7 @@ impl Kernel for GqsRuns {
                 problem.bias_fragment()
             },
             load.fragment(),
-            problem::code_fragment(DeviceClass::Cpu),
+            fragment!("code_quad"),
             fragment!("scale"),
             fragment!("x_scalars"),
             fragment!("pieces"),
