@@ -72,7 +72,6 @@ impl Kernel for GqsRuns {
         if config.batch == 0 {
             return Err(unfit("vectors", 0, "at least one, in the workgroup memory"));
         }
-        let by_pieces = config.variant.starts_with("tasks");
         let spread = config.variant.ends_with("spread");
         check_subgroup(config, caps)?;
         let load = match config.words % 8 {
@@ -83,12 +82,6 @@ impl Kernel for GqsRuns {
         };
         let mut fragments = vec![
             fragment!("linear"),
-            // Pieces leave the bias to the launch that adds.
-            if by_pieces {
-                fragment!("bias_none")
-            } else {
-                problem.bias_fragment()
-            },
             load.fragment(),
             fragment!("code_quad"),
             fragment!("scale"),
@@ -117,23 +110,33 @@ impl Kernel for GqsRuns {
             ("PARTS", Const::U32(parts_of(group))),
             ("ZERO_BITS", Const::U32(panels::zero_bits(quant))),
             ("MIDDLE", Const::F32(f32::from(quant.middle()))),
-            ("BY_PIECES", Const::Bool(by_pieces)),
         ];
 
         let mut dispatches = vec![];
         for vector_base in (0..problem.batch).step_by(config.batch as usize) {
             let batch = (config.batch as usize).min(problem.batch - vector_base) as u32;
-            let mut consts = consts.clone();
-            consts.push(("BATCH", Const::U32(batch)));
             for (i, part) in parts.iter().enumerate() {
+                let by_pieces = config.variant.starts_with("tasks") && part.pieces > 0;
+                let mut consts = consts.clone();
+                consts.extend([
+                    ("BATCH", Const::U32(batch)),
+                    ("BY_PIECES", Const::Bool(by_pieces)),
+                ]);
+                let mut fragments = fragments.clone();
+                // Pieces leave the bias to the launch that adds.
+                fragments.push(if by_pieces {
+                    fragment!("bias_none")
+                } else {
+                    problem.bias_fragment()
+                });
                 let mut operands = problem.operands(problem::X, i, true, spread);
                 if spread {
                     operands.push(Operand::read("longs", 6, Role::Part(i)));
                 }
                 let launch = Dispatch {
                     name: format!("gqs_runs/{config} {}", problem.format),
-                    consts: consts.clone(),
-                    fragments: fragments.clone(),
+                    consts,
+                    fragments,
                     params: problem.params(part, 0, vector_base),
                     operands,
                     invocations: config.workgroup,

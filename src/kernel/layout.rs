@@ -62,7 +62,8 @@ pub struct PartLayout {
     pub words: u32,
     /// Rows of a panel of kept groups.
     pub panel_rows: u32,
-    /// Pieces that the panels are cut into where rows keep very different numbers of groups.
+    /// Pieces that the panels are cut into where rows keep very different numbers of groups; 0
+    /// where no panel needs to be cut.
     pub pieces: u32,
     /// The bits of the f32 that every scale is multiplied with.
     pub factor: u32,

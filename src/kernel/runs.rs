@@ -65,7 +65,10 @@ pub(super) fn split_weight(w: &Gqs, max_bytes: u64) -> Result<Vec<PartLayout>> {
     let mut parts = panels::cut((w.rows(), ROWS), slots, part, max_bytes)?;
     for part in &mut parts {
         let slots: Vec<usize> = panels(part).map(slots).collect();
-        part.pieces = pieces(&slots).iter().sum::<usize>() as u32;
+        let pieces = pieces(&slots);
+        if pieces.iter().any(|&of_panel| of_panel > 1) {
+            part.pieces = pieces.iter().sum::<usize>() as u32;
+        }
     }
     Ok(parts)
 }
