@@ -22,6 +22,9 @@ use crate::{
 /// Vectors of a lane at most.
 const MOST_STRIPS: u32 = 4;
 
+/// Values of x that a lane holds at most: longer bodies are not unrolled.
+const MOST_HELD: usize = 192;
+
 pub struct GqsLanes;
 
 impl Kernel for GqsLanes {
@@ -36,7 +39,7 @@ impl Kernel for GqsLanes {
         if caps.class != DeviceClass::Cpu {
             return vec![];
         }
-        let held = gqs_runs::MOST_HELD / quant.group_cols(problem.cols);
+        let held = MOST_HELD / quant.group_cols(problem.cols);
         let config = |variant, lanes: u32| {
             let rows = runs::ROWS as u32;
             let needed = (problem.batch as u32).div_ceil(lanes).max(1);

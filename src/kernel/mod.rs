@@ -152,8 +152,13 @@ pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<(
     // Few vectors: memory decides, so GEMV first. More: arithmetic does. On CPU adapters
     // rows that share their columns gain from the lane kernel earlier (measured).
     let shared = layout::sharing(problem.format) > 1 || matches!(problem.format, Format::Dense(_));
-    let few = match caps.class {
-        DeviceClass::Cpu if shared => 5,
+    let few = match (caps.class, problem.format) {
+        // Long groups fill the registers of a lane at two vectors (measured at 16 and 64 columns).
+        (DeviceClass::Cpu, Format::Gqs { quant, .. }) => match quant.group_cols(problem.cols) {
+            ..64 => 7,
+            _ => 4,
+        },
+        (DeviceClass::Cpu, _) if shared => 5,
         _ => gemv::MAX_BATCH,
     };
     if problem.batch > few {
