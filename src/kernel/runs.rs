@@ -194,7 +194,7 @@ fn pack_pieces(starts: &[usize], bounds: &[(usize, usize)], words: &mut [u32]) {
 /// its golden section.
 fn coprime(n: usize) -> usize {
     let golden = (n as f64 * 0.618) as usize;
-    (golden..)
+    (golden..=n)
         .find(|&step| super::packet::gcd(step, n) == 1)
         .unwrap_or(1)
 }
