@@ -3,17 +3,15 @@
 // over the kept groups k of row r, whose first column is c(k), for BATCH vectors. GQSA,
 // https://arxiv.org/abs/2412.17560. A workgroup sums some slots of a panel of PANEL rows, whose
 // kept groups lie by columns: all of them (gqs_panels), or those of its task (gqs_tasks). A lane
-// takes an item at a time: one of the PIECES of ITEM neighbouring slots. Where SHARE slots are of
-// one group of columns, its x is loaded once; elsewhere lanes side by side meet the same few
-// groups, and caches serve them. Each lane has sums of its own for all rows of the panel, in
-// workgroup memory, where no two neighbours meet in a bank.
+// takes a load of codes at a time: SLOTS whole groups, or one of the PIECES of one. Lanes side by
+// side meet the same few groups of columns, and caches serve them. Each lane has sums of its own
+// for all rows of the panel, in workgroup memory, where no two neighbours meet in a bank.
 //
 // Reads the weight once and x once a panel. 2 · kept · batch FLOPs.
 //
-// Consts: WORKGROUP, PANEL, SHARE, BLOCK, BATCH, BITS; GROUP = columns of a group; GROUP_WORDS =
-// words of its codes, SLOT_WORDS = those of a piece; WORDS = words of a load; ITEM; SCALE_WORDS;
-// ZERO_BITS; MIDDLE = the zero where none is stored; EDGE = the last group reaches past `cols`.
-// Fragments: linear, bias, load, code, scale, x, and the entry point.
+// Consts: WORKGROUP, PANEL, BLOCK, BATCH, BITS; GROUP = columns of a group; GROUP_WORDS = words of
+// its codes, SLOT_WORDS = those of a piece; WORDS = words of a load; SCALE_WORDS; ZERO_BITS; MIDDLE = the zero where none is stored; EDGE = the last group reaches past `cols`.
+// Fragments: linear, bias, load, code, scale, slot, x, and the entry point.
 const PIECES: u32 = GROUP_WORDS / SLOT_WORDS;
 const PIECE: u32 = GROUP / PIECES;   // columns
 const SLOTS: u32 = WORDS / SLOT_WORDS;   // of a load
@@ -44,23 +42,7 @@ fn fetch_x(col: u32) -> array<f32, BATCH * PIECE> {
     return xs;
 }
 
-fn scale_word(slot: u32) -> u32 {
-    return words[params.scales + slot * SCALE_WORDS];
-}
-
-// First column of the group in a slot.
-fn first_column(slot: u32, word: u32) -> u32 {
-    if SCALE_WORDS == 2u {
-        return words[params.scales + slot * SCALE_WORDS + 1u] * GROUP;
-    }
-    var number = words[params.indices + params.index_stride + slot / BLOCK];
-    if BLOCK > SHARE {
-        number += (word >> (16u + ZERO_BITS)) / PANEL;
-    }
-    return number * GROUP;
-}
-
-// Adds piece g of a load.
+// Adds slot g of a load.
 fn add_slot(
     packed: array<u32, WORDS>,
     g: u32,
@@ -97,23 +79,14 @@ fn add_slot(
     }
 }
 
-fn add_item(begin: u32, item: u32, lane: u32, counts: bool) {
-    let slot0 = begin + item / PIECES * ITEM;
+fn add_load(begin: u32, item: u32, lane: u32, counts: bool) {
     let piece = item % PIECES * PIECE;
-    var xs: array<f32, BATCH * PIECE>;
-    if SHARE > 1u {
-        xs = fetch_x(first_column(slot0, 0u) + piece);
-    }
-    for (var l = 0u; l < ITEM / SLOTS; l++) {
-        let packed = load(params.values + begin * GROUP_WORDS, item * (ITEM / SLOTS) + l);
-        for (var g = 0u; g < SLOTS; g++) {
-            let slot = slot0 + l * SLOTS + g;
-            let word = scale_word(slot);
-            if SHARE == 1u {
-                xs = fetch_x(first_column(slot, word) + piece);
-            }
-            add_slot(packed, g, word, xs, lane, counts);
-        }
+    let packed = load(params.values + begin * GROUP_WORDS, item);
+    for (var g = 0u; g < SLOTS; g++) {
+        let slot = begin + item / PIECES * SLOTS + g;
+        let word = scale_word(slot);
+        let xs = fetch_x(first_column(slot, word) + piece);
+        add_slot(packed, g, word, xs, lane, counts);
     }
 }
 
@@ -122,12 +95,12 @@ fn sum_slots(begin: u32, end: u32, lane: u32) {
     for (var i = 0u; i < SUMS; i++) {
         sums[i * WORKGROUP + lane] = 0.0;
     }
-    let items = (end - begin) / ITEM * PIECES;
+    let items = (end - begin) / SLOTS * PIECES;
     // Lanes without an item repeat the last one for nothing: loads are in flight side by side
     // only where none is conditional.
     for (var base = 0u; base < items; base += WORKGROUP) {
         let item = base + lane;
-        add_item(begin, min(item, items - 1u), lane, item < items);
+        add_load(begin, min(item, items - 1u), lane, item < items);
     }
     // All sums advance together, spread over all lanes.
     for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {

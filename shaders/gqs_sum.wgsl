@@ -1,8 +1,8 @@
-// y[b, r] = bias[r] + the pieces that the tasks of gqs_gemv found of row r, in order.
+// y[b, r] = bias[r] + what workgroups of gqs_gemv or gqs_runs found of pieces of row r, in order.
 //
-// One lane a row. Reads tasks + panels pieces once.
+// One lane a row. Reads every piece once.
 //
-// Consts: WORKGROUP, PANEL, BLOCK, BATCH, TASKS. Fragments: linear, bias, index_words, tasks.
+// Consts: WORKGROUP, PANEL, BATCH. Fragments: linear, bias, index_words, tasks or pieces.
 @group(0) @binding(1) var<storage, read> pieces: array<f32>;
 
 @compute @workgroup_size(WORKGROUP)
@@ -15,15 +15,11 @@ fn main(
     if row >= params.rows {
         return;
     }
-    let panel = row / PANEL;
-    let begin = words[params.indices + panel];
-    let end = words[params.indices + panel + 1u];
-    let slots = task_slots();
+    let these = pieces_of(row / PANEL);
     for (var b = 0u; b < BATCH; b++) {
         var sum = 0.0;
-        // No task has anything of an empty panel.
-        for (var task = begin / slots; begin < end && task <= (end - 1u) / slots; task++) {
-            sum += pieces[((task + panel) * PANEL + row % PANEL) * BATCH + b];
+        for (var piece = these.x; piece < these.y; piece++) {
+            sum += pieces[(piece * PANEL + row % PANEL) * BATCH + b];
         }
         store(row, b, sum);
     }

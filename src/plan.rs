@@ -102,9 +102,12 @@ impl PlanBuilder {
     ) -> Result<&mut Self> {
         let problem = check_linear(weight, x, bias, y)?;
         let legal = kernel::candidates(&problem, self.gpu.caps())?;
-        let unbalanced = weight.imbalance > UNBALANCED;
-        let suits = |c: &&Candidate| c.is_task_centric() == unbalanced;
-        let best = *legal.iter().find(suits).unwrap_or(&legal[0]);
+        let mut best = legal[0];
+        if weight.imbalance > UNBALANCED {
+            let suits =
+                |c: &&Candidate| c.is_task_centric() && c.kernel.name() == legal[0].kernel.name();
+            best = *legal.iter().find(suits).unwrap_or(&best);
+        }
         self.linear_with(best, weight, x, bias, y)
     }
 

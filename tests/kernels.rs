@@ -77,18 +77,21 @@ fn every_candidate_agrees_with_the_reference() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+const IS_GEMM: [&str; 4] = ["gemm_lanes", "gemm_tiled", "gqs_lanes", "gqs_tiled"];
+
 #[test]
 fn gemm_decodes_codes_of_every_width_wherever_they_begin() {
     let Some(gpu) = gpu() else { return };
     let formats =
         (2..=8).flat_map(|bits| ["g16", "g24-sym", "row"].map(|group| format!("w{bits}{group}")));
     let pruned = ["2:4+w7g24", "3:5+w6g40-sym", "1:8x4+w5row"].map(String::from);
-    for format in formats.chain(pruned) {
+    let groups = ["w2g8s40", "w3g24s40", "w4g64s40-sym", "w7g40s40"].map(String::from);
+    for format in formats.chain(pruned).chain(groups) {
         let case = Case::new(21, 83, 11, format.parse().unwrap(), true);
         let truth = case.reference().unwrap();
         let mut checked = 0;
         for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
-            if legal.is_ok() && candidate.kernel.name().starts_with("gemm") {
+            if legal.is_ok() && IS_GEMM.contains(&candidate.kernel.name()) {
                 checked += 1;
                 let comparison = case.check(&gpu, candidate, &truth).unwrap();
                 assert!(comparison.passes(), "{format} {candidate}: {comparison:?}");
@@ -114,6 +117,64 @@ fn nan_reaches_a_product_of_codes_only_through_kept_positions() {
     poisoned[4] = f32::NAN;
     for y in run(&gpu, &weight, &poisoned, batch, None) {
         assert!(y[..rows].iter().all(|v| v.is_nan()) && y[rows..].iter().all(|v| !v.is_nan()));
+    }
+}
+
+/// `weight` in every candidate of either class of devices.
+fn assert_every_candidate_right(gpu: &Gpu, weight: Matrix, x: Vec<f32>, batch: usize) {
+    let (rows, cols, format) = (weight.rows(), weight.cols(), weight.format());
+    let problem = kernel::Problem {
+        rows,
+        cols,
+        batch,
+        format,
+        bias: false,
+    };
+    let case = Case {
+        problem,
+        weight,
+        x,
+        bias: None,
+    };
+    let truth = case.reference().unwrap();
+    for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
+        if legal.is_ok() {
+            let comparison = case.check(gpu, candidate, &truth).unwrap();
+            assert!(comparison.passes(), "{problem} {candidate}: {comparison:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_that_keep_very_different_numbers_of_groups_are_right() {
+    let Some(gpu) = gpu() else { return };
+    // The first panels keep all their groups, a row among the last one, the others none.
+    let (rows, cols) = (1100, 96);
+    let mut random = Random(3);
+    let values = (0..rows * cols).map(|i| match i / cols {
+        0..549 | 1023 => 2.0 + random.signed(),
+        _ => random.signed() / 64.0,
+    });
+    let dense = Dense::from_f32(rows, cols, values.collect()).unwrap();
+    for (format, batch) in [("w4g16s50-ragged", 1), ("w3g32s50-ragged", 3)] {
+        let weight = compress::compress(&dense, format.parse().unwrap()).unwrap();
+        assert_every_candidate_right(&gpu, weight, random.vector(batch * cols), batch);
+    }
+}
+
+#[test]
+fn nan_reaches_a_product_of_kept_groups_only_through_them() {
+    let Some(gpu) = gpu() else { return };
+    // Row 3 keeps the second group, cut short by the last column, the others the first.
+    let (rows, cols) = (5, 27);
+    let kept = |i: usize| (i % cols >= 16) == (i / cols == 3);
+    let values = (0..rows * cols).map(|i| if kept(i) { 1.5 } else { 0.0 });
+    let dense = Dense::from_f32(rows, cols, values.collect()).unwrap();
+    let weight = compress::compress(&dense, "w4g16s50".parse().unwrap()).unwrap();
+    for batch in [1, 11] {
+        let mut x = vec![2.0; batch * cols];
+        x[20] = f32::NAN;
+        assert_every_candidate_right(&gpu, weight.clone(), x, batch);
     }
 }
 
@@ -360,7 +421,12 @@ fn reopen(limits: wgpu::Limits) -> Option<Gpu> {
 #[test]
 fn the_same_input_gives_the_same_bits() {
     let Some(gpu) = gpu() else { return };
-    for (format, batch) in [("f16", 1), ("2:4", 3), ("2:4x8", 40)] {
+    for (format, batch) in [
+        ("f16", 1),
+        ("2:4", 3),
+        ("2:4x8", 40),
+        ("w4g16s50-ragged", 11),
+    ] {
         let case = Case::new(130, 520, batch, format.parse().unwrap(), true);
         for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
             if legal.is_ok() {

@@ -5,7 +5,7 @@ use crate::{
     caps::DeviceClass,
     error::Result,
     format::{Format, Matrix},
-    kernel::{Layout, PartLayout, bands, layout, panels},
+    kernel::{Layout, PartLayout, bands, layout},
 };
 
 /// A weight on the device: one buffer, or several where it is larger than a binding may be.
@@ -94,7 +94,7 @@ impl Gpu {
             cols,
             format,
             layout,
-            imbalance: panels::imbalance(weight, class),
+            imbalance: layout::imbalance(weight, class),
             parts,
         })
     }

@@ -166,7 +166,7 @@ impl Kernel for Gemv {
 /// Whether the scales of `rows` rows are read through the view of `load`.
 fn wide_scales(load: Load, rows: u32) -> bool {
     match load {
-        Load::Words => false,
+        Load::Words | Load::Longs => false,
         Load::Quads | Load::Pairs => rows % 4 == 0,
         // The eight whose scales lie together.
         Load::Octs => rows == 8,

@@ -18,11 +18,12 @@
 //! 2 bits:  word w of sets 4g … 4g+3 = | set 4g: slots 4w…4w+3 | set 4g+1 | set 4g+2 | set 4g+3 |
 //! ```
 //!
-//! Group-pruned weights have no rows of one length: `panels` lays them out.
+//! Group-pruned weights have no rows of one length: `panels` lays them out for GPUs, `runs` for
+//! CPU adapters.
 //!
 //! The same part serves GEMV and GEMM: a weight is resident once.
 
-use super::panels;
+use super::{panels, runs};
 use crate::{
     caps::DeviceClass,
     error::{Error, Result},
@@ -71,6 +72,9 @@ pub struct PartLayout {
     pub words: u32,
     /// Rows of a panel of kept groups, or of a band.
     pub panel_rows: u32,
+    /// Pieces that the panels are cut into where rows keep very different numbers of groups; 0
+    /// where no panel needs to be cut.
+    pub pieces: u32,
     /// The bits of the f32 that every scale is multiplied with.
     pub factor: u32,
 }
@@ -130,9 +134,10 @@ pub fn split(
     max_bytes: u64,
 ) -> Result<Vec<PartLayout>> {
     match format {
-        Format::Gqs { quant, pruning } => {
-            panels::split((quant, pruning), rows, cols, class, max_bytes)
-        }
+        Format::Gqs { quant, pruning } => match class {
+            DeviceClass::Gpu => panels::split((quant, pruning), rows, cols, max_bytes),
+            DeviceClass::Cpu => runs::split((quant, pruning), rows, cols, max_bytes),
+        },
         _ => split_rows(format, rows, cols, max_bytes),
     }
 }
@@ -148,7 +153,10 @@ pub fn split_weight(
 ) -> Result<Vec<PartLayout>> {
     let (rows, cols) = (weight.rows(), weight.cols());
     let mut parts = match weight {
-        Matrix::Gqs(w) => panels::split_weight(w, class, max_bytes),
+        Matrix::Gqs(w) => match class {
+            DeviceClass::Gpu => panels::split_weight(w, max_bytes),
+            DeviceClass::Cpu => runs::split_weight(w, max_bytes),
+        },
         _ => split_rows(weight.format(), rows, cols, max_bytes),
     }?;
     if let Some(codes) = weight.codes() {
@@ -158,6 +166,15 @@ pub fn split_weight(
         }
     }
     Ok(parts)
+}
+
+/// Kept groups of the heaviest panel over those of the mean one; 1 for other formats.
+pub fn imbalance(weight: &Matrix, class: DeviceClass) -> f64 {
+    match (weight, class) {
+        (Matrix::Gqs(w), DeviceClass::Gpu) => panels::imbalance(w, panels::ROWS),
+        (Matrix::Gqs(w), DeviceClass::Cpu) => panels::imbalance(w, runs::ROWS),
+        _ => 1.0,
+    }
 }
 
 /// u32 offsets address at most 2^32 words.
@@ -200,8 +217,8 @@ fn split_rows(format: Format, rows: usize, cols: usize, max_bytes: u64) -> Resul
             scales: scales as u32,
             scale_stride: scale_stride as u32,
             words: words as u32,
-            panel_rows: 0,
             factor: 1f32.to_bits(),
+            ..PartLayout::default()
         };
         (layout, words)
     };
@@ -271,6 +288,7 @@ pub fn pack(weight: &Matrix, part: &PartLayout) -> Vec<u32> {
                 }
             }
         }
+        Matrix::Gqs(w) if part.panel_rows as usize == runs::ROWS => runs::pack(w, part, &mut words),
         Matrix::Gqs(w) => panels::pack(w, part, &mut words),
     }
     let columns = match weight {

@@ -13,11 +13,16 @@ mod gemm_lanes;
 mod gemm_tiled;
 mod gemv;
 mod gqs_gemv;
+mod gqs_lanes;
+mod gqs_runs;
+mod gqs_sum;
+mod gqs_tiled;
 mod grid;
 pub mod layout;
 mod packet;
-pub(crate) mod panels;
+mod panels;
 mod problem;
+mod runs;
 mod variant;
 
 pub use dispatch::{Const, Dispatch, Operand, Role};
@@ -97,6 +102,9 @@ pub static KERNELS: &[&dyn Kernel] = &[
     &gemm_lanes::GemmLanes,
     &gemm_tiled::GemmTiled,
     &gqs_gemv::GqsGemv,
+    &gqs_runs::GqsRuns,
+    &gqs_lanes::GqsLanes,
+    &gqs_tiled::GqsTiled,
 ];
 
 /// A kernel in one configuration.
@@ -145,7 +153,7 @@ impl Candidate {
     /// Whether work is cut into equal ranges of kept groups, which pays where rows keep very
     /// different numbers of them.
     pub fn is_task_centric(&self) -> bool {
-        self.kernel.name() == "gqs_gemv" && gqs_gemv::is_task_centric(&self.config)
+        self.config.variant.starts_with("tasks")
     }
 }
 
@@ -161,12 +169,17 @@ pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<(
     // Few vectors: memory decides, so GEMV first. More: arithmetic does. On CPU adapters
     // rows that share their columns gain from the lane kernel earlier (measured).
     let shared = layout::sharing(problem.format) > 1 || matches!(problem.format, Format::Dense(_));
-    let few = match caps.class {
-        DeviceClass::Cpu if shared => 5,
+    let few = match (caps.class, problem.format) {
+        // Long groups fill the registers of a lane at two vectors (measured at 16 and 64 columns).
+        (DeviceClass::Cpu, Format::Gqs { quant, .. }) => match quant.group_cols(problem.cols) {
+            ..64 => 7,
+            _ => 4,
+        },
+        (DeviceClass::Cpu, _) if shared => 5,
         _ => gemv::MAX_BATCH,
     };
     if problem.batch > few {
-        kernels.rotate_left(1);
+        kernels.sort_by_key(|k| matches!(k.name(), "gemv" | "band_gemv" | "gqs_gemv" | "gqs_runs"));
     }
     // A subgroup of a CPU adapter is a SIMD register, which only the lane kernel fills.
     if caps.class == DeviceClass::Gpu {

@@ -82,6 +82,8 @@ impl Packets {
 pub(super) enum Load {
     /// 4 bytes at a time.
     Words,
+    /// 8 bytes at a time, as `u64`.
+    Longs,
     /// 16 bytes at a time, as `vec4<u32>`.
     Quads,
     /// 16 bytes at a time, as `vec2<u64>`.
@@ -97,13 +99,14 @@ impl Load {
     }
 
     pub fn int64(self) -> bool {
-        matches!(self, Self::Pairs | Self::Octs)
+        matches!(self, Self::Longs | Self::Pairs | Self::Octs)
     }
 
     /// The fragment that loads a packet.
     pub fn fragment(self) -> Cow<'static, str> {
         match self {
             Self::Words => fragment!("load_words"),
+            Self::Longs => fragment!("load_longs"),
             Self::Quads => fragment!("load_quads"),
             Self::Pairs => fragment!("load_pairs"),
             Self::Octs => fragment!("load_octs"),
