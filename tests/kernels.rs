@@ -129,12 +129,15 @@ fn assert_every_candidate_right(gpu: &Gpu, weight: Matrix, x: Vec<f32>, batch: u
         batch,
         format,
         bias: false,
+        layout: kernel::Layout::Rows,
+        skip: kernel::Skip::Nothing,
     };
     let case = Case {
         problem,
         weight,
         x,
         bias: None,
+        gate: vec![],
     };
     let truth = case.reference().unwrap();
     for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
@@ -632,4 +635,76 @@ fn a_list_names_the_active_channels_in_order_and_keeps_nan() {
         let expected: Vec<u32> = (0..channels as u32).filter(any).collect();
         assert_eq!(listed, expected, "{batch} x {channels}");
     }
+}
+
+#[test]
+fn products_that_skip_are_right_in_every_part_and_at_both_extremes() {
+    let limits = wgpu::Limits {
+        max_storage_buffer_binding_size: 256 << 10,
+        ..wgpu::Limits::default()
+    };
+    let Some(gpu) = reopen(limits) else { return };
+    let (rows, cols, batch) = (4200, 24, 2);
+    for format in ["f32", "f16", "w4g16"] {
+        let dense = Dense::from_f32(rows, cols, Random(1).vector(rows * cols)).unwrap();
+        let weight = compress::compress(&dense, format.parse().unwrap()).unwrap();
+        let [by_rows, bands] = [gpu.upload(&weight), gpu.upload_bands(&weight)].map(Result::unwrap);
+        if format == "f32" {
+            assert!(by_rows.parts() > 1 && bands.parts() > 1);
+        }
+        let mut x = Random(2).vector(batch * cols);
+        let gate = Random(3).vector(batch * rows);
+        x[7] = f32::NAN;
+        for threshold in [0.0, 0.5, f32::INFINITY] {
+            let t = gpu.tensor_from(1, 1, &[threshold]).unwrap();
+            let (xs, gates) = (
+                gpu.tensor_from(batch, cols, &x).unwrap(),
+                gpu.tensor_from(batch, rows, &gate).unwrap(),
+            );
+            let y = gpu.tensor(batch, rows).unwrap();
+            let [of_rows, of_cols] = [rows, cols].map(|n| gpu.active(batch, n).unwrap());
+            let mut builder = PlanBuilder::new(&gpu);
+            let plain = Activation::None;
+            builder.threshold(&gates, &t, plain, &of_rows).unwrap();
+            builder.masked(&by_rows, &xs, None, &of_rows).unwrap();
+            builder.threshold(&xs, &t, plain, &of_cols).unwrap();
+            builder.input_sparse(&bands, &of_cols, None, &y).unwrap();
+            builder.build().unwrap().run().unwrap();
+
+            let kept = |v: &[f32]| reference::threshold(v, &[threshold]);
+            let masked = reference::linear(&weight, &x, batch, None).unwrap();
+            let masked = masked.masked(&kept(&gate)).unwrap();
+            let got = of_rows.kept().read_blocking(&gpu).unwrap();
+            assert!(
+                masked.compare(&got).unwrap().passes(),
+                "{format} {threshold}"
+            );
+            let sparse = reference::linear(&weight, &kept(&x), batch, None).unwrap();
+            let got = y.read_blocking(&gpu).unwrap();
+            assert!(
+                sparse.compare(&got).unwrap().passes(),
+                "{format} {threshold}"
+            );
+        }
+    }
+}
+
+#[test]
+fn weights_without_every_value_have_no_bands_and_those_by_rows_skip_no_columns() {
+    let Some(gpu) = gpu() else { return };
+    let dense = Dense::from_f32(32, 48, vec![1.0; 32 * 48]).unwrap();
+    for format in ["2:4", "w3g16", "w4g8", "w4g16s50"] {
+        let weight = compress::compress(&dense, format.parse().unwrap()).unwrap();
+        let refused = gpu.upload_bands(&weight);
+        assert!(matches!(refused, Err(Error::Unfit { .. })), "{format}");
+    }
+    let weight = gpu.upload(&dense.into()).unwrap();
+    let active = gpu.active(1, 48).unwrap();
+    let y = gpu.tensor(1, 32).unwrap();
+    let mut builder = PlanBuilder::new(&gpu);
+    let refused = builder.input_sparse(&weight, &active, None, &y).map(drop);
+    assert!(
+        matches!(refused, Err(Error::NoKernel { .. })),
+        "{refused:?}"
+    );
 }

@@ -15,6 +15,7 @@ use crate::{
     caps::{Caps, DeviceClass},
     error::{Error, Result},
 };
+use std::borrow::Cow;
 
 const VARIANTS: &[(&str, bool, Load)] = &[
     ("spread-octs", true, Load::Octs),
@@ -137,67 +138,15 @@ impl Kernel for BandGemv {
         let workgroups = tiles * parts.iter().map(spans).sum::<u64>();
         let slices = slices(problem, caps.class, workgroups, teams);
 
-        let mut consts = vec![
-            ("WORKGROUP", Const::U32(config.workgroup)),
-            ("LANES", Const::U32(lanes)),
-            ("LOADS", Const::U32(config.rows / (lanes * packet))),
-            ("WORDS", Const::U32(config.words)),
-            ("ROWS", Const::U32(config.rows)),
-            ("BAND", Const::U32(band)),
-            ("BATCH", Const::U32(config.batch)),
-            ("SLICES", Const::U32(slices)),
-            (
-                "BITS",
-                Const::U32(layout::value_bits(problem.format) as u32),
-            ),
-            ("HALVES", Const::Bool(spread && load == Load::Pairs)),
-            (
-                "SHARED",
-                Const::U32(if teams > 1 { config.workgroup } else { 1 }),
-            ),
-        ];
-        let mut fragments = vec![
-            fragment!("linear"),
-            // Slices leave the bias to the launch that adds.
-            if slices > 1 {
-                fragment!("bias_none")
-            } else {
-                problem.bias_fragment()
-            },
-            load.fragment(),
-            fragment!("x_scalars"),
-            match problem.skip {
-                Skip::Cols => fragment!("entries_listed"),
-                Skip::Nothing | Skip::Rows => fragment!("entries_all"),
-            },
-            if spread {
-                fragment!("held_spread")
-            } else {
-                fragment!("held_each")
-            },
-        ];
-        let quant = problem.format.quant();
-        if let Some(quant) = quant {
-            let group = quant.group_cols(problem.cols);
-            consts.push(("GROUP", Const::U32(group as u32)));
-            fragments.extend([
-                problem::code_fragment(caps.class),
-                fragment!("scale"),
-                fragment!("band_codes"),
-            ]);
-        } else {
-            let dtype = problem.format.dtype().unwrap_or(crate::format::Dtype::F32);
-            let turns = if spread {
-                fragment!("band_values_turns")
-            } else {
-                fragment!("band_values")
-            };
-            fragments.extend([super::decode_fragment(dtype), turns]);
-        }
-        fragments.push(shader!("band_gemv"));
-
+        let shape = Shape {
+            lanes,
+            teams,
+            band,
+            slices,
+        };
+        let (consts, fragments) = text(problem, config, (spread, load), &shape, caps);
         // What teams add up, and what columns taken in turns have summed.
-        let turns = if spread && quant.is_none() {
+        let turns = if spread && problem.format.quant().is_none() {
             config.rows * config.batch * 4
         } else {
             0
@@ -230,6 +179,91 @@ impl Kernel for BandGemv {
         }
         Ok(dispatches)
     }
+}
+
+/// How a launch is cut.
+struct Shape {
+    /// Lanes of a team, along the rows.
+    lanes: u32,
+    teams: u32,
+    /// Rows of a band.
+    band: u32,
+    slices: u32,
+}
+
+/// Consts and fragments of a launch.
+fn text(
+    problem: &Problem,
+    config: &Config,
+    (spread, load): (bool, Load),
+    &Shape {
+        lanes,
+        teams,
+        band,
+        slices,
+    }: &Shape,
+    caps: &Caps,
+) -> (Vec<(&'static str, Const)>, Vec<Cow<'static, str>>) {
+    let packet = config.words * problem.values_in(1) as u32;
+    let mut consts = vec![
+        ("WORKGROUP", Const::U32(config.workgroup)),
+        ("LANES", Const::U32(lanes)),
+        ("LOADS", Const::U32(config.rows / (lanes * packet))),
+        ("WORDS", Const::U32(config.words)),
+        ("ROWS", Const::U32(config.rows)),
+        ("BAND", Const::U32(band)),
+        ("BATCH", Const::U32(config.batch)),
+        ("SLICES", Const::U32(slices)),
+        (
+            "BITS",
+            Const::U32(layout::value_bits(problem.format) as u32),
+        ),
+        ("HALVES", Const::Bool(spread && load == Load::Pairs)),
+        (
+            "SHARED",
+            Const::U32(if teams > 1 { config.workgroup } else { 1 }),
+        ),
+    ];
+    let mut fragments = vec![
+        fragment!("linear"),
+        // Slices leave the bias to the launch that adds.
+        if slices > 1 {
+            fragment!("bias_none")
+        } else {
+            problem.bias_fragment()
+        },
+        load.fragment(),
+        fragment!("x_scalars"),
+        match problem.skip {
+            Skip::Cols => fragment!("entries_listed"),
+            Skip::Nothing | Skip::Rows => fragment!("entries_all"),
+        },
+        if spread {
+            fragment!("held_spread")
+        } else {
+            fragment!("held_each")
+        },
+    ];
+    let quant = problem.format.quant();
+    if let Some(quant) = quant {
+        let group = quant.group_cols(problem.cols);
+        consts.push(("GROUP", Const::U32(group as u32)));
+        fragments.extend([
+            problem::code_fragment(caps.class),
+            fragment!("scale"),
+            fragment!("band_codes"),
+        ]);
+    } else {
+        let dtype = problem.format.dtype().unwrap_or(crate::format::Dtype::F32);
+        let turns = if spread {
+            fragment!("band_values_turns")
+        } else {
+            fragment!("band_values")
+        };
+        fragments.extend([super::decode_fragment(dtype), turns]);
+    }
+    fragments.push(shader!("band_gemv"));
+    (consts, fragments)
 }
 
 /// Into how many slices columns are cut, so that there are workgroups enough for every processor.

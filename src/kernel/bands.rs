@@ -147,7 +147,9 @@ pub fn split_weight(
     let (rows, cols) = (weight.rows(), weight.cols());
     let mut parts = split(weight.format(), rows, cols, class, max_bytes)?;
     let factor = weight.codes().map_or(1.0, Codes::factor).to_bits();
-    parts.iter_mut().for_each(|part| part.factor = factor);
+    for part in &mut parts {
+        part.factor = factor;
+    }
     Ok(parts)
 }
 

@@ -52,25 +52,7 @@ impl Kernel for Gemv {
         let variant = Variant::of(config, problem)?;
         let coded = problem.format.quant().is_some();
         let listed = problem.skip == Skip::Rows;
-        if problem.batch > MAX_BATCH && !coded && !listed {
-            return Err(unfit("batch", problem.batch, "at most 8"));
-        }
-        if listed && problem.format.stores_less() {
-            let needed = "a dense weight, or codes of every column";
-            return Err(unfit(
-                "active rows of a sparse weight",
-                problem.rows,
-                needed,
-            ));
-        }
-        if listed && !bands::rows_begin_blocks(parts) {
-            let base = parts.iter().map(|p| p.row_base).max().unwrap_or(0);
-            return Err(unfit(
-                "first row of a part",
-                base as usize,
-                "a multiple of 16",
-            ));
-        }
+        check(problem, parts)?;
         let packets = Packets::new(
             problem,
             config.rows as usize,
@@ -161,6 +143,32 @@ impl Kernel for Gemv {
         }
         Ok(dispatches)
     }
+}
+
+/// Refuses what no configuration serves.
+fn check(problem: &Problem, parts: &[PartLayout]) -> Result<()> {
+    let listed = problem.skip == Skip::Rows;
+    // Products that no other kernel has are taken in turns.
+    if problem.batch > MAX_BATCH && problem.format.quant().is_none() && !listed {
+        return Err(unfit("batch", problem.batch, "at most 8"));
+    }
+    if listed && problem.format.stores_less() {
+        let needed = "a dense weight, or codes of every column";
+        return Err(unfit(
+            "active rows of a sparse weight",
+            problem.rows,
+            needed,
+        ));
+    }
+    if listed && !bands::rows_begin_blocks(parts) {
+        let base = parts.iter().map(|p| p.row_base).max().unwrap_or(0);
+        return Err(unfit(
+            "first row of a part",
+            base as usize,
+            "a multiple of 16",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether the scales of `rows` rows are read through the view of `load`.
