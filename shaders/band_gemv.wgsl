@@ -9,11 +9,10 @@
 // Reads the active columns once for BATCH vectors, and of x what is active once for ROWS rows.
 // 2 · rows · active · batch FLOPs.
 //
-// Consts: WORKGROUP, LANES, LOADS, WORDS, ROWS, BAND, BATCH, SLICES; BITS of a value; HALVES = lanes alternate
-// between the halves of a load; for codes GROUP.
+// Consts: WORKGROUP, LANES, LOADS, WORDS, ROWS, BAND, BATCH, SLICES; BITS of a value; SHARED = sums
+// that teams exchange; HALVES = lanes alternate between the halves of a load; for codes GROUP.
 // Fragments: linear, bias, decode or code and scale, load, x, entries (all or listed), held
-// (each or spread), band_values (or _turns) or
-// band_codes.
+// (each or spread), band_values or band_values_turns or band_codes.
 const TEAMS: u32 = WORKGROUP / LANES;
 const SPAN: u32 = WORDS * 32u / BITS;   // rows of a packet
 const LANE_ROWS: u32 = LOADS * SPAN;
@@ -39,6 +38,11 @@ fn run_at(place: Place, column: u32) -> u32 {
 // Row of the lane's sum i, in the workgroup.
 fn row_of(place: Place, i: u32) -> u32 {
     return (i / SPAN * LANES + place.along) * SPAN + i % SPAN;
+}
+
+// Where a slice of `count` things begins, and the one before it ends.
+fn slice_begin(slice: u32, count: u32) -> u32 {
+    return count / SLICES * slice + min(slice, count % SLICES);
 }
 
 fn vector_of(place: Place, b: u32) -> u32 {

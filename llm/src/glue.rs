@@ -279,10 +279,7 @@ impl<'a> Glue<'a> {
     }
 
     fn activate(&self) -> Cow<'static, str> {
-        match self.config.activation {
-            Activation::Silu => fragment!("silu"),
-            Activation::GeluTanh => fragment!("gelu_tanh"),
-        }
+        lacuna::Activation::from(self.config.activation).wgsl()
     }
 
     /// A launch that zeroes what is under its threshold, in rows of `len`. Tensors: state,

@@ -4,8 +4,8 @@
 fn sum_slice(place: Place) -> array<f32, ACC> {
     var acc: array<f32, ACC>;
     let groups = (params.cols + GROUP - 1u) / GROUP;
-    let begin = groups / SLICES * place.slice + min(place.slice, groups % SLICES);
-    let end = begin + groups / SLICES + select(0u, 1u, place.slice < groups % SLICES);
+    let begin = slice_begin(place.slice, groups);
+    let end = slice_begin(place.slice + 1u, groups);
     for (var g = begin + place.team; g < end; g += TEAMS) {
         var dots: array<f32, ACC>;
         var sums: array<f32, BATCH>;

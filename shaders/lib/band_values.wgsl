@@ -2,8 +2,8 @@
 fn sum_slice(place: Place) -> array<f32, ACC> {
     var acc: array<f32, ACC>;
     let entries = entries_before(params.cols);
-    let begin = entries / SLICES * place.slice + min(place.slice, entries % SLICES);
-    let end = begin + entries / SLICES + select(0u, 1u, place.slice < entries % SLICES);
+    let begin = slice_begin(place.slice, entries);
+    let end = slice_begin(place.slice + 1u, entries);
     for (var first = begin + place.team * HELD; first < end; first += TEAMS * HELD) {
         let held = hold(place, first, end);
         let here = held_here(first, end);

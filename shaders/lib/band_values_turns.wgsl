@@ -8,8 +8,8 @@ fn sum_slice(place: Place) -> array<f32, ACC> {
         held_sums[i * LANES + place.lane] = 0.0;
     }
     let entries = entries_before(params.cols);
-    let begin = entries / SLICES * place.slice + min(place.slice, entries % SLICES);
-    let end = begin + entries / SLICES + select(0u, 1u, place.slice < entries % SLICES);
+    let begin = slice_begin(place.slice, entries);
+    let end = slice_begin(place.slice + 1u, entries);
     for (var first = begin; first < end; first += HELD) {
         let held = hold(place, first, end);
         var runs: array<u32, HELD>;

@@ -17,7 +17,8 @@ pub enum Activation {
 }
 
 impl Activation {
-    fn fragment(self) -> Cow<'static, str> {
+    /// WGSL for it: `activate(x: f32) -> f32`.
+    pub fn wgsl(self) -> Cow<'static, str> {
         match self {
             Self::None => fragment!("activate_none"),
             Self::Silu => fragment!("activate_silu"),
@@ -57,7 +58,7 @@ pub fn dispatch(
     Dispatch {
         name: "compact".into(),
         consts: vec![("WORKGROUP", Const::U32(workgroup))],
-        fragments: vec![activation.fragment(), shader!("compact")],
+        fragments: vec![activation.wgsl(), shader!("compact")],
         params: vec![
             channels as u32,
             batch as u32,
