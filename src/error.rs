@@ -171,6 +171,28 @@ pub enum Error {
         value: f32,
     },
 
+    /// Text that is not a product such as `f16 4096x4096 batch 1`.
+    #[error("{text:?} is not a product: {reason}")]
+    Problem {
+        /// The text given.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// Text that is not a table of measurements.
+    #[error("line {line} of the tuning: {reason}")]
+    Tuning {
+        /// The first such line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A share of activations that is no number from 0 to 1.
+    #[error("the share of activations expected to be active is {0}, expected 0 to 1")]
+    Share(f32),
+
     /// The adapter's limit is below what the call needs.
     #[error("{what} is {value}, the limit is {limit}")]
     Limit {

@@ -8,10 +8,12 @@ pub mod gpu;
 pub mod kernel;
 mod plan;
 pub mod reference;
+pub mod tuning;
 pub mod verify;
 
 pub use caps::Caps;
 pub use error::{Error, Result};
 pub use gpu::{Active, Gpu, Tensor, Weight};
 pub use plan::{Activation, Memory, Plan, PlanBuilder, Workspace};
+pub use tuning::Tuning;
 pub use wgpu;

@@ -101,11 +101,11 @@ impl PlanBuilder {
         y: &Tensor,
     ) -> Result<&mut Self> {
         let problem = check_linear(weight, x, bias, y)?;
-        let legal = kernel::candidates(&problem, self.gpu.caps())?;
+        let legal = self.candidates(&problem)?;
         let mut best = legal[0];
-        if weight.imbalance > UNBALANCED {
+        if weight.imbalance > UNBALANCED && !best.is_task_centric() {
             let suits =
-                |c: &&Candidate| c.is_task_centric() && c.kernel.name() == legal[0].kernel.name();
+                |c: &&Candidate| c.is_task_centric() && c.kernel.name() == best.kernel.name();
             best = *legal.iter().find(suits).unwrap_or(&best);
         }
         self.linear_with(best, weight, x, bias, y)
@@ -126,6 +126,11 @@ impl PlanBuilder {
         let problem = check_linear(weight, x, bias, y)?;
         let tensors: Vec<_> = [x, y].into_iter().chain(bias).cloned().collect();
         self.product(candidate, &problem, weight, &tensors)
+    }
+
+    /// The legal candidates for a product, best first; there is one at least.
+    fn candidates(&self, problem: &Problem) -> Result<Vec<Candidate>> {
+        self.gpu.tuning().candidates(problem, self.gpu.caps())
     }
 
     /// The launches of `candidate`, bound to `weight` and `tensors`.

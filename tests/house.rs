@@ -8,6 +8,7 @@ const FLOORS: &[&[&str]] = &[
     &["error", "caps", "format"],
     &["compress", "reference"],
     &["kernel"],
+    &["tuning"],
     &["gpu"],
     &["plan"],
     &["verify"],

@@ -1,9 +1,9 @@
 //! Plans on wgpu's no-op device: everything the host decides, without a GPU.
 
 use lacuna::{
-    Error, Gpu, PlanBuilder, Tensor, Workspace,
+    Error, Gpu, PlanBuilder, Tensor, Tuning, Workspace,
     format::{Dense, Dtype, Format, Matrix},
-    kernel::{Dispatch, Operand, Role},
+    kernel::{Dispatch, Operand, Problem, Role},
     verify::Case,
     wgpu,
 };
@@ -84,6 +84,42 @@ fn a_buffer_that_is_read_and_written_at_once_is_refused() {
             second: "x"
         }
     );
+}
+
+#[test]
+fn plans_take_the_candidate_that_was_measured_where_it_is_legal() {
+    let gpu = noop(wgpu::Limits::default());
+    let weight = gpu.upload(&weight(64, 64)).unwrap();
+    let problem: Problem = "f32 64x64 batch 1".parse().unwrap();
+    let legal = Tuning::default().candidates(&problem, gpu.caps()).unwrap();
+    let step = |tuning: Tuning, batch| {
+        let gpu = gpu.clone().tuned(tuning);
+        let (x, y) = (
+            gpu.tensor(batch, 64).unwrap(),
+            gpu.tensor(batch, 64).unwrap(),
+        );
+        let mut plan = PlanBuilder::new(&gpu);
+        plan.linear(&weight, &x, None, &y).unwrap();
+        let plan = plan.build().unwrap();
+        plan.steps().next().unwrap().clone()
+    };
+    let mut tuning = Tuning::new("an adapter", "its driver");
+    let [first, .., last] = legal.as_slice() else {
+        panic!("one candidate");
+    };
+    assert_ne!(first.to_string(), last.to_string());
+    tuning.prefer(&problem, last);
+    let default = step(Tuning::default(), 1);
+    assert_ne!(step(tuning.clone(), 1), default);
+    assert_eq!(
+        step(tuning.clone(), 2),
+        step(Tuning::default(), 2),
+        "another class"
+    );
+    tuning.forget(&problem);
+    assert_eq!(step(tuning, 1), default);
+    let gone = "lacuna tuning 1\nf32 64x64 batch 1 = gemv/was-once-g1-r1-b1-w1";
+    assert_eq!(step(Tuning::parse(gone).unwrap(), 1), default);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The adapter that the user chose.
 
+pub mod tuning;
+
 use crate::error::Result;
 use lacuna::{
     Gpu,
@@ -7,7 +9,7 @@ use lacuna::{
     wgpu,
 };
 use serde::Serialize;
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// Options of every command that runs on a device.
 #[derive(clap::Args)]
@@ -18,6 +20,12 @@ pub struct Args {
     /// Gives the device up when one call takes longer
     #[arg(long, global = true, value_name = "SECONDS")]
     timeout: Option<u32>,
+    /// What `tune` wrote [default: that of the adapter in your data folder, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    tuning: Option<PathBuf>,
+    /// Chooses kernels by guess, whatever was measured
+    #[arg(long, global = true, conflicts_with = "tuning")]
+    untuned: bool,
 }
 
 /// Where to compute.
@@ -63,7 +71,10 @@ pub fn open(args: &Args) -> Result<Gpu> {
         info.driver_info,
         info.backend
     );
-    Ok(gpu)
+    if args.untuned {
+        return Ok(gpu);
+    }
+    tuning::apply(gpu, args.tuning.as_deref())
 }
 
 /// What identifies an adapter in reports.

@@ -83,6 +83,15 @@ pub enum Error {
     #[error("{0}")]
     Check(String),
 
+    /// A file cannot be written.
+    #[error("{file}: {reason}")]
+    Write {
+        /// The file.
+        file: String,
+        /// Why not.
+        reason: io::Error,
+    },
+
     /// stdout cannot be written.
     #[error("cannot write to stdout: {0}")]
     Stdout(io::Error),
@@ -111,7 +120,7 @@ impl Error {
             Self::Compress { reason, .. } => prune_code(reason),
             #[cfg(feature = "recover")]
             Self::Recovery(e) => recovery_code(e),
-            Self::Stdout(_) => 6,
+            Self::Write { .. } | Self::Stdout(_) => 6,
             Self::Pipe => 0,
             Self::Interrupted => 130,
         }

@@ -6,7 +6,7 @@ use crate::{
     out,
 };
 use lacuna::{
-    Caps,
+    Gpu,
     format::{Dtype, Format},
     gpu::{AdapterReport, adapters},
     kernel::{Layout, Problem, Skip, survey},
@@ -45,6 +45,8 @@ struct Selected {
     timestamps: bool,
     features: Vec<String>,
     limits: Vec<(&'static str, u64)>,
+    /// Products whose choices were measured, and where that is kept.
+    tuning: String,
     products: Vec<Product>,
 }
 
@@ -52,6 +54,8 @@ struct Selected {
 #[derive(Serialize)]
 struct Product {
     problem: String,
+    /// Whether the default was measured to be the fastest.
+    tuned: bool,
     default: Option<String>,
     others: Vec<String>,
     refused: Vec<Refused>,
@@ -85,11 +89,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     gpu.map(drop)
 }
 
-fn selected(
-    index: Option<usize>,
-    gpu: &lacuna::Gpu,
-    offered: Option<&AdapterReport>,
-) -> Result<Selected> {
+fn selected(index: Option<usize>, gpu: &Gpu, offered: Option<&AdapterReport>) -> Result<Selected> {
     let caps = gpu.caps();
     let features = offered.map_or(gpu.device().features(), |a| a.features);
     let of_interest = wgpu::Features::SUBGROUP
@@ -115,7 +115,7 @@ fn selected(
                     layout: Layout::Rows,
                     skip: Skip::Nothing,
                 },
-                caps,
+                gpu,
             )?);
         }
     }
@@ -141,28 +141,27 @@ fn selected(
                 caps.storage_alignment.into(),
             ),
         ],
+        tuning: device::tuning::describe(gpu),
         products,
     })
 }
 
-fn product(problem: &Problem, caps: &Caps) -> Result<Product> {
-    let mut legal = vec![];
-    let mut refused = vec![];
-    for (candidate, why) in survey(problem, caps)? {
-        match why {
-            Ok(()) => legal.push(candidate.to_string()),
-            Err(e) => refused.push(Refused {
-                candidate: candidate.to_string(),
-                reason: e.to_string(),
-            }),
-        }
-    }
-    let mut legal = legal.into_iter();
+fn product(problem: &Problem, gpu: &Gpu) -> Result<Product> {
+    let refused = survey(problem, gpu.caps())?.into_iter();
+    let refused = refused.filter_map(|(candidate, why)| {
+        Some(Refused {
+            candidate: candidate.to_string(),
+            reason: why.err()?.to_string(),
+        })
+    });
+    let legal = gpu.tuning().candidates(problem, gpu.caps())?;
+    let mut legal = legal.iter().map(ToString::to_string);
     Ok(Product {
         problem: problem.to_string(),
+        tuned: gpu.tuning().preferred(problem).is_some(),
         default: legal.next(),
         others: legal.collect(),
-        refused,
+        refused: refused.collect(),
     })
 }
 
@@ -197,12 +196,14 @@ fn text(report: &Report) -> String {
             .map(|(what, limit)| format!("  {what}: {limit}")),
     );
     lines.extend([
+        format!("  tuning: {}", selected.tuning),
         String::new(),
         "kernels, the default of each product first".into(),
     ]);
     for p in &selected.products {
         let default = p.default.as_deref().unwrap_or("none");
-        lines.push(format!("  {}: {default}", p.problem));
+        let tuned = if p.tuned { " (tuned)" } else { "" };
+        lines.push(format!("  {}: {default}{tuned}", p.problem));
         if !p.others.is_empty() {
             lines.push(format!("    also {}", p.others.join(", ")));
         }

@@ -66,6 +66,8 @@ enum Command {
     Verify(verify::Args),
     /// Checks, then times products, cold and against the fastest dense kernel
     Bench(bench::Args),
+    /// Times every candidate of products and notes the fastest, for every command after it
+    Tune(bench::tune::Args),
     /// Measures how well a language model predicts a text
     Eval(model::eval::Args),
     /// Continues a prompt
@@ -97,6 +99,7 @@ fn main() -> ExitCode {
         Command::Matmul(args) => matmul::run(&args, &device),
         Command::Verify(args) => verify::run(&args, &device),
         Command::Bench(args) => bench::run(&args, &device),
+        Command::Tune(args) => bench::tune::run(&args, &device),
         Command::Eval(args) => model::eval::run(&args, &device),
         Command::Generate(args) => model::generate::run(&args, &device),
         Command::BenchModel(args) => model::bench::run(&args, &device),

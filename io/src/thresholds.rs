@@ -4,6 +4,7 @@
 //! __metadata__:  lacuna.version = "1"
 //!                lacuna.thresholds = {"method":"chess","sparsity":0.5}
 //! tensors:       P.thresholds F32 [channels], or [1] for all channels of P
+//!                P.active     F32 [1], where known: the share expected to be active
 //! ```
 
 use crate::{
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
 const SUFFIX: &str = ".thresholds";
+const ACTIVE: &str = ".active";
 
 /// How thresholds were found, for those who look at them later. No reader depends on it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -72,7 +74,7 @@ impl ThresholdFile {
         };
         let origin = serde_json::from_str(text)
             .map_err(|e| malformed(format!("{THRESHOLDS_KEY}: {}", parser_words(&e))))?;
-        let mut modules = BTreeMap::new();
+        let (mut modules, mut expected) = (BTreeMap::new(), BTreeMap::new());
         for tensor in file.tensors() {
             let wrong = |what, got: String, expected: &str| Error::Tensor {
                 file: file.path().into(),
@@ -81,9 +83,10 @@ impl ThresholdFile {
                 got,
                 expected: expected.into(),
             };
-            let module = tensor.name.strip_suffix(SUFFIX);
-            let Some(module) = module.filter(|module| !module.is_empty()) else {
-                let expected = "P.thresholds alone, in a file of thresholds";
+            let [thresholds, active] = [SUFFIX, ACTIVE].map(|s| tensor.name.strip_suffix(s));
+            let module = thresholds.or(active).filter(|module| !module.is_empty());
+            let Some(module) = module else {
+                let expected = "P.thresholds or P.active, in a file of thresholds";
                 return Err(wrong("name", "another".into(), expected));
             };
             if tensor.dtype != TensorDtype::F32 {
@@ -94,12 +97,31 @@ impl ThresholdFile {
                 return Err(wrong("shape", got, "one dimension"));
             }
             let values = file.f32_tensor(tensor.name)?.values;
+            if active.is_some() {
+                let &[share] = values.as_slice() else {
+                    return Err(wrong("shape", format!("[{}]", values.len()), "[1]"));
+                };
+                expected.insert(module.to_owned(), share);
+                continue;
+            }
             let thresholds = Thresholds::new(values).map_err(|reason| Error::Weight {
                 file: file.path().into(),
                 module: module.into(),
                 reason,
             })?;
             modules.insert(module.to_owned(), thresholds);
+        }
+        for (module, share) in expected {
+            let weight = |reason| Error::Weight {
+                file: file.path().into(),
+                module: module.clone(),
+                reason,
+            };
+            let Some(thresholds) = modules.get_mut(&module) else {
+                let reason = format!("{module}.active stands without {module}.thresholds");
+                return Err(malformed(reason));
+            };
+            *thresholds = thresholds.clone().expecting(share).map_err(weight)?;
         }
         Ok(Self { origin, modules })
     }
@@ -115,15 +137,19 @@ impl ThresholdFile {
             reason: e.to_string(),
         })?;
         output.own_entry(THRESHOLDS_KEY, text);
-        let name = |module: &str| format!("{module}{SUFFIX}");
+        let mut tensors: Vec<(String, Vec<f32>)> = vec![];
         for (module, thresholds) in &self.modules {
-            let len = thresholds.values().len();
-            output.tensor(&name(module), TensorDtype::F32, &[len])?;
+            tensors.push((format!("{module}{SUFFIX}"), thresholds.values().to_vec()));
+            let share = thresholds.expected().map(|share| vec![share]);
+            tensors.extend(share.map(|share| (format!("{module}{ACTIVE}"), share)));
+        }
+        for (name, values) in &tensors {
+            output.tensor(name, TensorDtype::F32, &[values.len()])?;
         }
         let mut writer = output.create(path)?;
-        for (module, thresholds) in &self.modules {
-            let bytes = thresholds.values().iter().flat_map(|v| v.to_le_bytes());
-            writer.tensor(&name(module), &bytes.collect::<Vec<u8>>())?;
+        for (name, values) in &tensors {
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes());
+            writer.tensor(name, &bytes.collect::<Vec<u8>>())?;
         }
         writer.finish()
     }

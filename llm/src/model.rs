@@ -39,6 +39,8 @@ pub(crate) struct LayerOnDevice {
     /// `[2, head_dim]`, of queries and keys.
     pub head_norms: Option<Tensor>,
     pub gates: GatesOnDevice,
+    /// Whether a step skips the rows of up that the feed-forward's gate drops.
+    pub masks: bool,
 }
 
 impl LayerOnDevice {
@@ -265,21 +267,16 @@ impl Loader<'_> {
         Ok(self.gpu.upload(&self.recipe.compress(module, matrix)?)?)
     }
 
-    /// The weight of a product, in bands where its input is thresholded and its format has them.
-    fn upload_linear(&self, layer: usize, linear: Linear, matrix: Matrix) -> Result<Weight> {
-        let module = linear.module(layer);
-        if self
-            .thresholds
-            .is_none_or(|t| !t.drops_inputs(layer, linear))
-        {
-            return self.upload(&module, matrix);
+    /// The weight of a product, in bands where a step is to skip columns and its format has them.
+    fn upload_linear(&self, matrix: &Matrix, skips_columns: bool) -> Result<Weight> {
+        if skips_columns {
+            match self.gpu.upload_bands(matrix) {
+                // It multiplies the zeros that thresholds leave.
+                Err(lacuna::Error::Unfit { .. }) => {}
+                uploaded => return Ok(uploaded?),
+            }
         }
-        let matrix = self.recipe.compress(&module, matrix)?;
-        match self.gpu.upload_bands(&matrix) {
-            // It multiplies the zeros that thresholds leave.
-            Err(lacuna::Error::Unfit { .. }) => Ok(self.gpu.upload(&matrix)?),
-            uploaded => Ok(uploaded?),
-        }
+        Ok(self.gpu.upload(matrix)?)
     }
 
     fn slices(&mut self, module: &str) -> Result<Vec<Slice>> {
@@ -309,10 +306,19 @@ impl Loader<'_> {
         let config = self.source.config();
         let prefix = format!("model.layers.{layer}");
         let (mut linears, mut biases) = (vec![], vec![]);
+        let mut masks = false;
         for linear in Linear::ALL {
             let module = linear.module(layer);
             self.report(&module)?;
-            linears.push(self.upload_linear(layer, linear, self.source.matrix(&module)?)?);
+            let matrix = self.source.matrix(&module)?;
+            let matrix = self.recipe.compress(&module, matrix)?;
+            let skips_columns = self.thresholds.is_some_and(|thresholds| {
+                if linear == Linear::Up {
+                    masks = thresholds.masks(self.gpu, layer, &matrix);
+                }
+                thresholds.skips_columns(self.gpu, layer, linear, &matrix, masks)
+            });
+            linears.push(self.upload_linear(&matrix, skips_columns)?);
             let bias = self.source.bias(&module)?;
             biases.push(match bias {
                 None => None,
@@ -347,6 +353,7 @@ impl Loader<'_> {
             post_attention: optional("post_attention_layernorm", config.post_norms)?,
             post_ffn: optional("post_feedforward_layernorm", config.post_norms)?,
             head_norms,
+            masks,
             gates: match self.thresholds {
                 None => GatesOnDevice::default(),
                 Some(thresholds) => GatesOnDevice::load(self.gpu, config, thresholds, layer)?,

@@ -13,7 +13,10 @@ use crate::{
     weights::expect,
 };
 use lacuna::{
-    Active, Gpu, PlanBuilder, Tensor, format::Thresholds, gpu::ReadBack, kernel::Layout,
+    Active, Gpu, PlanBuilder, Tensor,
+    format::{Matrix, Thresholds},
+    gpu::ReadBack,
+    kernel::{Layout, Problem, Skip},
     verify::Random,
 };
 use std::collections::BTreeMap;
@@ -117,7 +120,8 @@ impl ActivationThresholds {
                     }
                 };
                 let values = (0..gate.channels(config)).map(|_| draw()).collect();
-                modules.insert(gate.module(layer), Thresholds::new(values)?);
+                let thresholds = Thresholds::new(values)?.expecting(1.0 - share as f32)?;
+                modules.insert(gate.module(layer), thresholds);
             }
         }
         Self::new(config, &modules)
@@ -143,11 +147,31 @@ impl ActivationThresholds {
         Ok(())
     }
 
-    /// Whether a product's input is thresholded, by itself or as the feed-forward's.
-    pub(crate) fn drops_inputs(&self, layer: usize, linear: Linear) -> bool {
-        let feed_forward = linear == Linear::Down;
-        self.get(layer, Gate::Input(linear)).is_some()
-            || (feed_forward && self.get(layer, Gate::FeedForward).is_some())
+    /// Whether a step of a layer is to skip rows of `up`, its weight, by the feed-forward's gate.
+    pub(crate) fn masks(&self, gpu: &Gpu, layer: usize, up: &Matrix) -> bool {
+        // Two gates of one product have no list in common.
+        let has_own = |linear| self.get(layer, Gate::Input(linear)).is_some();
+        let can = !up.format().stores_less() && !has_own(Linear::Up) && !has_own(Linear::Down);
+        let gate = self.get(layer, Gate::FeedForward);
+        can && gate.is_some_and(|gate| pays(gpu, up, Skip::Rows, gate))
+    }
+
+    /// Whether it is to skip columns of the weight of a product, where `masks` is what
+    /// [`masks`](Self::masks) said.
+    pub(crate) fn skips_columns(
+        &self,
+        gpu: &Gpu,
+        layer: usize,
+        linear: Linear,
+        weight: &Matrix,
+        masks: bool,
+    ) -> bool {
+        let gate = match linear {
+            Linear::Down if masks => Gate::FeedForward,
+            _ => Gate::Input(linear),
+        };
+        let gate = self.get(layer, gate);
+        gate.is_some_and(|gate| pays(gpu, weight, Skip::Cols, gate))
     }
 
     /// Those of one layer, as of a model that has no other.
@@ -169,6 +193,25 @@ fn check(thresholds: &Thresholds, layer: usize, gate: Gate, config: &Config) -> 
         module: gate.module(layer),
         reason,
     })
+}
+
+/// Whether a product with one vector is faster where it skips what is not active, as far as it was
+/// measured. Of a gate that nobody measured half is taken to be active.
+fn pays(gpu: &Gpu, weight: &Matrix, skip: Skip, gate: &Thresholds) -> bool {
+    let problem = Problem {
+        rows: weight.rows(),
+        cols: weight.cols(),
+        batch: 1,
+        format: weight.format(),
+        bias: false,
+        layout: match skip {
+            Skip::Cols => Layout::Bands,
+            Skip::Nothing | Skip::Rows => Layout::Rows,
+        },
+        skip,
+    };
+    let active = f64::from(gate.expected().unwrap_or(0.5));
+    active <= gpu.tuning().break_even(&problem, gpu.caps().class)
 }
 
 /// How many channels of a gate were active, over all tokens run.
@@ -431,17 +474,9 @@ impl Builder<'_> {
     /// What is active at a gate, where what is not is skipped: in a step, if the weights allow.
     fn skips(&self, tokens: usize, layer: &LayerOnDevice, gate: Gate) -> Option<&Active> {
         layer.gates.get(gate)?;
-        let lies = |linear| layer.linear(linear).0.layout();
         let can = match gate {
-            Gate::Input(linear) => lies(linear) == Layout::Bands,
-            Gate::FeedForward => {
-                lies(Linear::Down) == Layout::Bands
-                    && lies(Linear::Up) == Layout::Rows
-                    && !layer.linear(Linear::Up).0.format().stores_less()
-                    // Both gates at once have no list of their own.
-                    && layer.gates.get(Gate::Input(Linear::Up)).is_none()
-                    && layer.gates.get(Gate::Input(Linear::Down)).is_none()
-            }
+            Gate::Input(linear) => layer.linear(linear).0.layout() == Layout::Bands,
+            Gate::FeedForward => layer.masks,
         };
         let sparse = self.activations.sparse.as_ref()?;
         sparse
@@ -481,7 +516,10 @@ impl Builder<'_> {
     ) -> Result<()> {
         if let Some(active) = self.skips(tokens, layer, Gate::FeedForward) {
             let (weight, bias) = layer.linear(Linear::Down);
-            plan.input_sparse(weight, active, bias, y)?;
+            match weight.layout() {
+                Layout::Bands => plan.input_sparse(weight, active, bias, y)?,
+                Layout::Rows => plan.linear(weight, active.kept(), bias, y)?,
+            };
             return Ok(());
         }
         let act = self.activations;

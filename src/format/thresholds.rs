@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Thresholds {
     values: Vec<f32>,
+    active: Option<f32>,
 }
 
 impl Thresholds {
@@ -37,7 +38,28 @@ impl Thresholds {
             // −0 is 0: thresholds order as their bits do.
             *value = value.abs();
         }
-        Ok(Self { values })
+        Ok(Self {
+            values,
+            active: None,
+        })
+    }
+
+    /// The same, of which a share of activations, 0 to 1, is expected to be active. It decides
+    /// nothing but which way of computing is expected to be faster.
+    ///
+    /// # Errors
+    /// [`Error::Share`].
+    pub fn expecting(mut self, active: f32) -> Result<Self> {
+        if !(0.0..=1.0).contains(&active) {
+            return Err(Error::Share(active));
+        }
+        self.active = Some(active);
+        Ok(self)
+    }
+
+    /// The share of activations that is expected to be active, where it is known.
+    pub fn expected(&self) -> Option<f32> {
+        self.active
     }
 
     /// One threshold for all channels.

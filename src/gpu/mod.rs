@@ -20,6 +20,7 @@ pub use weight::{Part, Weight};
 use crate::{
     caps::{Caps, DeviceClass, Subgroups},
     error::{Error, Result},
+    tuning::Tuning,
 };
 use futures::FutureExt;
 use std::{
@@ -31,6 +32,7 @@ use std::{
 #[derive(Clone)]
 pub struct Gpu {
     inner: Arc<Inner>,
+    tuning: Arc<Tuning>,
 }
 
 struct Inner {
@@ -50,7 +52,7 @@ impl std::fmt::Debug for Gpu {
         f.debug_struct("Gpu")
             .field("adapter", &info.name)
             .field("caps", &self.inner.caps)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -119,7 +121,20 @@ impl Gpu {
                 lost,
                 pipelines: pipeline::Cache::default(),
             }),
+            tuning: Arc::default(),
         }
+    }
+
+    /// The same device, whose plans choose by what was measured on it.
+    #[must_use]
+    pub fn tuned(mut self, tuning: Tuning) -> Self {
+        self.tuning = Arc::new(tuning);
+        self
+    }
+
+    /// What was measured on the device.
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
     }
 
     /// The device.

@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     format::{Dtype, Format},
 };
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 /// What a product need not compute, by a list of active channels on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -63,6 +63,48 @@ impl fmt::Display for Problem {
             f,
             "{format} {rows}x{cols}{layout} batch {batch}{bias}{skip}"
         )
+    }
+}
+
+impl FromStr for Problem {
+    type Err = Error;
+
+    /// What [`Display`](fmt::Display) prints.
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = |reason: &str| Error::Problem {
+            text: text.into(),
+            reason: reason.into(),
+        };
+        let number = |text: &str| text.parse::<usize>().ok();
+        let (product, skip) = match text.split_once(", active ") {
+            None => (text, Skip::Nothing),
+            Some((product, "rows")) => (product, Skip::Rows),
+            Some((product, "columns")) => (product, Skip::Cols),
+            Some(_) => return Err(wrong("rows or columns are active")),
+        };
+        let (product, bias) = match product.strip_suffix(" + bias") {
+            Some(product) => (product, true),
+            None => (product, false),
+        };
+        let words: Vec<&str> = product.split_whitespace().collect();
+        let (format, shape, layout, batch) = match words[..] {
+            [format, shape, "batch", batch] => (format, shape, Layout::Rows, batch),
+            [format, shape, "in", "bands", "batch", batch] => (format, shape, Layout::Bands, batch),
+            _ => return Err(wrong("expected FORMAT ROWSxCOLS [in bands] batch N")),
+        };
+        let sides = shape.split_once('x').map(|(r, c)| (number(r), number(c)));
+        let Some((Some(rows), Some(cols))) = sides else {
+            return Err(wrong("a shape is ROWSxCOLS"));
+        };
+        Ok(Self {
+            rows,
+            cols,
+            batch: number(batch).ok_or_else(|| wrong("a batch is a number"))?,
+            format: format.parse()?,
+            bias,
+            layout,
+            skip,
+        })
     }
 }
 

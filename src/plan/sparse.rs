@@ -4,7 +4,7 @@ use super::PlanBuilder;
 use crate::{
     error::{Error, Result},
     gpu::{Active, Tensor, Weight},
-    kernel::{self, Candidate, Problem, Skip, compact},
+    kernel::{Candidate, Problem, Skip, compact},
 };
 
 pub use crate::kernel::compact::Activation;
@@ -59,7 +59,7 @@ impl PlanBuilder {
         active: &Active,
     ) -> Result<&mut Self> {
         let problem = masked_problem(weight, x, bias, active)?;
-        let best = kernel::candidates(&problem, self.gpu.caps())?[0];
+        let best = self.candidates(&problem)?[0];
         self.masked_with(best, weight, x, bias, active)
     }
 
@@ -96,7 +96,7 @@ impl PlanBuilder {
         y: &Tensor,
     ) -> Result<&mut Self> {
         let problem = input_problem(weight, active, bias, y)?;
-        let best = kernel::candidates(&problem, self.gpu.caps())?[0];
+        let best = self.candidates(&problem)?[0];
         self.input_sparse_with(best, weight, active, bias, y)
     }
 

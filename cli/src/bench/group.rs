@@ -15,7 +15,7 @@ use lacuna::{
     Gpu, Tensor, Weight,
     caps::DeviceClass,
     format::{Format, Matrix},
-    kernel::{self, Candidate, Layout, Problem, Skip},
+    kernel::{Candidate, Layout, Problem, Skip},
     verify::Random,
 };
 use std::{
@@ -25,7 +25,7 @@ use std::{
 };
 
 /// Rounds that decide which dense candidate is the baseline.
-const TRIAL_ROUNDS: usize = 9;
+pub const TRIAL_ROUNDS: usize = 9;
 /// Rounds before the first that counts last this long on a GPU. It idles while the host
 /// compresses weights, and then runs at a fifth of its clock: an H100 took twice as long for
 /// dense products and four times as long for sparse ones.
@@ -75,24 +75,8 @@ pub struct Group<'a> {
 
 /// Measures one product with `batch` vectors in all formats of `layer`.
 pub fn measure(bench: &Bench<'_>, layer: &Formats, batch: usize) -> Result<Vec<Row>> {
-    let cols = layer.shape.1;
-    let x = Random(batch as u64 + 1).vector(batch * cols);
-    let mut group = Group {
-        bench,
-        layer,
-        x: bench.gpu.tensor_from(batch, cols, &x)?,
-        values: x,
-        entries: BTreeMap::new(),
-        baselines: BTreeMap::new(),
-        refused: vec![],
-    };
     let op = bench.args.op;
-    for (format, weight) in &layer.weights {
-        group.enter(Layout::Rows, *format, weight)?;
-        if op == Op::InputSparse {
-            group.enter(Layout::Bands, *format, weight)?;
-        }
-    }
+    let mut group = Group::new(bench, layer, batch)?;
     let mut subjects = vec![];
     for (format, _) in &layer.weights {
         let is_baseline = |f: &Format| baseline_of(op, *f) == *format;
@@ -105,11 +89,8 @@ pub fn measure(bench: &Bench<'_>, layer: &Formats, batch: usize) -> Result<Vec<R
         let products: Vec<Product> = match op {
             Op::Linear => vec![Product::whole()],
             Op::Masked | Op::InputSparse => {
-                let of = |&percent: &u8| {
-                    let x = &group.values;
-                    Product::skipping(bench.gpu, op.skip(), percent, layer.shape, batch, x)
-                };
-                bench.args.active.iter().map(of).collect::<Result<_>>()?
+                let active = bench.args.active.iter();
+                active.map(|p| group.skipping(*p)).collect::<Result<_>>()?
             }
         };
         for product in products {
@@ -121,6 +102,51 @@ pub fn measure(bench: &Bench<'_>, layer: &Formats, batch: usize) -> Result<Vec<R
 }
 
 impl<'a> Group<'a> {
+    /// Every format of `layer` on the device, in the layouts that the operation needs.
+    pub fn new(bench: &'a Bench<'a>, layer: &'a Formats, batch: usize) -> Result<Self> {
+        let cols = layer.shape.1;
+        let x = Random(batch as u64 + 1).vector(batch * cols);
+        let mut group = Self {
+            bench,
+            layer,
+            x: bench.gpu.tensor_from(batch, cols, &x)?,
+            values: x,
+            entries: BTreeMap::new(),
+            baselines: BTreeMap::new(),
+            refused: vec![],
+        };
+        for (format, weight) in &layer.weights {
+            group.enter(Layout::Rows, *format, weight)?;
+            if bench.args.op == Op::InputSparse {
+                group.enter(Layout::Bands, *format, weight)?;
+            }
+        }
+        Ok(group)
+    }
+
+    /// The operation's product with so many percent active.
+    pub fn skipping(&self, percent: u8) -> Result<Product> {
+        let (Bench { gpu, args, .. }, x) = (self.bench, &self.values);
+        let shape = self.layer.shape;
+        Product::skipping(gpu, args.op.skip(), percent, shape, self.x.batch(), x)
+    }
+
+    /// What the run was asked for.
+    pub const fn args(&self) -> &Args {
+        self.bench.args
+    }
+
+    /// Every legal candidate, the default first.
+    pub fn legal(&mut self, format: Format, product: &Product) -> Result<Vec<Candidate>> {
+        let gpu = self.bench.gpu;
+        let legal = gpu
+            .tuning()
+            .candidates(&self.problem(format, product), gpu.caps());
+        Ok(self
+            .own(format, None, legal.map_err(Error::from))?
+            .unwrap_or_default())
+    }
+
     /// Puts a weight of the group on the device.
     fn enter(&mut self, layout: Layout, format: Format, weight: &'a Matrix) -> Result<()> {
         interrupt::check()?;
@@ -136,7 +162,8 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    fn problem(&self, format: Format, product: &Product) -> Problem {
+    /// The product as the engine knows it.
+    pub fn problem(&self, format: Format, product: &Product) -> Problem {
         let (rows, cols) = self.layer.shape;
         Problem {
             rows,
@@ -189,7 +216,7 @@ impl<'a> Group<'a> {
     }
 
     /// Tries candidates out; those that fail become rows.
-    fn try_out(
+    pub fn try_out(
         &mut self,
         format: Format,
         product: &Rc<Product>,
@@ -224,35 +251,47 @@ impl<'a> Group<'a> {
     /// default.
     fn baseline(&mut self, format: Format) -> Result<Option<Subject>> {
         let whole = Rc::new(Product::whole());
-        let legal = kernel::candidates(&self.problem(format, &whole), self.bench.gpu.caps());
-        let Some(legal) = self.own(format, None, legal.map_err(Error::from))? else {
-            return Ok(None);
-        };
-        let mut tried = self.try_out(format, &whole, &legal)?;
-        let fastest = tried
-            .iter()
-            .map(|s| s.seconds)
-            .fold(f64::INFINITY, f64::min);
-        tried.retain(|s| s.seconds <= fastest * TRIAL_MARGIN);
-        if tried.len() > 1 {
-            self.compete(&mut tried, TRIAL_ROUNDS)?;
-        }
-        let median = |s: &Subject| percentile(&s.samples, 0.5).unwrap_or(s.seconds);
-        let best = tried
+        let legal = self.legal(format, &whole)?;
+        let best = self
+            .contest(format, &whole, &legal, TRIAL_ROUNDS)?
             .into_iter()
-            .min_by(|a, b| median(a).total_cmp(&median(b)));
+            .next();
         if let Some(best) = &best {
             self.baselines.insert(format.to_string(), best.candidate);
         }
         Ok(best)
     }
 
+    /// Times candidates against each other, less those that are far slower at first sight; the
+    /// fastest first. The first of them is timed in any case.
+    pub fn contest(
+        &mut self,
+        format: Format,
+        product: &Rc<Product>,
+        candidates: &[Candidate],
+        rounds: usize,
+    ) -> Result<Vec<Subject>> {
+        let mut tried = self.try_out(format, product, candidates)?;
+        let seconds = tried.iter().map(|s| s.seconds);
+        let fastest = seconds.fold(f64::INFINITY, f64::min);
+        let first = candidates.first().map(ToString::to_string);
+        tried.retain(|s| {
+            s.seconds <= fastest * TRIAL_MARGIN || Some(s.candidate.to_string()) == first
+        });
+        if tried.len() > 1 {
+            self.compete(&mut tried, rounds)?;
+        }
+        let median = |s: &Subject| percentile(&s.samples, 0.5).unwrap_or(s.seconds);
+        tried.sort_by(|a, b| median(a).total_cmp(&median(b)));
+        Ok(tried)
+    }
+
     /// The candidates of `format` that the arguments name, less the baseline.
     fn asked(&mut self, format: Format, product: &Rc<Product>) -> Result<Vec<Subject>> {
-        let legal = kernel::candidates(&self.problem(format, product), self.bench.gpu.caps());
-        let Some(mut legal) = self.own(format, None, legal.map_err(Error::from))? else {
+        let mut legal = self.legal(format, product)?;
+        if legal.is_empty() {
             return Ok(vec![]);
-        };
+        }
         if let Some(name) = &self.bench.args.candidate {
             legal.retain(|c| c.to_string().contains(name.as_str()));
             if legal.is_empty() {
@@ -278,7 +317,7 @@ impl<'a> Group<'a> {
     }
 
     /// Times `subjects` against each other; how each weight was rotated.
-    fn compete(
+    pub fn compete(
         &mut self,
         subjects: &mut [Subject],
         rounds: usize,

@@ -13,6 +13,7 @@ mod report;
 mod rotation;
 mod row;
 mod subject;
+pub mod tune;
 
 use crate::{
     device,

@@ -117,7 +117,8 @@ impl Chooser {
     pub fn modules(&self, shares: &Shares) -> Result<BTreeMap<String, Thresholds>> {
         let choose = |(&(layer, gate), known): (&(usize, Gate), &Known)| {
             let share = shares.get(&(layer, gate)).copied().unwrap_or(0.0);
-            Ok((gate.module(layer), known.thresholds(share)?))
+            let thresholds = known.thresholds(share)?.expecting(1.0 - share as f32)?;
+            Ok((gate.module(layer), thresholds))
         };
         self.gates.iter().map(choose).collect()
     }

@@ -1,0 +1,58 @@
+//! `tune`, and what other commands make of its table. Needs an adapter.
+
+mod common;
+
+use common::{Folder, code, json, lacuna, stdout};
+use lacuna::Tuning;
+use std::{fs, path::Path};
+
+const TUNE: [&str; 9] = [
+    "tune", "--op", "masked", "--shape", "96x64", "--batch", "1", "--rounds", "3",
+];
+
+#[test]
+fn a_table_is_written_read_and_refused_elsewhere() {
+    let folder = Folder::new();
+    let table = &folder.path("tables/here.txt");
+    let path = Path::new(table);
+    let tune = |format| {
+        stdout(&lacuna(
+            &[&TUNE[..], &["--format", format, "-o", table]].concat(),
+        ))
+    };
+    let product = "f32 96x64 batch 1, active rows";
+    let printed = tune("f32");
+    assert!(printed.contains(product), "{printed}");
+    let text = fs::read_to_string(path).unwrap();
+    let tuning = Tuning::parse(&text).unwrap();
+    assert!(text.contains(&format!("{product} < ")), "{text}");
+
+    // Another run goes on with it.
+    tune("f16");
+    let now = Tuning::parse(&fs::read_to_string(path).unwrap()).unwrap();
+    assert!(now.len() > tuning.len());
+
+    let info = json(&["info", "--untuned", "--json"]);
+    let product = &info["selected"]["products"][0];
+    let others = product["others"].as_array().unwrap();
+    let (problem, other) = (&product["problem"], others.last().unwrap());
+    let line = format!(
+        "{} = {}",
+        problem.as_str().unwrap(),
+        other.as_str().unwrap()
+    );
+    let head = Tuning::new(&now.adapter, &now.driver).to_string();
+    fs::write(path, head + &line).unwrap();
+    let info = json(&["info", "--json", "--tuning", table]);
+    let product = &info["selected"]["products"][0];
+    assert_eq!(
+        (&product["default"], &product["tuned"]),
+        (other, &true.into())
+    );
+
+    fs::write(path, text.replace(&now.adapter, "another adapter")).unwrap();
+    assert_eq!(code(&lacuna(&["info", "--tuning", table])), 2);
+    fs::write(path, "no table").unwrap();
+    assert_eq!(code(&lacuna(&["info", "--tuning", table])), 4);
+    assert_eq!(code(&lacuna(&["info", "--tuning", "/nowhere/at/all"])), 4);
+}
