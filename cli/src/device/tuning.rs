@@ -55,7 +55,7 @@ pub fn is_of(tuning: &Tuning, gpu: &Gpu) -> bool {
 /// In words, for `info`.
 pub fn describe(gpu: &Gpu) -> String {
     let file = match path(gpu) {
-        Ok(path) => printable(&path.to_string_lossy()).to_string(),
+        Ok(path) => printable(&path.to_string_lossy()),
         Err(e) => e.to_string(),
     };
     match gpu.tuning().len() {
@@ -66,7 +66,7 @@ pub fn describe(gpu: &Gpu) -> String {
 
 /// The table in a file, if there is one.
 pub fn read(path: &Path) -> Result<Option<Tuning>> {
-    let name = || printable(&path.to_string_lossy()).to_string();
+    let name = || printable(&path.to_string_lossy());
     match fs::read_to_string(path) {
         Ok(text) => match Tuning::parse(&text) {
             Ok(tuning) => Ok(Some(tuning)),
@@ -89,7 +89,7 @@ pub fn write(path: &Path, tuning: &Tuning) -> Result<()> {
         Ok(())
     };
     written().map_err(|e| Error::Write {
-        file: printable(&path.to_string_lossy()).to_string(),
+        file: printable(&path.to_string_lossy()),
         reason: e,
     })
 }
@@ -98,7 +98,7 @@ pub fn write(path: &Path, tuning: &Tuning) -> Result<()> {
 /// data folder, where it may be missing or of no use.
 pub fn apply(gpu: Gpu, asked: Option<&Path>) -> Result<Gpu> {
     if let Some(path) = asked {
-        let file = printable(&path.to_string_lossy()).to_string();
+        let file = printable(&path.to_string_lossy());
         let Some(tuning) = read(path)? else {
             return Err(Error::Input(format!("{file}: there is no such file")));
         };
