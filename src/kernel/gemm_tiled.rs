@@ -41,6 +41,10 @@ const ENOUGH: u64 = 96;
 /// Slots that are staged at a time, where they fit.
 const DEPTHS: [u32; 5] = [64, 32, 16, 8, 4];
 
+/// Squares of 4 x 4 x that a lane fetches ahead. More would spill, and a software adapter
+/// compiled 16 of them for eleven seconds.
+const SQUARES_HELD: usize = 4;
+
 /// Bytes of workgroup memory: what every device has, what most have, and what NVIDIA's have.
 const BUDGETS: [u32; 3] = [16 << 10, 32 << 10, 48 << 10];
 
@@ -178,8 +182,11 @@ fn deepest(
         while config.workgroup > team.max(32) && config.workgroup / team > quads {
             config.workgroup /= 2;
         }
-        let bytes = Shape::new(problem, &config).ok()?.bytes();
-        (bytes <= budget as usize).then_some(config)
+        let shape = Shape::new(problem, &config).ok()?;
+        let squares = shape.cols * batch as usize / 16;
+        let held = squares.div_ceil(config.workgroup as usize);
+        let fits = shape.bytes() <= budget as usize && (held <= SQUARES_HELD || words == DEPTHS[4]);
+        fits.then_some(config)
     })
 }
 
