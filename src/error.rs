@@ -241,10 +241,8 @@ pub enum Error {
     #[error("the adapter refused a device: {0}")]
     NoDevice(String),
 
-    /// Two operands of one step share a buffer in a way the GPU cannot express.
-    #[error(
-        "operands {first} and {second} share a buffer; one is written, so they need buffers of their own"
-    )]
+    /// An operand that a step writes overlaps another one of it.
+    #[error("operands {first} and {second} overlap in one buffer, and {first} is written")]
     Aliasing {
         /// Name of the operand that is written.
         first: &'static str,

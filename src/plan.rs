@@ -5,6 +5,7 @@
 //! scratch buffer and the bind groups. A [`Plan`] then records one compute pass into any
 //! encoder, as often as wanted, allocating nothing.
 
+mod sharing;
 mod sparse;
 
 pub use sparse::Activation;
@@ -171,6 +172,9 @@ impl PlanBuilder {
     /// every loop must count up to a const or a parameter, every divisor be non-zero.
     /// Set [`Options::checked`](crate::gpu::Options::checked) to keep the guards.
     ///
+    /// Operands may share a buffer in disjoint ranges; where one of them is written, those that
+    /// are only read must be declared as `var<storage, read> name:`.
+    ///
     /// # Errors
     /// [`Error::Shape`] where an operand names no tensor, [`Error::Aliasing`], and those of
     /// [`Dispatch::fits`].
@@ -200,7 +204,7 @@ impl PlanBuilder {
                 });
             }
         }
-        check_aliasing(&dispatch, tensors)?;
+        sharing::declared(&dispatch, tensors)?;
         self.steps.push(Step {
             dispatch,
             tensors: tensors.to_vec(),
@@ -261,7 +265,7 @@ impl PlanBuilder {
 
         let mut launches = vec![];
         for (step, params_offset) in steps.into_iter().zip(offsets) {
-            let pipeline = gpu.pipeline(&step.dispatch)?;
+            let pipeline = gpu.pipeline(&*sharing::declared(&step.dispatch, &step.tensors)?)?;
             let bindings = Bindings {
                 params: &params,
                 params_offset,
@@ -427,18 +431,28 @@ impl Plan {
                 tensors: launch.step.tensors.iter().map(swap).collect(),
                 parts: launch.step.parts.clone(),
             };
-            check_aliasing(&step.dispatch, &step.tensors)?;
+            let pipeline = self
+                .gpu
+                .pipeline(&*sharing::declared(&step.dispatch, &step.tensors)?)?;
             let bindings = Bindings {
                 params: &self.params,
                 params_offset: launch.params_offset,
                 scratch: &self.scratch,
             };
-            let group = bindings.group(&self.gpu, &launch.pipeline, &step)?;
-            changed.push((i, step, group));
+            let group = bindings.group(&self.gpu, &pipeline, &step)?;
+            changed.push((
+                i,
+                Launch {
+                    step,
+                    params_offset: launch.params_offset,
+                    pipeline,
+                    group,
+                },
+            ));
         }
         let count = changed.len();
-        for (i, step, group) in changed {
-            (self.launches[i].step, self.launches[i].group) = (step, group);
+        for (i, launch) in changed {
+            self.launches[i] = launch;
         }
         Ok(count)
     }
@@ -508,29 +522,4 @@ fn check_linear(weight: &Weight, x: &Tensor, bias: Option<&Tensor>, y: &Tensor) 
         layout: weight.layout(),
         skip: Skip::Nothing,
     })
-}
-
-/// wgpu refuses a buffer that one launch both reads and writes, even in disjoint ranges.
-fn check_aliasing(dispatch: &Dispatch, tensors: &[Tensor]) -> Result<()> {
-    let bound: Vec<_> = dispatch
-        .operands
-        .iter()
-        .filter_map(|o| match o.role {
-            Role::Tensor(i) => Some((o, &tensors[i].buffer)),
-            Role::Part(_) | Role::Scratch => None,
-        })
-        .collect();
-    for (i, (a, buffer)) in bound.iter().enumerate() {
-        for (b, other) in &bound[i + 1..] {
-            if buffer == other && (a.write || b.write) {
-                let (first, second) = if a.write {
-                    (a.name, b.name)
-                } else {
-                    (b.name, a.name)
-                };
-                return Err(Error::Aliasing { first, second });
-            }
-        }
-    }
-    Ok(())
 }

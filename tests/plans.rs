@@ -61,7 +61,7 @@ fn operands_of_the_wrong_shape_are_refused_by_name() {
 }
 
 #[test]
-fn a_buffer_that_is_read_and_written_at_once_is_refused() {
+fn a_buffer_may_be_read_and_written_at_once_in_disjoint_ranges() {
     let gpu = noop(wgpu::Limits::default());
     let weight = gpu.upload(&weight(64, 64)).unwrap();
     let usage = wgpu::BufferUsages::STORAGE;
@@ -71,18 +71,68 @@ fn a_buffer_that_is_read_and_written_at_once_is_refused() {
         usage,
         mapped_at_creation: false,
     });
-    let x = gpu.tensor_in(&arena, 0, 1, 64).unwrap();
-    let y = gpu.tensor_in(&arena, 1024, 1, 64).unwrap();
-    let refused = PlanBuilder::new(&gpu)
-        .linear(&weight, &x, None, &y)
-        .map(|_| ())
-        .unwrap_err();
-    assert_eq!(
-        refused,
-        Error::Aliasing {
-            first: "y",
-            second: "x"
-        }
+    let x = gpu.tensor_in(&arena, 1024, 1, 64).unwrap();
+    let beside = gpu.tensor_in(&arena, 1024 + 256, 1, 64).unwrap();
+    let product = |y: &Tensor| {
+        let mut builder = PlanBuilder::new(&gpu);
+        builder.linear(&weight, &x, None, y)?;
+        builder.build()?.run()
+    };
+    assert_eq!(product(&beside), Ok(()));
+    let aliasing = Err(Error::Aliasing {
+        first: "y",
+        second: "x",
+    });
+    assert_eq!(product(&x), aliasing);
+    // Half of x, from either side.
+    let wide = |offset| gpu.tensor_in(&arena, offset, 1, 128).unwrap();
+    let mut into_x = PlanBuilder::new(&gpu);
+    let weight = gpu.upload(&self::weight(128, 64)).unwrap();
+    let refused = into_x.linear(&weight, &x, None, &wide(768)).map(|_| ());
+    assert_eq!(refused, aliasing);
+    let refused = into_x.linear(&weight, &x, None, &wide(1024)).map(|_| ());
+    assert_eq!(refused, aliasing);
+    assert!(into_x.linear(&weight, &x, None, &wide(512)).is_ok());
+}
+
+#[test]
+fn a_shader_that_hides_its_declarations_cannot_share_a_buffer() {
+    let gpu = noop(wgpu::Limits::default());
+    let arena = gpu.tensor(2, 64).unwrap();
+    let (x, y) = (
+        arena.view(&gpu, 0, 1, 64).unwrap(),
+        arena.view(&gpu, 64, 1, 64).unwrap(),
+    );
+    let copy = |declaration: &str| Dispatch {
+        name: "copy".into(),
+        fragments: vec![
+            format!(
+                "@group(0) @binding(1) {declaration}: array<f32>;
+                @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+                @compute @workgroup_size(64)
+                fn main(@builtin(local_invocation_index) i: u32) {{ y[i] = x[i]; }}"
+            )
+            .into(),
+        ],
+        params: vec![0],
+        operands: vec![
+            Operand::read("x", 1, Role::Tensor(0)),
+            Operand::write("y", 2, Role::Tensor(1)),
+        ],
+        invocations: 64,
+        grid: [1, 1, 1],
+        ..Dispatch::default()
+    };
+    let run = |declaration| {
+        let mut builder = PlanBuilder::new(&gpu);
+        builder.dispatch(copy(declaration), &[x.clone(), y.clone()])?;
+        builder.build()?.run()
+    };
+    assert_eq!(run("var<storage, read> x"), Ok(()));
+    let refused = run("var<storage,read> x").unwrap_err().to_string();
+    assert!(
+        refused.contains("buffer x: it is shared with y"),
+        "{refused}"
     );
 }
 

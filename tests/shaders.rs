@@ -71,6 +71,25 @@ fn the_host_believes_of_a_shader_what_it_says() {
 }
 
 #[test]
+fn every_operand_of_a_shader_can_be_declared_writable() {
+    for dispatch in dispatches().values() {
+        let mut shared = dispatch.clone();
+        for operand in &dispatch.operands {
+            if matches!(operand.role, kernel::Role::Tensor(_)) {
+                shared = shared.writable(operand.name).unwrap();
+                assert!(
+                    shared
+                        .operands
+                        .iter()
+                        .any(|o| o.write && o.name == operand.name)
+                );
+            }
+        }
+        checks::is_what_the_host_believes(&shared);
+    }
+}
+
+#[test]
 fn every_problem_has_a_candidate_on_the_least_device() {
     for case in verify::cases(false) {
         // x, y, the weight and the bias; and the list.

@@ -126,6 +126,26 @@ impl Dispatch {
         text
     }
 
+    /// The same launch with operand `name` declared `read_write`, which wgpu asks for where
+    /// another operand in its buffer is written. `None` where no fragment declares it as
+    /// `var<storage, read> name:` or `var<storage, read_write> name:`.
+    #[must_use]
+    pub fn writable(&self, name: &str) -> Option<Self> {
+        let read = format!("var<storage, read> {name}:");
+        let write = format!("var<storage, read_write> {name}:");
+        let declaring = |text: &str| self.fragments.iter().position(|f| f.contains(text));
+        let mut same = self.clone();
+        if let Some(i) = declaring(&read) {
+            same.fragments[i] = same.fragments[i].replace(&read, &write).into();
+        } else {
+            declaring(&write)?;
+        }
+        for operand in same.operands.iter_mut().filter(|o| o.name == name) {
+            operand.write = true;
+        }
+        Some(same)
+    }
+
     /// Checks the launch against a device's limits.
     ///
     /// # Errors
