@@ -193,6 +193,24 @@ pub enum Error {
     #[error("the share of activations expected to be active is {0}, expected 0 to 1")]
     Share(f32),
 
+    /// Bytes that are no packed weight.
+    #[error("no packed weight: {reason}")]
+    Packed {
+        /// What is wrong with them.
+        reason: String,
+    },
+
+    /// A weight that does not fit where another one lies on the device.
+    #[error("the weight on the device cannot be replaced: {what} is {got}, expected {expected}")]
+    Replace {
+        /// The quantity.
+        what: &'static str,
+        /// Its value in the new weight.
+        got: String,
+        /// What the place takes.
+        expected: String,
+    },
+
     /// The adapter's limit is below what the call needs.
     #[error("{what} is {value}, the limit is {limit}")]
     Limit {

@@ -3,9 +3,9 @@
 use super::Gpu;
 use crate::{
     caps::DeviceClass,
-    error::Result,
+    error::{Error, Result},
     format::{Format, Matrix},
-    kernel::{Layout, PartLayout, bands, layout},
+    kernel::{Layout, Packed, PartLayout, layout},
 };
 
 /// A weight on the device: one buffer, or several where it is larger than a binding may be.
@@ -15,6 +15,7 @@ pub struct Weight {
     cols: usize,
     format: Format,
     pub(crate) layout: Layout,
+    class: DeviceClass,
     /// Kept groups of the heaviest panel over those of the mean one.
     pub(crate) imbalance: f64,
     pub(crate) parts: Vec<Part>,
@@ -62,45 +63,137 @@ impl Gpu {
     /// # Errors
     /// Those of [`Gpu::upload`] and [`Gpu::upload_bands`].
     pub fn upload_as(&self, layout: Layout, class: DeviceClass, weight: &Matrix) -> Result<Weight> {
-        let (rows, cols, format) = (weight.rows(), weight.cols(), weight.format());
         let limit = self
             .caps()
             .max_binding_bytes
             .min(self.caps().max_buffer_bytes);
-        let split = match layout {
-            Layout::Rows => layout::split_weight(weight, class, limit)?,
-            Layout::Bands => bands::split_weight(weight, class, limit)?,
-        };
         let mut parts = vec![];
-        for part in split {
-            let words = match layout {
-                Layout::Rows => layout::pack(weight, &part),
-                Layout::Bands => bands::pack(weight, &part),
-            };
-            let bytes: &[u8] = bytemuck::cast_slice(&words);
-            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-            let buffer = self.buffer("weight", bytes.len() as u64, usage, Some(bytes))?;
-            // wgpu keeps what a buffer was filled with until the next submission has run: a
-            // model's weights would be in memory twice.
-            self.inner.queue.submit([]);
-            self.wait()?;
-            parts.push(Part {
-                layout: part,
-                buffer,
-            });
+        for part in layout.split(weight, class, limit)? {
+            parts.push(self.part(part, &layout.pack(weight, &part))?);
         }
         Ok(Weight {
-            rows,
-            cols,
-            format,
+            rows: weight.rows(),
+            cols: weight.cols(),
+            format: weight.format(),
             layout,
+            class,
             imbalance: layout::imbalance(weight, class),
             parts,
         })
     }
+
+    /// Copies a weight that was packed before to the device: nothing is left to compute.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] where it was packed for larger bindings, [`Error::OutOfMemory`].
+    pub fn upload_packed(&self, packed: &Packed) -> Result<Weight> {
+        let parts = packed.parts.iter();
+        Ok(Weight {
+            rows: packed.rows,
+            cols: packed.cols,
+            format: packed.format,
+            layout: packed.layout,
+            class: packed.class,
+            imbalance: packed.imbalance,
+            parts: parts
+                .map(|(part, words)| self.part(*part, words))
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    fn part(&self, layout: PartLayout, words: &[u32]) -> Result<Part> {
+        let bytes: &[u8] = bytemuck::cast_slice(words);
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.buffer("weight", bytes.len() as u64, usage, Some(bytes))?;
+        self.flush()?;
+        Ok(Part { layout, buffer })
+    }
+
+    /// Lets wgpu forget what was written: it keeps that until the next submission has run, and
+    /// a model's weights would be in memory twice.
+    fn flush(&self) -> Result<()> {
+        self.inner.queue.submit([]);
+        self.wait()
+    }
 }
 
 impl Weight {
+    /// Puts `weight` in the place of this one, before anything submitted later runs: plans stay
+    /// as they are, and compute with the new values.
+    ///
+    /// It has the same format and shape. Group-pruned weights need as much memory as their groups
+    /// happen to lie; one that needs more than this one is refused.
+    ///
+    /// # Errors
+    /// [`Error::Replace`], after which the old weight is untouched; [`Error::DeviceLost`].
+    pub fn replace(&self, gpu: &Gpu, weight: &Matrix) -> Result<()> {
+        gpu.alive()?;
+        let parts = self.places(gpu, weight)?;
+        for part in parts {
+            let words = self.layout.pack(weight, &part.layout);
+            gpu.scoped("weight", part.buffer.size(), || {
+                gpu.queue()
+                    .write_buffer(&part.buffer, 0, bytemuck::cast_slice(&words));
+            })?;
+            gpu.flush()?;
+        }
+        Ok(())
+    }
+
+    /// The parts, if each takes what `weight` has for it.
+    fn places(&self, gpu: &Gpu, weight: &Matrix) -> Result<&[Part]> {
+        let replace = |what, got: String, expected: String| {
+            Err(Error::Replace {
+                what,
+                got,
+                expected,
+            })
+        };
+        let (got, expected) = (weight.format(), self.format);
+        if got != expected {
+            return replace("format", got.to_string(), expected.to_string());
+        }
+        for (what, got, expected) in [
+            ("rows", weight.rows(), self.rows),
+            ("columns", weight.cols(), self.cols),
+        ] {
+            if got != expected {
+                return replace(what, got.to_string(), expected.to_string());
+            }
+        }
+        let limit = gpu
+            .caps()
+            .max_binding_bytes
+            .min(gpu.caps().max_buffer_bytes);
+        let new = self.layout.split(weight, self.class, limit)?;
+        if new.len() != self.parts.len() {
+            return replace(
+                "number of parts",
+                new.len().to_string(),
+                self.parts.len().to_string(),
+            );
+        }
+        for (new, part) in new.iter().zip(&self.parts) {
+            if new.factor != part.layout.factor {
+                let factor = |layout: &PartLayout| f32::from_bits(layout.factor).to_string();
+                return replace("factor of the scales", factor(new), factor(&part.layout));
+            }
+            if !part.layout.takes(new) {
+                let bytes = |layout: &PartLayout| 4 * u64::from(layout.words);
+                return replace(
+                    "room for a part",
+                    format!("{} bytes in {} pieces", bytes(new), new.pieces),
+                    format!(
+                        "at most {} in {}, section by section",
+                        bytes(&part.layout),
+                        part.layout.pieces
+                    ),
+                );
+            }
+        }
+        Ok(&self.parts)
+    }
+
     /// Output features.
     pub const fn rows(&self) -> usize {
         self.rows

@@ -23,7 +23,7 @@
 //!
 //! The same part serves GEMV and GEMM: a weight is resident once.
 
-use super::{panels, runs};
+use super::{bands, panels, runs};
 use crate::{
     caps::DeviceClass,
     error::{Error, Result},
@@ -48,6 +48,36 @@ pub enum Layout {
     /// By columns in bands of rows, for products that skip columns.
     Bands,
 }
+
+impl Layout {
+    /// How `weight` is cut into parts of at most `max_bytes` for devices of `class`.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] where even the rows that share words are larger, [`Error::Unfit`] for
+    /// formats that do not lie so.
+    pub fn split(
+        self,
+        weight: &Matrix,
+        class: DeviceClass,
+        max_bytes: u64,
+    ) -> Result<Vec<PartLayout>> {
+        match self {
+            Self::Rows => split_weight(weight, class, max_bytes),
+            Self::Bands => bands::split_weight(weight, class, max_bytes),
+        }
+    }
+
+    /// The words of one part of `weight`.
+    pub fn pack(self, weight: &Matrix, part: &PartLayout) -> Vec<u32> {
+        match self {
+            Self::Rows => pack(weight, part),
+            Self::Bands => bands::pack(weight, part),
+        }
+    }
+}
+
+/// Words that a [`PartLayout`] is stored in.
+pub(super) const LAYOUT_WORDS: usize = 12;
 
 /// Where the sections of one part lie. Offsets and strides are in words of four bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -77,6 +107,65 @@ pub struct PartLayout {
     pub pieces: u32,
     /// The bits of the f32 that every scale is multiplied with.
     pub factor: u32,
+}
+
+impl PartLayout {
+    pub(super) const fn to_words(self) -> [u32; LAYOUT_WORDS] {
+        [
+            self.row_base,
+            self.rows,
+            self.values,
+            self.value_stride,
+            self.indices,
+            self.index_stride,
+            self.scales,
+            self.scale_stride,
+            self.words,
+            self.panel_rows,
+            self.pieces,
+            self.factor,
+        ]
+    }
+
+    /// `words` holds [`LAYOUT_WORDS`].
+    pub(super) fn from_words(words: &[u32]) -> Self {
+        Self {
+            row_base: words[0],
+            rows: words[1],
+            values: words[2],
+            value_stride: words[3],
+            indices: words[4],
+            index_stride: words[5],
+            scales: words[6],
+            scale_stride: words[7],
+            words: words[8],
+            panel_rows: words[9],
+            pieces: words[10],
+            factor: words[11],
+        }
+    }
+
+    /// Words from the start of each section to that of the next.
+    fn rooms(&self) -> [u32; 3] {
+        let mut starts = [self.values, self.indices, self.scales, self.words];
+        starts.sort_unstable();
+        [0, 1, 2].map(|i| starts[i + 1] - starts[i])
+    }
+
+    /// Whether what lies as `other` says can be packed as this says instead: sections have room,
+    /// and everything that a recorded launch knows is the same.
+    pub(crate) fn takes(&self, other: &Self) -> bool {
+        let pieces = self.pieces == 0 || other.pieces <= self.pieces;
+        let same = Self {
+            indices: self.indices,
+            scales: self.scales,
+            words: self.words,
+            pieces: self.pieces,
+            ..*other
+        };
+        let rooms = self.rooms().into_iter().zip(other.rooms());
+        pieces && same == *self && rooms.into_iter().all(|(own, needed)| needed <= own)
+    }
 }
 
 /// Stored values of one row in `format`; of a group-pruned weight, the mean.

@@ -19,6 +19,7 @@ mod gqs_sum;
 mod gqs_tiled;
 mod grid;
 pub mod layout;
+mod packed;
 mod packet;
 mod panels;
 mod problem;
@@ -28,6 +29,7 @@ mod variant;
 pub use dispatch::{Const, Dispatch, Operand, Role};
 pub use grid::fold;
 pub use layout::{Layout, PartLayout};
+pub use packed::Packed;
 pub use problem::{Problem, Skip};
 
 use crate::{

@@ -130,6 +130,45 @@ fn part(
     }
 }
 
+/// That `words` lie as `part` says, with offsets of panels that ascend to the last slot.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(super) fn check(
+    quant: Quant,
+    pruning: GroupPruning,
+    cols: usize,
+    found: &PartLayout,
+    words: &[u32],
+) -> std::result::Result<(), String> {
+    let offsets = (found.rows as usize).div_ceil(ROWS) + 1;
+    let slots = check_starts(words, found.indices as usize, offsets)?;
+    let of = part(quant, pruning, cols);
+    let (expected, needed) = of(found.row_base as usize, found.rows as usize, slots);
+    let factor = found.factor;
+    if needed > words.len() || *found != (PartLayout { factor, ..expected }) {
+        return Err("a part does not lie as its rows and kept groups do".into());
+    }
+    Ok(())
+}
+
+/// The last of `count` numbers from word `at` on, which ascend from zero.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(super) fn check_starts(
+    words: &[u32],
+    at: usize,
+    count: usize,
+) -> std::result::Result<usize, String> {
+    let starts = at.checked_add(count).and_then(|end| words.get(at..end));
+    let starts = starts.ok_or("the starts of kept groups end past their part")?;
+    if starts.first() != Some(&0) || !starts.is_sorted() {
+        return Err("the starts of kept groups do not ascend from 0".into());
+    }
+    Ok(starts[count - 1] as usize)
+}
+
 /// Kept groups of the heaviest panel of `panel` rows over those of the mean one.
 pub(super) fn imbalance(w: &Gqs, panel: usize) -> f64 {
     let offsets = w.row_offsets();

@@ -107,6 +107,48 @@ fn part(quant: Quant, cols: usize) -> impl Fn(usize, usize, usize) -> (PartLayou
     }
 }
 
+/// That `words` lie as `found` says, with starts of runs that ascend to the last slot, and pieces
+/// that end there.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(super) fn check(
+    quant: Quant,
+    cols: usize,
+    found: &PartLayout,
+    words: &[u32],
+) -> std::result::Result<(), String> {
+    let panels = (found.rows as usize).div_ceil(ROWS);
+    let runs = panels * quant.groups(cols);
+    let at = found.indices as usize;
+    let slots = panels::check_starts(words, at, runs + 1)?;
+    let (expected, needed) = part(quant, cols)(found.row_base as usize, found.rows as usize, slots);
+    let (pieces, factor) = (found.pieces, found.factor);
+    let expected = PartLayout {
+        pieces,
+        factor,
+        ..expected
+    };
+    if needed > words.len() || *found != expected {
+        return Err("a part does not lie as its rows and kept groups do".into());
+    }
+    let at = at + runs + 1;
+    let count = panels::check_starts(words, at, panels + 1)?;
+    if count > most_pieces(panels) || pieces != 0 && pieces as usize != count {
+        return Err(format!("{count} pieces, its part says {pieces}"));
+    }
+    let records = words[at + panels + 1..].chunks_exact(PIECE_WORDS);
+    for piece in records.take(count) {
+        let [number, run, begin, end] = [0, 1, 2, 3].map(|i| piece[i] as usize);
+        if number >= count || run >= runs || begin > end || end > slots {
+            return Err(format!(
+                "piece {number} of {count} from slot {begin} to {end} of {slots}"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Slots of each run of the rows `panel`, spare ones with them.
 fn run_lengths(w: &Gqs, panel: Range<usize>) -> Vec<usize> {
     let mut lengths = vec![0usize; w.row_groups()];

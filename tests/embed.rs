@@ -1,0 +1,453 @@
+//! What a host relies on that owns the device: arenas, packed weights, weights that are replaced,
+//! handlers and scopes that stay its own.
+
+mod common;
+
+use common::gpu;
+use lacuna::{
+    Caps, Error, Gpu, PlanBuilder, Tensor,
+    caps::DeviceClass,
+    compress,
+    format::{Dense, Format, Matrix},
+    kernel::{self, Layout, Packed},
+    reference,
+    verify::{Case, Random},
+    wgpu,
+};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+fn noop() -> Gpu {
+    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    Gpu::from_wgpu(device, queue)
+}
+
+fn matrix(rows: usize, cols: usize, format: &str, seed: u64) -> Matrix {
+    let values = Random(seed).vector(rows * cols);
+    let dense = Dense::from_f32(rows, cols, values).unwrap();
+    compress::compress(&dense, format.parse().unwrap()).unwrap()
+}
+
+/// One buffer of the host's, NaN where nothing was put, in which everything begins at a step.
+struct Arena {
+    buffer: wgpu::Buffer,
+    next: u64,
+}
+
+const STEP: u64 = 256;
+
+impl Arena {
+    fn new(gpu: &Gpu, bytes: u64) -> Self {
+        let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some("arena"),
+            size: bytes,
+            usage: wgpu::BufferUsages::STORAGE
+                | wgpu::BufferUsages::COPY_SRC
+                | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let arena = Self { buffer, next: 0 };
+        let whole = arena.whole(gpu);
+        whole.write(gpu, &vec![f32::NAN; whole.len()]).unwrap();
+        arena
+    }
+
+    fn whole(&self, gpu: &Gpu) -> Tensor {
+        let len = self.buffer.size() as usize / 4;
+        gpu.tensor_in(&self.buffer, 0, 1, len).unwrap()
+    }
+
+    /// Leaves at least a step of NaN behind every tensor.
+    fn take(&mut self, gpu: &Gpu, batch: usize, len: usize) -> Tensor {
+        let tensor = gpu.tensor_in(&self.buffer, self.next, batch, len).unwrap();
+        self.next = (self.next + tensor.bytes()).next_multiple_of(STEP) + STEP;
+        tensor
+    }
+}
+
+#[test]
+fn every_kernel_computes_inside_one_buffer() {
+    let Some(gpu) = gpu() else { return };
+    let formats = ["f32", "2:4x8@f16", "w4g16s50"];
+    let mut checked = BTreeSet::new();
+    for (format, batch) in formats.iter().flat_map(|f| [(f, 1), (f, 37)]) {
+        let case = Case::new(65, 132, batch, format.parse().unwrap(), true);
+        let (rows, cols) = (case.problem.rows, case.problem.cols);
+        let truth = case.reference().unwrap();
+        for class in [DeviceClass::Cpu, DeviceClass::Gpu] {
+            let caps = Caps {
+                class,
+                ..*gpu.caps()
+            };
+            let weight = gpu.upload_for(class, &case.weight).unwrap();
+            let mut met = BTreeSet::new();
+            for candidate in kernel::candidates(&case.problem, &caps).unwrap() {
+                if !met.insert(candidate.kernel.name()) {
+                    continue;
+                }
+                let mut arena = Arena::new(&gpu, 64 << 10);
+                let x = arena.take(&gpu, batch, cols);
+                let y = arena.take(&gpu, batch, rows);
+                let bias = arena.take(&gpu, 1, rows);
+                x.write(&gpu, &case.x).unwrap();
+                bias.write(&gpu, case.bias.as_ref().unwrap()).unwrap();
+                let mut builder = PlanBuilder::new(&gpu);
+                builder
+                    .linear_with(candidate, &weight, &x, Some(&bias), &y)
+                    .unwrap();
+                checked.insert(candidate.kernel.name());
+                builder.build().unwrap().run().unwrap();
+                let all = arena.whole(&gpu).read_blocking(&gpu).unwrap();
+                let at = (x.bytes().next_multiple_of(STEP) + STEP) as usize / 4;
+                let comparison = truth.compare(&all[at..at + batch * rows]).unwrap();
+                assert!(comparison.passes(), "{} {candidate}", case.problem);
+                let written = all.iter().filter(|v| !v.is_nan()).count();
+                assert_eq!(
+                    written,
+                    case.x.len() + batch * rows + rows,
+                    "{candidate} wrote between the tensors"
+                );
+            }
+        }
+    }
+    let linear = kernel::KERNELS.iter().map(|k| k.name());
+    let linear: BTreeSet<_> = linear.filter(|&name| name != "band_gemv").collect();
+    assert_eq!(checked, linear);
+}
+
+#[test]
+fn a_tensor_is_rebound_into_the_buffer_of_another() {
+    let Some(gpu) = gpu() else { return };
+    let case = Case::new(64, 64, 1, "f32".parse().unwrap(), false);
+    let weight = gpu.upload(&case.weight).unwrap();
+    let x = gpu.tensor_from(1, 64, &case.x).unwrap();
+    let mut arena = Arena::new(&gpu, 4096);
+    let (y, beside) = (arena.take(&gpu, 1, 64), arena.take(&gpu, 1, 64));
+    let mut builder = PlanBuilder::new(&gpu);
+    builder.linear(&weight, &x, None, &y).unwrap();
+    let mut plan = builder.build().unwrap();
+    beside.write(&gpu, &case.x).unwrap();
+    assert_eq!(plan.rebind(&x, &beside), Ok(1));
+    plan.run().unwrap();
+    let first = y.read_blocking(&gpu).unwrap();
+    assert!(case.reference().unwrap().compare(&first).unwrap().passes());
+    // And out of it again.
+    assert_eq!(plan.rebind(&beside, &x), Ok(1));
+    plan.run().unwrap();
+    assert_eq!(y.read_blocking(&gpu).unwrap(), first);
+}
+
+/// Every kind of format, one with codes too small for f16 scales among them.
+const FORMATS: &[&str] = &[
+    "f32",
+    "bf16",
+    "2:4",
+    "1:8x16@f16",
+    "w4g16",
+    "w3g24-sym",
+    "2:4+w4g8",
+    "w4g16s50",
+    "w3g40s50-ragged",
+];
+
+#[test]
+fn packed_weights_come_back_from_their_bytes() {
+    let gpu = noop();
+    for format in FORMATS {
+        for class in [DeviceClass::Cpu, DeviceClass::Gpu] {
+            let caps = Caps {
+                class,
+                max_binding_bytes: 32 << 10,
+                ..*gpu.caps()
+            };
+            for (rows, cols) in [(300, 200), (1, 1), (0, 8), (8, 0)] {
+                let weight = matrix(rows, cols, format, 1);
+                let packed = Packed::new(&weight, Layout::Rows, &caps).unwrap();
+                let bytes = packed.to_bytes();
+                assert_eq!(Packed::from_bytes(&bytes), Ok(packed.clone()), "{format}");
+                let uploaded = gpu.upload_packed(&packed).unwrap();
+                let direct = gpu.upload_for(class, &weight).unwrap();
+                assert_eq!(uploaded.format(), direct.format());
+                assert_eq!((uploaded.rows(), uploaded.cols()), (rows, cols));
+            }
+        }
+    }
+    let bands = Packed::new(&matrix(300, 200, "w4g16", 1), Layout::Bands, gpu.caps()).unwrap();
+    assert_eq!(Packed::from_bytes(&bands.to_bytes()), Ok(bands));
+}
+
+#[test]
+fn bytes_of_a_packed_weight_are_refused_or_read_as_they_are() {
+    let caps = Caps {
+        class: DeviceClass::Cpu,
+        ..Caps::PORTABLE
+    };
+    let mut random = Random(7);
+    for format in FORMATS {
+        for class in [DeviceClass::Cpu, DeviceClass::Gpu] {
+            let weight = matrix(40, 100, format, 2);
+            let packed = Packed::new(&weight, Layout::Rows, &Caps { class, ..caps }).unwrap();
+            let bytes = packed.to_bytes();
+            for cut in 0..bytes.len().min(400) {
+                assert!(Packed::from_bytes(&bytes[..cut]).is_err(), "{format} {cut}");
+            }
+            let mut longer = bytes.clone();
+            longer.push(0);
+            assert!(Packed::from_bytes(&longer).is_err());
+            // Every word of the head, and some of the sections.
+            for at in (8..bytes.len()).step_by(4) {
+                let mut broken = bytes.clone();
+                let word = match random.bits() % 3 {
+                    0 => u32::MAX,
+                    1 => 1 << (random.bits() % 32),
+                    _ => random.bits() as u32,
+                };
+                broken[at..at + 4].copy_from_slice(&word.to_le_bytes());
+                match Packed::from_bytes(&broken) {
+                    // Another value, say: then it is what was written.
+                    Ok(read) => assert!(read.to_bytes() == broken, "{format}: byte {at}"),
+                    Err(Error::Packed { .. }) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn starts_of_kept_groups_that_would_hold_a_kernel_up_are_refused() {
+    for class in [DeviceClass::Cpu, DeviceClass::Gpu] {
+        let caps = Caps {
+            class,
+            ..Caps::PORTABLE
+        };
+        let weight = matrix(40, 160, "w4g16s50", 2);
+        let packed = Packed::new(&weight, Layout::Rows, &caps).unwrap();
+        let bytes = packed.to_bytes();
+        // The part's indices begin this many words into its own.
+        let name = "w4g16s50".len();
+        let head = 8 + 4 * (3 + 8 + 1) + name.next_multiple_of(4) + 4;
+        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let indices = head + 48 + 4 * word(head + 16) as usize;
+        assert_eq!(word(indices), 0, "the first start");
+        for value in [1u32, u32::MAX] {
+            let mut broken = bytes.clone();
+            broken[indices..indices + 4].copy_from_slice(&value.to_le_bytes());
+            let refused = Packed::from_bytes(&broken).unwrap_err().to_string();
+            assert!(refused.contains("do not ascend"), "{refused}");
+        }
+    }
+}
+
+#[test]
+fn packed_and_replaced_weights_compute_what_their_matrices_do() {
+    let Some(gpu) = gpu() else { return };
+    for format in FORMATS
+        .iter()
+        .filter(|f| !f.contains('s') || f.contains("sym"))
+    {
+        let (first, second) = (matrix(130, 96, format, 3), matrix(130, 96, format, 4));
+        let packed = Packed::new(&first, Layout::Rows, gpu.caps()).unwrap();
+        let packed = Packed::from_bytes(&packed.to_bytes()).unwrap();
+        let weight = gpu.upload_packed(&packed).unwrap();
+        let xs = Random(5).vector(3 * 96);
+        let x = gpu.tensor_from(3, 96, &xs).unwrap();
+        let y = gpu.tensor(3, 130).unwrap();
+        let mut builder = PlanBuilder::new(&gpu);
+        builder.linear(&weight, &x, None, &y).unwrap();
+        let plan = builder.build().unwrap();
+        for (i, matrix) in [&first, &second, &first].into_iter().enumerate() {
+            if i > 0 {
+                weight.replace(&gpu, matrix).unwrap();
+            }
+            plan.run().unwrap();
+            let truth = reference::linear(matrix, &xs, 3, None).unwrap();
+            let comparison = truth.compare(&y.read_blocking(&gpu).unwrap()).unwrap();
+            assert!(comparison.passes(), "{format} {i}: {comparison:?}");
+        }
+    }
+}
+
+#[test]
+fn group_pruned_weights_are_replaced_where_their_groups_have_room() {
+    let Some(gpu) = gpu() else { return };
+    let (rows, cols) = (300, 160);
+    let xs = Random(5).vector(cols);
+    let x = gpu.tensor_from(1, cols, &xs).unwrap();
+    let y = gpu.tensor(1, rows).unwrap();
+    for class in [DeviceClass::Cpu, DeviceClass::Gpu] {
+        let caps = Caps {
+            class,
+            ..*gpu.caps()
+        };
+        let (mut replaced, mut refused) = (0, 0);
+        let of = |seed| matrix(rows, cols, "w4g16s50-ragged", seed);
+        let weight = gpu.upload_for(class, &of(0)).unwrap();
+        let problem = Case::new(rows, cols, 1, of(0).format(), false).problem;
+        let best = kernel::candidates(&problem, &caps).unwrap()[0];
+        let mut builder = PlanBuilder::new(&gpu);
+        builder.linear_with(best, &weight, &x, None, &y).unwrap();
+        let plan = builder.build().unwrap();
+        let mut now = of(0);
+        for seed in 1..12 {
+            match weight.replace(&gpu, &of(seed)) {
+                Ok(()) => (replaced, now) = (replaced + 1, of(seed)),
+                Err(Error::Replace { .. }) => refused += 1,
+                Err(other) => panic!("{other}"),
+            }
+            plan.run().unwrap();
+            let truth = reference::linear(&now, &xs, 1, None).unwrap();
+            let comparison = truth.compare(&y.read_blocking(&gpu).unwrap()).unwrap();
+            assert!(comparison.passes(), "{class:?} {seed}: {comparison:?}");
+        }
+        assert!(replaced > 0, "{class:?}: all {refused} were refused");
+    }
+}
+
+#[test]
+fn what_does_not_fit_the_place_of_a_weight_is_refused_by_quantity() {
+    let gpu = noop();
+    let weight = gpu.upload(&matrix(64, 32, "2:4", 1)).unwrap();
+    for (other, what) in [
+        (matrix(64, 32, "f32", 1), "format is f32, expected 2:4"),
+        (matrix(65, 32, "2:4", 1), "rows is 65, expected 64"),
+        (matrix(64, 36, "2:4", 1), "columns is 36, expected 32"),
+    ] {
+        let refused = weight.replace(&gpu, &other).unwrap_err().to_string();
+        assert!(refused.contains(what), "{refused}");
+    }
+    let tiny = |scale: f32| {
+        let values = Random(1).vector(16 * 16).into_iter().map(|v| v * scale);
+        let dense = Dense::from_f32(16, 16, values.collect()).unwrap();
+        compress::compress(&dense, "w4g16".parse().unwrap()).unwrap()
+    };
+    let codes = gpu.upload(&tiny(1.0)).unwrap();
+    let refused = codes.replace(&gpu, &tiny(1e-9)).unwrap_err().to_string();
+    assert!(refused.contains("factor of the scales"), "{refused}");
+    gpu.mark_lost("unplugged");
+    let lost = weight.replace(&gpu, &matrix(64, 32, "2:4", 2));
+    assert_eq!(lost, Err(Error::DeviceLost("unplugged".into())));
+}
+
+#[test]
+fn two_hosts_on_one_device_do_not_meet() {
+    let Some(first) = gpu() else { return };
+    let second = Gpu::from_wgpu(first.device().clone(), first.queue().clone());
+    let format: Format = "2:4x8".parse().unwrap();
+    let case = Case::new(96, 128, 2, format, true);
+    let truth = case.reference().unwrap();
+    std::thread::scope(|scope| {
+        for gpu in [&first, &second] {
+            let (case, truth) = (&case, &truth);
+            scope.spawn(move || {
+                for candidate in kernel::candidates(&case.problem, gpu.caps()).unwrap() {
+                    let comparison = case.check(gpu, candidate, truth).unwrap();
+                    assert!(comparison.passes(), "{candidate}: {comparison:?}");
+                }
+            });
+        }
+    });
+    // Plans and weights of either run in one submission.
+    let weight = first.upload(&case.weight).unwrap();
+    let x = second.tensor_from(2, 128, &case.x).unwrap();
+    let bias = first
+        .tensor_from(1, 96, case.bias.as_ref().unwrap())
+        .unwrap();
+    let ys = [&first, &second].map(|gpu| gpu.tensor(2, 96).unwrap());
+    let mut encoder = first.encoder();
+    for (gpu, y) in [&first, &second].into_iter().zip(&ys) {
+        let mut builder = PlanBuilder::new(gpu);
+        builder.linear(&weight, &x, Some(&bias), y).unwrap();
+        builder.build().unwrap().encode(&mut encoder).unwrap();
+    }
+    second.submit(encoder).unwrap();
+    for y in ys {
+        let y = y.read_blocking(&first).unwrap();
+        assert!(truth.compare(&y).unwrap().passes());
+    }
+}
+
+#[test]
+fn the_hosts_handler_and_scopes_see_their_own_errors_only() {
+    let gpu = noop();
+    let seen = Arc::new(Mutex::new(vec![]));
+    let heard = Arc::clone(&seen);
+    let device = gpu.device();
+    device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
+        heard.lock().unwrap().push(e.to_string());
+    }));
+    // More than the device has: a validation error of wgpu's, not a limit that is looked up.
+    let too_large = || {
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("the host's"),
+            size: 1 << 60,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        })
+    };
+    let refused = || {
+        let mut builder = PlanBuilder::new(&gpu);
+        let broken = kernel::Dispatch {
+            name: "broken".into(),
+            fragments: vec!["not WGSL".into()],
+            grid: [1, 1, 1],
+            ..kernel::Dispatch::default()
+        };
+        builder.dispatch(broken, &[]).unwrap();
+        builder.build().map(|_| ())
+    };
+
+    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    assert!(matches!(refused(), Err(Error::Kernel { .. })));
+    assert!(
+        pollster::block_on(scope.pop()).is_none(),
+        "our error reached the host's scope"
+    );
+
+    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    too_large();
+    assert!(matches!(refused(), Err(Error::Kernel { .. })));
+    let own = pollster::block_on(scope.pop()).expect("the host's error was swallowed");
+    assert!(own.to_string().contains("the host's"), "{own}");
+
+    assert!(seen.lock().unwrap().is_empty(), "{seen:?}");
+    assert!(matches!(refused(), Err(Error::Kernel { .. })));
+    assert!(seen.lock().unwrap().is_empty(), "{seen:?}");
+    too_large();
+    let heard = seen.lock().unwrap().join("\n");
+    assert!(heard.contains("the host's"), "{heard}");
+}
+
+#[test]
+fn scopes_of_other_threads_catch_nothing_of_ours() {
+    let gpu = noop();
+    let ours = AtomicUsize::new(0);
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                for _ in 0..50 {
+                    let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
+                    let y = gpu.tensor(1, 4).unwrap();
+                    let bad = kernel::Dispatch {
+                        name: "broken".into(),
+                        fragments: vec!["not WGSL".into()],
+                        grid: [1, 1, 1],
+                        ..kernel::Dispatch::default()
+                    };
+                    let mut builder = PlanBuilder::new(&gpu);
+                    builder.dispatch(bad, &[y]).unwrap();
+                    let refused = builder.build().map(|_| ());
+                    assert!(matches!(refused, Err(Error::Kernel { .. })), "{refused:?}");
+                    assert!(pollster::block_on(scope.pop()).is_none());
+                    ours.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(ours.into_inner(), 200);
+}
