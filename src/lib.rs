@@ -3,6 +3,8 @@
 pub mod caps;
 pub mod compress;
 mod error;
+#[cfg(test)]
+mod faults;
 pub mod format;
 pub mod gpu;
 pub mod kernel;

@@ -12,6 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["gpu"],
     &["plan"],
     &["verify"],
+    &["faults"],
     &["lib"],
 ];
 

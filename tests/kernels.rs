@@ -539,7 +539,7 @@ fn a_destroyed_device_is_lost_for_good_and_returns_nothing_stale() {
 }
 
 #[test]
-fn a_host_that_owns_the_device_learns_of_its_loss_at_the_next_read() {
+fn a_host_that_owns_the_device_learns_of_its_loss_at_the_next_call() {
     let Some(own) = gpu() else { return };
     let Some(gpu) = reopen(own.device().limits()) else {
         return;
@@ -547,6 +547,10 @@ fn a_host_that_owns_the_device_learns_of_its_loss_at_the_next_read() {
     let y = gpu.tensor(1, 64).unwrap();
     assert_eq!(y.read_blocking(&gpu).unwrap(), [0.0; 64]);
     gpu.device().destroy();
+    assert!(matches!(
+        gpu.submit(gpu.encoder()),
+        Err(Error::DeviceLost(_))
+    ));
     assert!(matches!(y.read_blocking(&gpu), Err(Error::DeviceLost(_))));
     assert!(matches!(gpu.tensor(1, 1), Err(Error::DeviceLost(_))));
 }

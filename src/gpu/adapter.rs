@@ -97,13 +97,22 @@ pub(super) async fn select(options: &super::Options) -> Result<wgpu::Adapter> {
         ));
     }
     let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
-    let listed = || {
-        let lines: Vec<_> = names
-            .iter()
-            .enumerate()
-            .map(|(i, n)| format!("{i}: {n}"))
-            .collect();
+    let preferred = std::env::var("WGPU_ADAPTER_NAME").ok();
+    let chosen = choose(&names, &options.adapter, preferred.as_deref())?;
+    Ok(adapters.swap_remove(chosen))
+}
+
+/// Which of the adapters `names`, best first, `selector` means; `preferred` is what
+/// `WGPU_ADAPTER_NAME` holds.
+fn choose(names: &[String], selector: &Selector, preferred: Option<&str>) -> Result<usize> {
+    let listed = || -> String {
+        let lines = names.iter().enumerate();
+        let lines: Vec<_> = lines.map(|(i, n)| format!("{i}: {n}")).collect();
         lines.join(", ")
+    };
+    let refuse = |why: &str, then: &str| {
+        let what = format!("{why} {}{then}", listed());
+        Err(Error::NoAdapter(what))
     };
     let named = |part: &str| -> Vec<usize> {
         let part = part.to_lowercase();
@@ -111,38 +120,57 @@ pub(super) async fn select(options: &super::Options) -> Result<wgpu::Adapter> {
             .filter(|&i| names[i].to_lowercase().contains(&part))
             .collect()
     };
-    let chosen = match &options.adapter {
-        Selector::Best => match std::env::var("WGPU_ADAPTER_NAME") {
-            Ok(part) => *named(&part).first().ok_or_else(|| {
-                Error::NoAdapter(format!(
-                    "WGPU_ADAPTER_NAME={part:?} matches none of {}",
-                    listed()
-                ))
-            })?,
-            Err(_) => 0,
+    match selector {
+        Selector::Best => match preferred {
+            None => Ok(0),
+            Some(part) => match named(part).first() {
+                Some(&first) => Ok(first),
+                None => refuse(&format!("WGPU_ADAPTER_NAME={part:?} matches none of"), ""),
+            },
         },
-        Selector::Index(i) if *i < adapters.len() => *i,
-        Selector::Index(i) => {
-            return Err(Error::NoAdapter(format!(
-                "number {i} is not among {}",
-                listed()
-            )));
-        }
+        Selector::Index(i) if *i < names.len() => Ok(*i),
+        Selector::Index(i) => refuse(&format!("number {i} is not among"), ""),
         Selector::Name(part) => match named(part).as_slice() {
-            [one] => *one,
-            [] => {
-                return Err(Error::NoAdapter(format!(
-                    "{part:?} matches none of {}",
-                    listed()
-                )));
-            }
-            _ => {
-                return Err(Error::NoAdapter(format!(
-                    "{part:?} matches more than one of {}; give the number",
-                    listed()
-                )));
-            }
+            [one] => Ok(*one),
+            [] => refuse(&format!("{part:?} matches none of"), ""),
+            _ => refuse(
+                &format!("{part:?} matches more than one of"),
+                "; give the number",
+            ),
         },
-    };
-    Ok(adapters.swap_remove(chosen))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Selector, choose};
+
+    #[test]
+    fn adapters_are_chosen_by_number_or_by_a_name_that_only_one_has() {
+        let names = ["Big 5000", "Small 10", "Big 5000", "llvmpipe"].map(String::from);
+        let choose = |selector: &str, preferred| match selector {
+            "" => choose(&names, &Selector::Best, preferred),
+            other => choose(&names, &Selector::from(other), preferred),
+        };
+        assert_eq!(choose("", None), Ok(0));
+        assert_eq!(choose("", Some("LLVM")), Ok(3));
+        assert_eq!(choose("small", None), Ok(1));
+        // Of two with one name the number tells which.
+        assert_eq!(choose("2", None), Ok(2));
+        let reason =
+            |selector: &str, preferred| choose(selector, preferred).unwrap_err().to_string();
+        for (selector, preferred, expected) in [
+            ("big", None, "\"big\" matches more than one of 0: Big 5000"),
+            ("5", None, "number 5 is not among 0: Big 5000, 1: Small 10"),
+            ("medium", None, "\"medium\" matches none of"),
+            (
+                "",
+                Some("nonsense"),
+                "WGPU_ADAPTER_NAME=\"nonsense\" matches none of",
+            ),
+        ] {
+            let reason = reason(selector, preferred);
+            assert!(reason.contains(expected), "{reason}");
+        }
+    }
 }

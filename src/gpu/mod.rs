@@ -3,8 +3,11 @@
 
 mod active;
 mod adapter;
+mod loss;
 mod pipeline;
 mod read;
+#[cfg(test)]
+pub(crate) mod refusal;
 mod tensor;
 mod timing;
 mod weight;
@@ -41,6 +44,8 @@ struct Inner {
     caps: Caps,
     checked: bool,
     timeout: Option<Duration>,
+    /// Whether the device is the host's, and with it the callback that tells of its loss.
+    hosted: bool,
     /// Set once, never cleared: no call works on a lost device again.
     lost: Arc<OnceLock<String>>,
     pipelines: pipeline::Cache,
@@ -83,7 +88,7 @@ impl Gpu {
         device.set_device_lost_callback(move |reason, message| {
             let _ = latch.set(format!("{reason:?}: {message}"));
         });
-        Ok(Self::assemble(device, queue, lost, options))
+        Ok(Self::assemble(device, queue, Some(lost), options))
     }
 
     /// [`Gpu::new`] for callers without an executor.
@@ -96,16 +101,17 @@ impl Gpu {
     }
 
     /// Works on the host's own device. Uses the features it was created with, installs no
-    /// handler or callback. A host that learns of a lost device says so with
-    /// [`mark_lost`](Self::mark_lost); read-backs notice it too.
+    /// handler or callback. That the device is lost is noticed by the next call that makes,
+    /// submits or reads something; a host that knows before says so with
+    /// [`mark_lost`](Self::mark_lost).
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        Self::assemble(device, queue, Arc::default(), &Options::default())
+        Self::assemble(device, queue, None, &Options::default())
     }
 
     fn assemble(
         device: wgpu::Device,
         queue: wgpu::Queue,
-        lost: Arc<OnceLock<String>>,
+        lost: Option<Arc<OnceLock<String>>>,
         options: &Options,
     ) -> Self {
         let caps = caps_of(&device);
@@ -118,7 +124,8 @@ impl Gpu {
                 caps,
                 checked,
                 timeout: options.timeout,
-                lost,
+                hosted: lost.is_none(),
+                lost: lost.unwrap_or_default(),
                 pipelines: pipeline::Cache::default(),
             }),
             tuning: Arc::default(),
@@ -157,20 +164,6 @@ impl Gpu {
         self.inner.device.adapter_info()
     }
 
-    /// Tells the engine that the device is gone: every later call returns
-    /// [`Error::DeviceLost`]. The first reason is kept.
-    pub fn mark_lost(&self, reason: impl Into<String>) {
-        let _ = self.inner.lost.set(reason.into());
-    }
-
-    /// [`Error::DeviceLost`] once the device is gone.
-    pub(crate) fn alive(&self) -> Result<()> {
-        match self.inner.lost.get() {
-            None => Ok(()),
-            Some(reason) => Err(Error::DeviceLost(reason.clone())),
-        }
-    }
-
     /// A new encoder, for [`Plan::encode`](crate::Plan::encode) and [`Gpu::submit`].
     pub fn encoder(&self) -> wgpu::CommandEncoder {
         let described = wgpu::CommandEncoderDescriptor::default();
@@ -184,9 +177,8 @@ impl Gpu {
     pub fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<()> {
         self.alive()?;
         self.scoped("commands", 0, || {
-            self.inner.queue.submit([encoder.finish()])
-        })?;
-        self.alive()
+            self.inner.queue.submit([encoder.finish()]);
+        })
     }
 
     /// Waits until everything submitted has run.
@@ -200,8 +192,7 @@ impl Gpu {
             timeout: self.inner.timeout,
         };
         let polled = self.inner.device.poll(poll);
-        // The lost callback fires inside the poll.
-        self.alive()?;
+        self.ask()?;
         match (polled, self.inner.timeout) {
             (Ok(_), _) => Ok(()),
             (Err(wgpu::PollError::Timeout), Some(timeout)) => Err(Error::Timeout(timeout)),
@@ -222,20 +213,21 @@ impl Gpu {
         bytes: u64,
         make: impl FnOnce() -> T,
     ) -> Result<T> {
+        #[cfg(test)]
+        if refusal::is_due() {
+            return Err(Error::OutOfMemory { what, bytes });
+        }
         let device = &self.inner.device;
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let made = make();
-        let refused = [
-            validation.pop().now_or_never(),
-            internal.pop().now_or_never(),
-        ];
-        if memory.pop().now_or_never().flatten().is_some() {
+        let refused = [validation, internal].map(answered);
+        if answered(memory).is_some() {
             return Err(Error::OutOfMemory { what, bytes });
         }
-        match refused.into_iter().flatten().flatten().next() {
-            None => Ok(made),
+        match refused.into_iter().flatten().next() {
+            None => self.ask().map(|()| made),
             Some(e) => Err(self.lost_or(what, &e.to_string())),
         }
     }
@@ -281,19 +273,11 @@ impl Gpu {
         }
         Ok(buffer)
     }
+}
 
-    /// The error for a call that wgpu failed without a captured reason: on a device that
-    /// still answers it is `message`, else the loss, which is then latched.
-    pub(crate) fn lost_or(&self, what: &'static str, message: &str) -> Error {
-        let _ = self.inner.device.poll(wgpu::PollType::Poll);
-        match self.alive() {
-            Err(lost) => lost,
-            Ok(()) => Error::Gpu {
-                what,
-                message: message.to_owned(),
-            },
-        }
-    }
+/// What a scope caught, where it answers at once.
+fn answered(scope: wgpu::ErrorScopeGuard) -> Option<wgpu::Error> {
+    scope.pop().now_or_never().flatten()
 }
 
 /// Reads the capabilities that a device was created with.

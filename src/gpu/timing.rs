@@ -81,23 +81,45 @@ impl Timestamps {
         let (staging, mapped) = read::start(gpu, &self.resolved, 0, bytes)?;
         gpu.wait()?;
         let ticks: Vec<u64> = read::finish_read(gpu, &staging, &pollster::block_on(mapped), bytes)?;
-        let period = f64::from(gpu.queue().get_timestamp_period());
-        let at = |tick: u64| {
-            tick.checked_sub(ticks[0])
-                .map(|t| Duration::from_nanos((t as f64 * period) as u64))
-        };
-        let pass = |pair: &[u64]| {
-            at(pair[0])
-                .zip(at(pair[1]))
-                .filter(|(begin, end)| begin <= end)
-        };
-        ticks
-            .chunks_exact(2)
-            .map(pass)
-            .collect::<Option<_>>()
-            .ok_or(Error::Gpu {
-                what: "timestamps",
-                message: "the device's clock ran backwards".into(),
-            })
+        passes(&ticks, f64::from(gpu.queue().get_timestamp_period()))
+    }
+}
+
+/// Begin and end of each pass from its ticks of `period` nanoseconds.
+fn passes(ticks: &[u64], period: f64) -> Result<Vec<(Duration, Duration)>> {
+    let at = |tick: u64| {
+        tick.checked_sub(ticks[0])
+            .map(|t| Duration::from_nanos((t as f64 * period) as u64))
+    };
+    let pass = |pair: &[u64]| {
+        at(pair[0])
+            .zip(at(pair[1]))
+            .filter(|(begin, end)| begin <= end)
+    };
+    let passes = ticks.chunks_exact(2).map(pass).collect::<Option<_>>();
+    passes.ok_or(Error::Gpu {
+        what: "timestamps",
+        message: "the device's clock ran backwards".into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::passes;
+    use std::time::Duration;
+
+    #[test]
+    fn clocks_that_stand_still_or_run_backwards_are_known() {
+        let of = |begin, end| (Duration::from_nanos(begin), Duration::from_nanos(end));
+        assert_eq!(passes(&[0; 4], 1.0), Ok(vec![of(0, 0); 2]));
+        // Steps of 65.5 µs.
+        assert_eq!(
+            passes(&[7, 8, 8, 8], 65_536.0),
+            Ok(vec![of(0, 65_536), of(65_536, 65_536)])
+        );
+        for backwards in [[5, 4, 6, 7], [5, 6, 7, 6], [5, 6, 4, 7]] {
+            let refused = passes(&backwards, 1.0).unwrap_err().to_string();
+            assert!(refused.contains("backwards"), "{refused}");
+        }
     }
 }
