@@ -10,8 +10,8 @@
 // workgroup that use the same columns; GUARD = packets do not fill the last
 // round of lanes; EDGE = the last one reaches past `cols`; HALVES = lanes alternate between the
 // halves of a round.
-// Fragments: linear, bias, rows, load, values or codes, x, pick, reduce (and columns, packet for
-// N:M).
+// Fragments: linear, bias, rows, load, values or codes, x, pick, rounds, reduce (and columns, packet
+// for N:M).
 const ACC: u32 = ROWS * BATCH;
 
 // x of a column that may lie past the end: nothing beyond `cols` ever reaches a sum.
@@ -26,39 +26,6 @@ fn x_or_zero(vector: u32, col: u32) -> f32 {
 fn store_sum(row0: u32, i: u32, sum: f32) {
     if row0 + i / BATCH < rows_end() {
         put(i / BATCH, row0, i % BATCH, sum);
-    }
-}
-
-// What a packet of each row adds. Lanes without one repeat the last against zeros: loads are
-// in flight side by side, and CPU adapters run without lane masks, only where nothing is
-// conditional.
-fn add_packets(
-    acc: ptr<function, array<f32, ACC>>,
-    row_at: array<u32, ROWS>,
-    row0: u32,
-    own: u32,
-    packets: u32,
-) {
-    let block0 = row0 / V;
-    var packet = own;
-    if GUARD {
-        packet = min(own, packets - 1u);
-    }
-    let held = fetch(packet);
-    let fields = fetch_fields(block0, packet);
-    let scales = fetch_scales(row0, packet);
-    for (var block = 0u; block < ROWS / SHARE; block++) {
-        var picked = pick(held, fields, block0, block, packet);
-        if GUARD {
-            for (var i = 0u; i < BATCH * SPAN; i++) {
-                picked[i] = select(0.0, picked[i], own < packets);
-            }
-        }
-        let sums = sum_segments(picked);
-        for (var i = 0u; i < SHARE; i++) {
-            let r = block * SHARE + i;
-            add_packet(acc, r, load(row_at[r], packet), picked, sums, scales);
-        }
     }
 }
 
@@ -93,10 +60,7 @@ fn main(
     for (var r = 0u; r < ROWS; r++) {
         row_at[r] = params.values + row_of(row0, r) * params.value_stride;
     }
-    let packets = (params.slots + SPAN - 1u) / SPAN;
-    for (var base = 0u; base < packets; base += WORKGROUP) {
-        add_packets(&acc, row_at, row0, base + place(lane.index), packets);
-    }
+    add_rounds(&acc, row_at, row0, place(lane.index), (params.slots + SPAN - 1u) / SPAN);
 
     finish(acc, row0, lane);
 }

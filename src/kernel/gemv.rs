@@ -57,7 +57,7 @@ impl Kernel for Gemv {
             problem,
             config.rows as usize,
             config.words as usize,
-            config.workgroup as usize,
+            (config.workgroup * variant.ahead) as usize,
         )?;
         let sparse = problem.format.pattern().is_some();
         let words = variant.load.words()
@@ -85,6 +85,12 @@ impl Kernel for Gemv {
                 fragment!("rows_listed")
             } else {
                 fragment!("rows_all")
+            });
+            fragments.push(if variant.ahead == 1 {
+                fragment!("rounds_one")
+            } else {
+                consts.push(("AHEAD", Const::U32(variant.ahead)));
+                fragment!("rounds_ahead")
             });
             fragments.push(pick(variant.x, problem, packets.span)?);
             fragments.extend(variant.load.fragments(problem));
@@ -338,6 +344,11 @@ fn code_configs(problem: &Problem, quant: Quant, class: DeviceClass, caps: &Caps
                 config("subgroup", 64, rows(most), unit),
                 config("portable", 64, 1, unit),
             ];
+            if !sparse && problem.batch == 1 {
+                // As many bytes in flight as plain values have. Untimed yet: for `tune` to choose.
+                configs.insert(1, config("subgroup-x4-ahead2", 256, most, unit));
+                configs.insert(2, config("subgroup-x4-ahead4", 256, most.min(2), unit));
+            }
             if quant.bits() == 8 && problem.batch == 1 {
                 // Neighbouring lanes meet x in few cache lines only where a load holds few codes.
                 let quads = x4("subgroup-quads-x4", "subgroup-quads");

@@ -1,0 +1,44 @@
+// What a packet of each row adds. Lanes without one repeat the last against zeros: loads are
+// in flight side by side, and CPU adapters run without lane masks, only where nothing is
+// conditional.
+fn add_round(
+    acc: ptr<function, array<f32, ACC>>,
+    row_at: array<u32, ROWS>,
+    row0: u32,
+    own: u32,
+    packets: u32,
+) {
+    let block0 = row0 / V;
+    var packet = own;
+    if GUARD {
+        packet = min(own, packets - 1u);
+    }
+    let held = fetch(packet);
+    let fields = fetch_fields(block0, packet);
+    let scales = fetch_scales(row0, packet);
+    for (var block = 0u; block < ROWS / SHARE; block++) {
+        var picked = pick(held, fields, block0, block, packet);
+        if GUARD {
+            for (var i = 0u; i < BATCH * SPAN; i++) {
+                picked[i] = select(0.0, picked[i], own < packets);
+            }
+        }
+        let sums = sum_segments(picked);
+        for (var i = 0u; i < SHARE; i++) {
+            let r = block * SHARE + i;
+            add_packet(acc, r, load(row_at[r], packet), picked, sums, scales);
+        }
+    }
+}
+
+fn add_rounds(
+    acc: ptr<function, array<f32, ACC>>,
+    row_at: array<u32, ROWS>,
+    row0: u32,
+    own: u32,
+    packets: u32,
+) {
+    for (var base = 0u; base < packets; base += WORKGROUP) {
+        add_round(acc, row_at, row0, base + own, packets);
+    }
+}
