@@ -355,19 +355,23 @@ impl Decoder {
     }
 
     /// Takes the sampled token as [`next_token`](Self::next_token) would, with a timed pass for
-    /// each launch: their names and durations, in order.
+    /// each launch: their names and durations, in order, those of the layers, of the head and of the
+    /// choice of a token.
     ///
     /// # Errors
     /// [`Error::Empty`] where no token was sampled, what [`next_token`](Self::next_token) gives,
     /// and the engine's where the device cannot time passes.
-    pub fn profile(&mut self) -> Result<Vec<(String, Duration)>> {
+    pub fn profile(&mut self) -> Result<[Vec<(String, Duration)>; 3]> {
         if self.stage != Stage::Sampled {
             return Err(Error::Empty);
         }
         self.check_room()?;
         let gpu = self.model.gpu();
-        let mut times = vec![];
-        for plan in [&self.step, &self.head, &self.sample] {
+        let mut times = [vec![], vec![], vec![]];
+        for (plan, times) in [&self.step, &self.head, &self.sample]
+            .into_iter()
+            .zip(&mut times)
+        {
             let timestamps = gpu.timestamps(plan.steps().len())?;
             let mut encoder = gpu.encoder();
             plan.encode_timed(&mut encoder, &timestamps)?;

@@ -17,7 +17,13 @@ use lacuna_llm::{
     ActivationThresholds, Checkpoint, Config, Decoder, Options, Source, Weights, sampling::Sampling,
 };
 use serde::Serialize;
-use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -97,6 +103,8 @@ struct Contender {
     host: Vec<f64>,
     /// Seconds of each prefill.
     prefill: Vec<f64>,
+    /// Seconds of the layers and of the head, of a token a round, where the device can time them.
+    parts: Vec<[f64; 2]>,
 }
 
 #[derive(Serialize)]
@@ -115,6 +123,15 @@ struct Row {
     launches_per_token: usize,
     host_us_per_launch: f64,
     host_percent: f64,
+    /// Milliseconds of the layers of a token, and the median over rounds of the ratio to those of
+    /// the first format: what there is without the head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers_x_first: Option<f64>,
+    /// Milliseconds of the head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head_ms: Option<f64>,
     /// The share of what the blocks' thresholds were compared with that they dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped: Option<f64>,
@@ -153,7 +170,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         }
         (None, None) => return Err(Error::Usage("give a model, or --config".into())),
     };
-    let context = args.prompt_tokens + args.tokens + 2;
+    let context = args.prompt_tokens + args.tokens + 3;
     let gpu = device::open(device)?;
     let bandwidth = Copier::new(&gpu)?.measure()?;
     let sparse = args.all_thresholds(source.config())?;
@@ -176,6 +193,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
                 decode: vec![],
                 host: vec![],
                 prefill: vec![],
+                parts: vec![],
             });
         }
     }
@@ -191,7 +209,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
             contender.profile()?;
         }
     }
-    let first = contenders[0].decode.clone();
+    let first = &contenders[0];
     let report = Report {
         tool: "lacuna bench-model",
         version: env!("CARGO_PKG_VERSION"),
@@ -203,7 +221,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         copy_gb_per_s: bandwidth.gb_per_s,
         rows: contenders
             .iter()
-            .map(|c| c.row(args, &first, &bandwidth))
+            .map(|c| c.row(args, first, &bandwidth))
             .collect::<Result<_>>()?,
         copy_method: bandwidth.method,
     };
@@ -238,6 +256,13 @@ impl Contender {
             }
         }
         if counted {
+            if self.decoder.model().gpu().caps().timestamps {
+                let sum = |launches: &[(String, Duration)]| {
+                    launches.iter().map(|(_, time)| time.as_secs_f64()).sum()
+                };
+                let [layers, head, _] = self.decoder.profile()?;
+                self.parts.push([sum(&layers), sum(&head)]);
+            }
             self.prefill.push(prefill);
             self.decode.push(decode);
         }
@@ -251,7 +276,7 @@ impl Contender {
             .prefill(&[0], &mut |_| ControlFlow::Continue(()))?;
         self.decoder.next_token(&Sampling::default())?;
         let mut sums = BTreeMap::<String, (usize, f64)>::new();
-        for (name, time) in self.decoder.profile()? {
+        for (name, time) in self.decoder.profile()?.concat() {
             let sum = sums.entry(name).or_default();
             *sum = (sum.0 + 1, sum.1 + time.as_secs_f64());
         }
@@ -264,10 +289,21 @@ impl Contender {
         Ok(())
     }
 
-    fn row(&self, args: &Args, first: &[Vec<f64>], bandwidth: &Bandwidth) -> Result<Row> {
+    fn row(&self, args: &Args, first: &Self, bandwidth: &Bandwidth) -> Result<Row> {
         let model = self.decoder.model();
         let seconds = quantile(&self.decode.concat(), 0.5);
+        let part = |i: usize| -> Vec<f64> { self.parts.iter().map(|p| p[i]).collect() };
+        let timed = |samples: &[f64], scale: f64| {
+            (!samples.is_empty()).then(|| scale * quantile(samples, 0.5))
+        };
+        let layers_x_first: Vec<f64> = first
+            .parts
+            .iter()
+            .zip(&self.parts)
+            .map(|(first, own)| first[0] / own[0])
+            .collect();
         let ratios: Vec<f64> = first
+            .decode
             .iter()
             .zip(&self.decode)
             .map(|(first, own)| quantile(first, 0.5) / quantile(own, 0.5))
@@ -293,6 +329,9 @@ impl Contender {
             launches_per_token: launches,
             host_us_per_launch: 1e6 * host / launches as f64,
             host_percent: 100.0 * host / seconds,
+            layers_ms: timed(&part(0), 1e3),
+            layers_x_first: timed(&layers_x_first, 1.0),
+            head_ms: timed(&part(1), 1e3),
             dropped: (of > 0).then(|| 1.0 - active as f64 / of as f64),
         })
     }
@@ -307,6 +346,7 @@ fn quantile(samples: &[f64], q: f64) -> f64 {
 
 impl Report {
     fn text(&self) -> String {
+        let optional = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.2}"));
         let mut table = Table::new([
             "format",
             "dropped %",
@@ -315,6 +355,9 @@ impl Report {
             "ms p10",
             "p90",
             "x first",
+            "layers ms",
+            "x first",
+            "head ms",
             "GB/s",
             "% copy",
             "prefill tokens/s",
@@ -332,6 +375,9 @@ impl Report {
                 format!("{:.2}", row.decode_ms_p10),
                 format!("{:.2}", row.decode_ms_p90),
                 format!("{:.2}", row.x_first),
+                optional(row.layers_ms),
+                optional(row.layers_x_first),
+                optional(row.head_ms),
                 format!("{:.2}", row.gb_per_s),
                 format!("{:.1}", row.percent_of_copy),
                 format!("{:.1}", row.prefill_tokens_per_s),
