@@ -1,5 +1,6 @@
 //! The error type of weight files, and how names from files are printed.
 
+use crate::layout::{Layout, Refusal};
 use std::path::{Path, PathBuf};
 
 /// Result of every fallible call of this crate.
@@ -162,6 +163,19 @@ pub enum Error {
         module: String,
         /// The check that failed.
         reason: lacuna::Error,
+    },
+
+    /// A weight in another program's layout cannot be read.
+    #[error("{}: weight {}, as {layout}: {reason}", shown(file), quoted(module))]
+    Layout {
+        /// The file.
+        file: PathBuf,
+        /// The module.
+        module: String,
+        /// What it looks like.
+        layout: Layout,
+        /// Why not.
+        reason: Box<Refusal>,
     },
 
     /// A glob that does not parse.

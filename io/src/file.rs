@@ -1,14 +1,14 @@
 //! Weight files open for reading.
 
 use crate::{
-    container::{DENSE_SUFFIX, Declared, KEY_PREFIX, declared},
+    container::{DENSE_SUFFIX, KEY_PREFIX},
     error::{Error, Result, quoted},
     index::{Files, Index, files},
-    sections::{SUFFIXES, Section},
+    layout::{Convention, Quantization, ZeroPoints},
+    modules::{Module, Refused},
     shard::Shard,
-    tensor::{TensorDtype, TensorInfo, weight_dtype},
+    tensor::{TensorDtype, TensorInfo},
 };
-use lacuna::format::Format;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
@@ -25,8 +25,29 @@ pub struct WeightFile {
     index: Option<PathBuf>,
     pub(crate) shards: Vec<Shard>,
     pub(crate) tensors: BTreeMap<String, Stored>,
-    metadata: BTreeMap<String, String>,
-    modules: BTreeMap<String, Module>,
+    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) modules: BTreeMap<String, Module>,
+    pub(crate) refused: BTreeMap<String, Refused>,
+    /// What is said about weights of other programs, where there are some.
+    pub(crate) quantization: Box<Quantization>,
+    pub(crate) convention: Convention,
+}
+
+/// What the user knows of a file that it does not tell itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reading {
+    /// How it stores the zero points of GPTQ.
+    pub gptq_zeros: Option<ZeroPoints>,
+}
+
+impl Reading {
+    /// The zero points of GPTQ are stored so, whatever the file looks like.
+    #[must_use]
+    pub const fn with_gptq_zeros(mut self, zeros: Option<ZeroPoints>) -> Self {
+        self.gptq_zeros = zeros;
+        self
+    }
 }
 
 /// Where a tensor is.
@@ -38,63 +59,23 @@ pub(crate) struct Stored {
     pub range: Range<u64>,
 }
 
-/// A weight of a file: a dense tensor `P.weight` or the sections of another.
-#[derive(Debug, Clone)]
-pub struct Module {
-    name: String,
-    pub(crate) declared: Declared,
-    bytes: u64,
-}
-
-impl Module {
-    /// Its prefix `P`.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its format, with the type of its values unless they are codes.
-    pub const fn format(&self) -> Format {
-        self.declared.format
-    }
-
-    /// Output features.
-    pub const fn rows(&self) -> usize {
-        self.declared.rows
-    }
-
-    /// Input features.
-    pub const fn cols(&self) -> usize {
-        self.declared.cols
-    }
-
-    /// Bytes of all its tensors in the file.
-    pub const fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Whether it is a plain tensor `P.weight`.
-    pub const fn is_dense(&self) -> bool {
-        matches!(self.declared.format, Format::Dense(_))
-    }
-
-    /// Names of its tensors.
-    pub fn tensors(&self) -> Vec<String> {
-        let sections = self.declared.sections().unwrap_or_default();
-        sections
-            .iter()
-            .map(|s| format!("{}{}", self.name, s.suffix))
-            .collect()
-    }
-}
-
 impl WeightFile {
     /// Opens a `.safetensors` file, a shard index (`….json`), or a folder that
-    /// holds `model.safetensors.index.json` or `model.safetensors`.
+    /// holds `model.safetensors.index.json`, `model.safetensors` or one other `.safetensors`.
     ///
     /// # Errors
     /// Of [`Kind::Input`](crate::Kind::Input) only: what cannot be read, whatever a header claims
-    /// that its file contradicts, a container of a newer version.
+    /// that its file contradicts, a container of a newer version. A weight of another program's
+    /// layout that cannot be read is no obstacle; see [`refused`](Self::refused).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_as(path, Reading::default())
+    }
+
+    /// Opens a file of which the user knows more than it tells.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_as(path: impl AsRef<Path>, reading: Reading) -> Result<Self> {
         let path = path.as_ref();
         let Files { paths, index } = files(path)?;
         let mut file = Self {
@@ -104,6 +85,9 @@ impl WeightFile {
             tensors: BTreeMap::new(),
             metadata: BTreeMap::new(),
             modules: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            quantization: Box::default(),
+            convention: Convention::default(),
         };
         for path in &paths {
             file.add_shard(path)?;
@@ -111,7 +95,7 @@ impl WeightFile {
         if let Some(index) = &index {
             file.check_index(index)?;
         }
-        file.find_modules()?;
+        file.find_modules(reading)?;
         Ok(file)
     }
 
@@ -167,109 +151,6 @@ impl WeightFile {
         Ok(())
     }
 
-    fn find_modules(&mut self) -> Result<()> {
-        let mut modules = BTreeMap::new();
-        for (name, declared) in declared(&self.path, &self.metadata)? {
-            self.check_sections(&name, declared)?;
-            let dense = format!("{name}{DENSE_SUFFIX}");
-            if self.tensors.contains_key(&dense) {
-                let reason = format!(
-                    "it is declared {} but {} is here too",
-                    declared.format,
-                    quoted(&dense)
-                );
-                return Err(Error::Module {
-                    file: self.path.clone(),
-                    module: name,
-                    reason,
-                });
-            }
-            modules.insert(name, declared);
-        }
-        for (tensor, stored) in &self.tensors {
-            let name = tensor
-                .strip_suffix(DENSE_SUFFIX)
-                .filter(|name| !name.is_empty());
-            let (Some(name), Some(dtype), &[rows, cols]) =
-                (name, weight_dtype(stored.dtype), stored.shape.as_slice())
-            else {
-                continue;
-            };
-            if let Ok(declared) = Declared::new(Format::Dense(dtype), rows, cols) {
-                modules.insert(name.to_owned(), declared);
-            }
-        }
-        let module = |(name, declared): (String, Declared)| {
-            let bytes = declared.bytes().unwrap_or_default();
-            (
-                name.clone(),
-                Module {
-                    name,
-                    declared,
-                    bytes,
-                },
-            )
-        };
-        self.modules = modules.into_iter().map(module).collect();
-        Ok(())
-    }
-
-    fn check_sections(&self, module: &str, declared: Declared) -> Result<()> {
-        let sections = declared.sections().map_err(|reason| Error::Module {
-            file: self.path.clone(),
-            module: module.to_owned(),
-            reason,
-        })?;
-        self.check_no_others(module, declared, &sections)?;
-        for section in sections {
-            let tensor = format!("{module}{}", section.suffix);
-            let stored = self.stored(&tensor)?;
-            let (what, got, expected) = if stored.dtype != section.dtype {
-                ("type", stored.dtype.to_string(), section.dtype.to_string())
-            } else if stored.shape != section.shape {
-                (
-                    "shape",
-                    format!("{:?}", stored.shape),
-                    format!("{:?}", section.shape),
-                )
-            } else {
-                continue;
-            };
-            return Err(Error::Tensor {
-                file: self.file_of(stored),
-                tensor,
-                what,
-                got,
-                expected,
-            });
-        }
-        Ok(())
-    }
-
-    /// Refuses sections that a quantised weight does not have, such as zeros of a symmetric
-    /// one: a reader that went by them would get other values.
-    fn check_no_others(&self, module: &str, declared: Declared, known: &[Section]) -> Result<()> {
-        if declared.format.quant().is_none() {
-            return Ok(());
-        }
-        let mut others = SUFFIXES
-            .iter()
-            .filter(|suffix| known.iter().all(|section| section.suffix != **suffix))
-            .map(|suffix| format!("{module}{suffix}"));
-        match others.find(|tensor| self.tensors.contains_key(tensor)) {
-            None => Ok(()),
-            Some(tensor) => Err(Error::Module {
-                file: self.path.clone(),
-                module: module.to_owned(),
-                reason: format!(
-                    "its format {} has no section {}, which is here",
-                    declared.format,
-                    quoted(&tensor)
-                ),
-            }),
-        }
-    }
-
     /// The path it was opened from.
     pub fn path(&self) -> &Path {
         &self.path
@@ -293,7 +174,7 @@ impl WeightFile {
 
     /// The tensors that belong to no weight, by name.
     pub fn plain_tensors(&self) -> impl Iterator<Item = TensorInfo<'_>> {
-        let owned: BTreeSet<String> = self.modules.values().flat_map(Module::tensors).collect();
+        let owned: BTreeSet<String> = self.modules().flat_map(Module::tensors).collect();
         self.tensors()
             .filter(move |tensor| !owned.contains(tensor.name))
     }
@@ -310,11 +191,32 @@ impl WeightFile {
         self.modules.values()
     }
 
+    /// Weights that are in a layout of another program and cannot be read, by name. Their
+    /// tensors count as [plain](Self::plain_tensors).
+    pub fn refused(&self) -> impl Iterator<Item = &Refused> {
+        self.refused.values()
+    }
+
+    /// Fails where a weight cannot be read: for those who need all.
+    ///
+    /// # Errors
+    /// [`Error::Layout`], of the first of [`refused`](Self::refused).
+    pub fn check_readable(&self) -> Result<()> {
+        match self.refused.values().next() {
+            None => Ok(()),
+            Some(refused) => Err(refused.error(&self.path)),
+        }
+    }
+
     /// One weight's description.
     ///
     /// # Errors
-    /// [`Error::NoWeight`], of [`Kind::Usage`](crate::Kind::Usage).
+    /// [`Error::NoWeight`], of [`Kind::Usage`](crate::Kind::Usage); [`Error::Layout`] where it
+    /// cannot be read.
     pub fn module(&self, name: &str) -> Result<&Module> {
+        if let Some(refused) = self.refused.get(name) {
+            return Err(refused.error(&self.path));
+        }
         self.modules.get(name).ok_or_else(|| {
             let hint = self.tensors.get(&format!("{name}{DENSE_SUFFIX}")).map(|t| {
                 format!(

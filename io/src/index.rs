@@ -36,7 +36,7 @@ pub(crate) struct Index {
 }
 
 /// The files of the model at `path`: a safetensors file, an index (`….json`), or
-/// a folder that holds an index or a `model.safetensors`.
+/// a folder that holds an index, a `model.safetensors` or one other `.safetensors`.
 pub(crate) fn files(path: &Path) -> Result<Files> {
     let single = |path: PathBuf| Files {
         paths: vec![path],
@@ -51,7 +51,11 @@ pub(crate) fn files(path: &Path) -> Result<Files> {
         if file.exists() {
             return Ok(single(file));
         }
-        let reason = format!("the folder holds neither {INDEX} nor {SINGLE}");
+        if let [file] = &others(path)?[..] {
+            return Ok(single(file.clone()));
+        }
+        let reason =
+            format!("the folder holds neither {INDEX} nor {SINGLE} nor one other .safetensors");
         return Err(Error::Malformed {
             file: path.into(),
             reason,
@@ -64,6 +68,22 @@ pub(crate) fn files(path: &Path) -> Result<Files> {
         return sharded(path);
     }
     Ok(single(path.into()))
+}
+
+/// The `.safetensors` files of a folder, whatever they are called.
+fn others(folder: &Path) -> Result<Vec<PathBuf>> {
+    let read = |reason| Error::Read {
+        file: folder.into(),
+        reason,
+    };
+    let mut files = vec![];
+    for entry in folder.read_dir().map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        if path.extension().is_some_and(|e| e == "safetensors") {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }
 
 #[derive(Deserialize)]

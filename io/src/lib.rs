@@ -3,7 +3,8 @@
 //! A file is safetensors, alone or in shards behind an index. Dense weights are
 //! plain tensors `P.weight`; sparse and quantised ones are sections beside an entry in the
 //! header, as `docs/container.md` describes byte by byte. GGUF files are read as well,
-//! through [`GgufFile`]. Nothing here needs a GPU.
+//! through [`GgufFile`], and so are the layouts of GPTQ, AWQ and compressed-tensors: a [`Module`]
+//! says in which [`Layout`] it was found. Nothing here needs a GPU.
 //!
 //! Compressing one weight and copying the rest:
 //!
@@ -52,6 +53,8 @@ mod gguf;
 mod globs;
 mod header;
 mod index;
+mod layout;
+mod modules;
 mod output;
 mod read;
 mod sections;
@@ -63,10 +66,12 @@ mod thresholds;
 pub use atomic::write_file;
 pub use container::{CONTAINER_VERSION, stored_bytes};
 pub use error::{Error, Kind, Result, printable};
-pub use file::{Module, WeightFile};
+pub use file::{Reading, WeightFile};
 pub use fingerprint::{Fingerprint, sha256, sha256_of_file};
 pub use gguf::{FromGguf, GgmlType, GgufFile, GgufMetadata, GgufTensor, GgufValue};
 pub use globs::TensorGlobs;
+pub use layout::{Layout, Refusal, ZeroPoints, pack_quantized_config};
+pub use modules::{Module, Refused};
 pub use output::{Output, Writer, save};
 pub use sparsity::{Compliance, Sparsity, usual_patterns};
 pub use tensor::{F32Tensor, RawTensor, TensorDtype, TensorInfo};

@@ -5,6 +5,7 @@ use crate::{
     container::{CONTAINER_VERSION, Declared, KEY_PREFIX, THRESHOLDS_KEY, VERSION_KEY},
     error::{Error, Result},
     header::Header,
+    layout::packed::write::PackedWeight,
     sections::section_bytes,
     tensor::{RawTensor, TensorDtype, byte_len},
 };
@@ -25,6 +26,7 @@ use tempfile::NamedTempFile;
 pub struct Output {
     tensors: BTreeMap<String, (TensorDtype, Vec<usize>)>,
     modules: BTreeMap<String, Declared>,
+    packed: BTreeMap<String, PackedWeight>,
     metadata: BTreeMap<String, String>,
     bytes: usize,
 }
@@ -105,6 +107,32 @@ impl Output {
         Ok(())
     }
 
+    /// Declares a weight of codes as compressed-tensors' `pack-quantized` has it, for programs
+    /// that know nothing of containers. Columns and groups that it does not keep get codes that
+    /// stand for 0. `factor` is that of its [`Codes`].
+    ///
+    /// # Errors
+    /// [`Error::Plan`] where a name is taken, `format` has no codes, or a dimension is 0 or
+    /// beyond u32.
+    pub fn pack_quantized(
+        &mut self,
+        module: &str,
+        format: Format,
+        rows: usize,
+        cols: usize,
+        factor: f32,
+    ) -> Result<()> {
+        Declared::new(format, rows, cols).map_err(|reason| plan(module, reason))?;
+        let packed = PackedWeight::new(format, rows, cols, factor)
+            .ok_or_else(|| plan(module, format!("format {format} has no codes")))?;
+        for section in packed.sections() {
+            let tensor = format!("{module}{}", section.suffix);
+            self.tensor(&tensor, section.dtype, &section.shape)?;
+        }
+        self.packed.insert(module.into(), packed);
+        Ok(())
+    }
+
     /// Starts the file that will appear at `path` when the writer is finished.
     ///
     /// The bytes go to a temporary file in the same folder. A file at `path` is
@@ -149,6 +177,7 @@ impl Output {
             data_start,
             slots,
             modules: self.modules,
+            packed: self.packed,
             written: BTreeMap::new(),
         })
     }
@@ -188,6 +217,7 @@ pub struct Writer {
     /// Position in the file and length of every tensor.
     slots: BTreeMap<String, (u64, usize)>,
     modules: BTreeMap<String, Declared>,
+    packed: BTreeMap<String, PackedWeight>,
     /// Bytes of each tensor.
     written: BTreeMap<String, usize>,
 }
@@ -267,6 +297,23 @@ impl Writer {
         declared.factor = weight.codes().map_or(1.0, Codes::factor);
         let sections = declared.sections().map_err(|reason| plan(module, reason))?;
         for (section, bytes) in sections.iter().zip(section_bytes(weight)) {
+            self.tensor(&format!("{module}{}", section.suffix), &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a weight that was declared by [`Output::pack_quantized`].
+    ///
+    /// # Errors
+    /// As [`weight`](Self::weight).
+    pub fn pack_quantized(&mut self, module: &str, weight: &Matrix) -> Result<()> {
+        let packed = self.packed.get(module).copied();
+        let packed = packed.ok_or_else(|| plan(module, "it was not declared".into()))?;
+        if !packed.is_of(weight) {
+            let reason = format!("{} was given, another weight declared", weight.format());
+            return Err(plan(module, reason));
+        }
+        for (section, bytes) in packed.sections().iter().zip(packed.bytes(weight)) {
             self.tensor(&format!("{module}{}", section.suffix), &bytes)?;
         }
         Ok(())

@@ -4,6 +4,7 @@ use crate::{
     container::{DENSE_SUFFIX, Declared},
     error::{Error, Result},
     file::{Stored, WeightFile},
+    layout::{self, Layout},
     tensor::{F32Tensor, RawTensor, weight_dtype},
 };
 use lacuna::format::{Dense, Format, Matrix, Nm, Values};
@@ -63,9 +64,13 @@ impl WeightFile {
     ///
     /// # Errors
     /// [`Error::NoWeight`], [`Error::Weight`] where sections contradict the
-    /// format, and what reading may give.
+    /// format, [`Error::Layout`], and what reading may give.
     pub fn weight(&self, name: &str) -> Result<Matrix> {
-        let declared = self.module(name)?.declared;
+        let module = self.module(name)?;
+        if !matches!(module.layout(), Layout::Tensor | Layout::Container) {
+            return layout::matrix(&self.view(name, module.layout()));
+        }
+        let declared = module.declared;
         let Declared {
             format, rows, cols, ..
         } = declared;
@@ -94,7 +99,7 @@ impl WeightFile {
         }
     }
 
-    /// Reads some rows of a dense weight, and nothing of the others.
+    /// Reads some rows of a dense weight, and of a plain tensor nothing of the others.
     ///
     /// # Errors
     /// [`Error::NoWeight`], [`Error::Tensor`] where the weight is not dense or `rows` is no
@@ -115,6 +120,12 @@ impl WeightFile {
         if rows.start > rows.end || rows.end > module.rows() {
             let expected = format!("a range within 0..{}", module.rows());
             return Err(wrong("range of rows", format!("{rows:?}"), expected));
+        }
+        if !module.is_dense() {
+            let Matrix::Dense(dense) = self.weight(name)? else {
+                unreachable!("a weight is read in the format that its module has");
+            };
+            return dense.slice_rows(rows).map_err(|e| self.wrong(name, e));
         }
         let tensor = format!("{name}{DENSE_SUFFIX}");
         let stored = self.stored(&tensor)?;

@@ -33,7 +33,11 @@ pub(crate) struct Section {
     pub shape: Vec<usize>,
 }
 
-const fn section(suffix: &'static str, dtype: TensorDtype, shape: Vec<usize>) -> Section {
+pub(crate) const fn section(
+    suffix: &'static str,
+    dtype: TensorDtype,
+    shape: Vec<usize>,
+) -> Section {
     Section {
         suffix,
         dtype,

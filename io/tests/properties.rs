@@ -255,3 +255,43 @@ proptest! {
         check(&common::file_with(&header, &data));
     }
 }
+
+/// A small file of each layout of other programs.
+fn of_layouts() -> impl Strategy<Value = Vec<u8>> {
+    use common::layouts::{Coded, bitmask, stream, two_of_four, whole};
+    let coded = |bits| Coded::random(32, 32, bits, 16, 5);
+    let kept = two_of_four(2, 12, 77);
+    let files = [
+        coded(4).gptq(1),
+        coded(3).symmetric().gptq(0),
+        coded(4).awq(),
+        coded(4).pack_quantized(stream),
+        Coded::random(3, 64, 3, 16, 5).pack_quantized(whole),
+        bitmask(2, 12, &[1.5; 24], &kept, false),
+        bitmask(2, 12, &[1.5; 24], &kept, true).long_names(),
+    ];
+    prop::sample::select(files.map(|file| file.bytes()).to_vec())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn mutated_layouts_are_read_or_refused(
+        bytes in of_layouts(), mutations in vec(mutation(), 1..5), data_only: bool,
+    ) {
+        // The header is most of such a file, but what is packed decides more.
+        let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let mut kept = bytes;
+        let mut changed = kept.split_off(if data_only { header } else { 0 });
+        let len = changed.len();
+        for mutation in mutations {
+            mutate(&mut changed, mutation);
+        }
+        if data_only {
+            changed.resize(len, 0);
+        }
+        let bytes = [kept, changed].concat();
+        check(&bytes);
+    }
+}

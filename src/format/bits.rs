@@ -6,6 +6,9 @@
 //!           word 1 = |upper bit of field 10|fields 11 …    |
 //! ```
 //! A field may straddle two words. Rows start on a word of their own.
+//!
+//! Some files of others put only whole fields into a word, 10 of 3 bits, and leave its upper
+//! bits unused: the functions called `whole`.
 
 /// Bits needed to number `count` things: `ceil(log2(count))`, 0 for one thing.
 pub const fn width_of(count: usize) -> u32 {
@@ -85,9 +88,29 @@ pub fn set(words: &mut [u32], width: u32, index: usize, value: u32) {
     }
 }
 
+/// Words that `count` fields take where none straddles two words.
+pub const fn whole_words_for(count: usize, width: u32) -> usize {
+    count.div_ceil((32 / width) as usize)
+}
+
+/// Field `index` of `words` where none straddles two words.
+pub fn get_whole(words: &[u32], width: u32, index: usize) -> u32 {
+    let per_word = (32 / width) as usize;
+    get(&words[index / per_word..][..1], width, index % per_word)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_fields_leave_the_upper_bits_of_a_word_unused() {
+        // Eleven fields of 3 bits: the last is in a word of its own.
+        let words = [0x08fa_c688, 0xffff_fffd];
+        let fields: Vec<u32> = (0..11).map(|i| get_whole(&words, 3, i)).collect();
+        assert_eq!(fields, [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 5]);
+        assert_eq!([3, 4, 5, 8].map(|w| whole_words_for(30, w)), [3, 4, 5, 8]);
+    }
 
     #[test]
     fn fields_of_every_width_come_back() {

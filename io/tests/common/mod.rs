@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 pub mod gguf;
+pub mod layouts;
 
 use lacuna::format::{Dense, Dtype, Matrix, Nm, Pattern, Values};
 use lacuna_io::{Error, Kind, Output, WeightFile};

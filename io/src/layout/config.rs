@@ -1,0 +1,118 @@
+//! What `config.json` says of quantised weights: hints, for what tensors leave open.
+
+use crate::{
+    error::{Error, Result, parser_words},
+    header::MAX_HEADER,
+    shard::open_regular,
+};
+use serde_json::Value;
+use std::{io::Read, path::Path};
+
+/// Files beside the weights, and the objects in them that describe the quantisation; the last
+/// two are of older exporters.
+const PLACES: [(&str, &[&str]); 3] = [
+    (
+        "config.json",
+        &["quantization_config", "compression_config"],
+    ),
+    ("quantize_config.json", &[]),
+    ("quant_config.json", &[]),
+];
+
+/// The fields that matter; what is absent or of another type is as good as absent.
+#[derive(Debug, Default)]
+pub(crate) struct Quantization {
+    /// `checkpoint_format` of GPTQ, `version` of AWQ, `format` of compressed-tensors.
+    pub format: Option<String>,
+    /// Bits of a code; compressed-tensors may have several groups of modules.
+    pub bits: Vec<usize>,
+    /// Columns of a group. −1, which means the whole row, is left out.
+    pub groups: Vec<usize>,
+    /// Whether zero points are said to be all the same.
+    pub symmetric: Option<bool>,
+    /// Major and minor version of the exporter, where it says one.
+    pub version: Option<(u32, u32)>,
+}
+
+impl Quantization {
+    /// Of the files in `folder`.
+    pub fn read(folder: &Path) -> Result<Self> {
+        for (name, objects) in PLACES {
+            let file = folder.join(name);
+            if !file.exists() {
+                continue;
+            }
+            let json = json(&file)?;
+            let object = match objects {
+                [] => Some(&json),
+                keys => keys.iter().find_map(|key| json.get(key)),
+            };
+            if let Some(object) = object.filter(|o| o.is_object()) {
+                return Ok(Self::parse(object));
+            }
+        }
+        Ok(Self::default())
+    }
+
+    fn parse(object: &Value) -> Self {
+        let text = |keys: &[&str]| {
+            let found = keys.iter().find_map(|key| object.get(key)?.as_str());
+            found.map(str::to_lowercase)
+        };
+        let mut hints = Self {
+            format: text(&["checkpoint_format", "format", "version"]),
+            symmetric: object.get("sym").and_then(Value::as_bool),
+            version: text(&["version"]).and_then(|version| {
+                let mut numbers = version.split('.').map(str::parse);
+                Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+            }),
+            ..Self::default()
+        };
+        hints.add(object, &["bits", "w_bit"], &["group_size", "q_group_size"]);
+        let groups = object.get("config_groups").and_then(Value::as_object);
+        for group in groups.into_iter().flat_map(serde_json::Map::values) {
+            if let Some(weights) = group.get("weights") {
+                hints.add(weights, &["num_bits"], &["group_size"]);
+            }
+        }
+        hints
+    }
+
+    fn add(&mut self, object: &Value, bits: &[&str], groups: &[&str]) {
+        let number = |keys: &[&str]| {
+            let found = keys.iter().find_map(|key| object.get(key)?.as_u64());
+            found.and_then(|n| usize::try_from(n).ok())
+        };
+        self.bits.extend(number(bits));
+        self.groups.extend(number(groups).filter(|&g| g > 0));
+    }
+
+    /// Columns of a group where `cols` columns have `groups`; a field that does not fit counts
+    /// for nothing. `None` where the columns cannot be divided so.
+    pub fn group_cols(&self, cols: usize, groups: usize) -> Option<usize> {
+        let fits = |&g: &usize| cols.div_ceil(g) == groups;
+        let said = self.groups.iter().copied().find(fits);
+        said.or_else(|| (groups > 0 && cols % groups == 0).then(|| cols / groups))
+    }
+}
+
+fn json(file: &Path) -> Result<Value> {
+    let malformed = |reason: String| Error::Malformed {
+        file: file.into(),
+        reason,
+    };
+    let (opened, len) = open_regular(file)?;
+    if len > MAX_HEADER {
+        return Err(malformed(format!(
+            "it takes {len} bytes, the limit is {MAX_HEADER}"
+        )));
+    }
+    let mut bytes = vec![];
+    let read = opened.take(MAX_HEADER).read_to_end(&mut bytes);
+    read.map_err(|reason| Error::Read {
+        file: file.into(),
+        reason,
+    })?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| malformed(format!("it is no valid JSON: {}", parser_words(&e))))
+}

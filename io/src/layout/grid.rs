@@ -1,0 +1,305 @@
+//! Codes with scales and zero points of any program → the engine's, or what they stand for.
+//!
+//! ```text
+//! value[row][col] = scale[row][g] · (code[row][col] − zero[row][g])     g = group of col
+//! ```
+//! | what the file has | what becomes of it |
+//! |---|---|
+//! | groups of 8, 16 … 128 columns, or one | as they are |
+//! | longer groups | several groups of the same scale and zero |
+//! | a zero of 2^bits, one past the last code | the codes get one more bit |
+//! | scales below 2⁻¹⁴, or bf16 | halves and a common factor, where that is exact |
+//! | a scale of 0 | codes that equal the zero |
+//! | other groups, groups in another order, other scales | f32 values |
+
+use super::{Look, Refusal, View};
+use crate::{
+    container::Declared,
+    error::{Result, quoted},
+};
+use half::f16;
+use lacuna::format::{Codes, Dense, Dtype, Format, Matrix, Quant, Quantized, Values};
+
+/// Everything of a quantised weight but its codes.
+#[derive(Debug)]
+pub(super) struct Grid {
+    pub rows: usize,
+    pub cols: usize,
+    pub bits: u32,
+    pub groups: Groups,
+    /// Scales, `[rows][groups]`, finite.
+    pub scales: Values,
+    /// Zeros, `[rows][groups]`, up to 2^bits; `None` where all are in the middle.
+    pub zeros: Option<Vec<u16>>,
+    pub evidence: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+/// Which group a column belongs to.
+#[derive(Debug)]
+pub(super) enum Groups {
+    /// So many columns are a group.
+    Even(usize),
+    /// The group of each column.
+    Listed(Vec<u32>),
+}
+
+impl Groups {
+    /// Of `cols` columns and `groups` groups, by the tensor `listed` where there is one. `scales`
+    /// is the tensor that has so many.
+    pub fn find(
+        view: &View<'_>,
+        scales: &str,
+        listed: Option<&str>,
+        cols: usize,
+        groups: usize,
+    ) -> Result<Self> {
+        let even = view.config.group_cols(cols, groups);
+        let Some(listed) = listed else {
+            return even.map(Self::Even).ok_or_else(|| {
+                let got = view.find(scales).map_or(&[][..], |s| &s.shape);
+                view.wrong_shape(
+                    scales,
+                    got,
+                    format!("groups that {cols} columns divide into"),
+                )
+            });
+        };
+        let order = order(view, listed, cols, groups)?;
+        let follows = |group: &usize| {
+            let mut columns = order.iter().enumerate();
+            columns.all(|(col, &g)| col / group == g as usize)
+        };
+        Ok(match even.filter(follows) {
+            Some(group) => Self::Even(group),
+            None => Self::Listed(order),
+        })
+    }
+
+    /// In words.
+    pub fn fact(&self) -> String {
+        match self {
+            Self::Even(group) => format!("groups of {group} columns"),
+            Self::Listed(_) => "g_idx puts columns into groups in another order (desc_act)".into(),
+        }
+    }
+
+    fn of(&self, col: usize) -> usize {
+        match self {
+            Self::Even(group) => col / group,
+            Self::Listed(order) => order[col] as usize,
+        }
+    }
+}
+
+/// The group of each column, as a tensor says it.
+fn order(view: &View<'_>, suffix: &str, cols: usize, groups: usize) -> Result<Vec<u32>> {
+    view.expect_shape(suffix, &[cols], ", a group for each column")?;
+    let order = view.words(suffix)?;
+    let wrong = |&(_, &g): &(usize, &u32)| g as usize >= groups;
+    if let Some((col, &g)) = order.iter().enumerate().find(wrong) {
+        let what = format!("group of column {col}");
+        let expected = format!("0 to {}", groups - 1);
+        return Err(view.wrong_content(suffix, what, &g.cast_signed(), expected));
+    }
+    if groups > 1 && order.iter().all(|&g| g == order[0]) {
+        let reading = format!(
+            "tensor {} puts every column into group {}, though there are {groups}: some programs \
+             take that as written, others as no order at all",
+            quoted(&view.name(suffix)),
+            order[0]
+        );
+        return Err(view.refuse(Refusal::Ambiguous { reading }));
+    }
+    Ok(order)
+}
+
+/// Scales and zeros as [`Codes`] have them.
+struct Repacked {
+    quant: Quant,
+    scales: Vec<f16>,
+    zeros: Vec<u8>,
+    factor: f32,
+}
+
+impl Grid {
+    /// Groups of a row.
+    fn count(&self) -> usize {
+        self.scales.len() / self.rows.max(1)
+    }
+
+    fn middle(&self) -> u16 {
+        1 << (self.bits - 1)
+    }
+
+    fn zero(&self, index: usize) -> u16 {
+        let zeros = self.zeros.as_ref();
+        zeros.map_or(self.middle(), |zeros| zeros[index])
+    }
+
+    pub fn look(self, view: &View<'_>) -> Result<Look> {
+        let (rows, cols) = (self.rows, self.cols);
+        let repacked = self.repacked();
+        let (format, factor) = match &repacked {
+            Ok(r) => (
+                Format::Quantized {
+                    pattern: None,
+                    quant: r.quant,
+                },
+                r.factor,
+            ),
+            Err(_) => (Format::Dense(Dtype::F32), 1.0),
+        };
+        // The limits of every weight in a file.
+        Declared::new(format, rows, cols)
+            .map_err(|reason| view.refuse(Refusal::Limit { reason }))?;
+        let mut evidence = self.evidence;
+        evidence.extend(repacked.err().map(|why| format!("decoded to f32: {why}")));
+        Ok(Look {
+            format,
+            rows,
+            cols,
+            factor,
+            evidence,
+            warnings: self.warnings,
+        })
+    }
+
+    /// The weight, from codes `[rows][cols]`.
+    pub fn matrix(&self, view: &View<'_>, mut codes: Vec<u8>) -> Result<Matrix> {
+        let Ok(repacked) = self.repacked() else {
+            return self.decoded(&codes).map_err(|e| view.refuse(e));
+        };
+        // Where the scale is 0 the engine has 1, and codes that stand for 0.
+        if (0..self.scales.len()).any(|i| self.scales.get(i) == 0.0) {
+            for (i, code) in codes.iter_mut().enumerate() {
+                let index = i / self.cols * self.count() + self.groups.of(i % self.cols);
+                if self.scales.get(index) == 0.0 {
+                    *code = self.zero(index) as u8;
+                }
+            }
+        }
+        let Repacked {
+            quant,
+            scales,
+            zeros,
+            factor,
+        } = repacked;
+        Codes::new(quant, codes, scales, zeros, factor)
+            .and_then(|codes| Quantized::new(self.rows, self.cols, None, codes))
+            .map(Matrix::from)
+            .map_err(|e| view.refuse(e))
+    }
+
+    fn decoded(&self, codes: &[u8]) -> lacuna::Result<Matrix> {
+        let of_col: Vec<usize> = (0..self.cols).map(|col| self.groups.of(col)).collect();
+        let mut values = Vec::with_capacity(codes.len());
+        for (row, codes) in codes.chunks(self.cols).enumerate() {
+            values.extend(codes.iter().zip(&of_col).map(|(&code, group)| {
+                let index = row * self.count() + group;
+                let steps = i32::from(code) - i32::from(self.zero(index));
+                self.scales.get(index) * steps as f32
+            }));
+        }
+        Dense::from_f32(self.rows, self.cols, values).map(Matrix::from)
+    }
+
+    /// Scales and zeros for the engine, or why it has no such format.
+    fn repacked(&self) -> Result<Repacked, String> {
+        let Groups::Even(of_file) = self.groups else {
+            return Err("groups are in another order than columns".into());
+        };
+        let last = self.zeros.iter().flatten().copied().max().unwrap_or(0);
+        let bits = (self.bits..=Quant::MAX_BITS).find(|&bits| last >> bits == 0);
+        let bits = bits.ok_or_else(|| format!("a zero point of {last} needs more than 8 bits"))?;
+        let symmetric = (0..self.scales.len()).all(|i| self.zero(i) == 1 << (bits - 1));
+        let group = engine_group(of_file, self.cols)?;
+        let quant = Quant::new(bits, group, symmetric).map_err(|e| e.to_string())?;
+        let (halves, factor) = halves(&self.scales)
+            .ok_or("no common factor makes its scales normal halves without rounding")?;
+
+        // Where a group of the file is several of the engine's, they share what it has.
+        let of_engine = quant.groups(self.cols);
+        let from = |i: usize| {
+            let first = i % of_engine * quant.group_cols(self.cols);
+            i / of_engine * self.count() + first / of_file
+        };
+        let all = 0..self.rows * of_engine;
+        Ok(Repacked {
+            quant,
+            scales: all.clone().map(|i| halves[from(i)]).collect(),
+            zeros: if symmetric {
+                vec![]
+            } else {
+                all.map(|i| self.zero(from(i)) as u8).collect()
+            },
+            factor,
+        })
+    }
+}
+
+/// The engine's group for groups of `group` columns: the largest that divides them, `None` for
+/// the whole row.
+fn engine_group(group: usize, cols: usize) -> Result<Option<usize>, String> {
+    let steps = 1..=Quant::MAX_GROUP / Quant::GROUP_STEP;
+    let mut sizes = steps.rev().map(|steps| steps * Quant::GROUP_STEP);
+    match sizes.find(|size| group % size == 0) {
+        Some(size) if size == group || group < cols => Ok(Some(size)),
+        _ if group >= cols => Ok(None),
+        _ => Err(format!("groups of {group} columns")),
+    }
+}
+
+/// Scales as normal halves times a power of two, exactly; 1 for a scale of 0.
+#[allow(
+    clippy::float_cmp,
+    reason = "what is asked is whether nothing was rounded"
+)]
+fn halves(scales: &Values) -> Option<(Vec<f16>, f32)> {
+    let values = scales.to_f32();
+    let largest = values.iter().fold(0f32, |m, v| m.max(v.abs()));
+    // With the largest just below what a half can hold the smallest have the most room.
+    let exponent = largest.log2().floor().clamp(-65.0, 94.0) - 14.0;
+    let factors = [1.0, exponent.exp2()];
+    factors.into_iter().find_map(|factor| {
+        let exact = |&value: &f32| {
+            if value == 0.0 {
+                return Some(f16::ONE);
+            }
+            let half = f16::from_f32(value / factor);
+            let same = half.to_f32() * factor == value && half.to_f32().abs() >= Codes::MIN_SCALE;
+            (same && half.is_finite()).then_some(half)
+        };
+        let halves: Option<Vec<f16>> = values.iter().map(exact).collect();
+        Some((halves?, factor))
+    })
+}
+
+/// Refuses a scale that is no number.
+pub(super) fn check_scales(view: &View<'_>, suffix: &str, scales: &Values) -> Result<()> {
+    match (0..scales.len()).find(|&i| !scales.get(i).is_finite()) {
+        None => Ok(()),
+        Some(i) => Err(view.wrong_content(
+            suffix,
+            format!("element {i}"),
+            &scales.get(i),
+            "a finite scale",
+        )),
+    }
+}
+
+/// `[outer][inner]` as `[inner][outer]`.
+pub(super) fn transposed<T: Copy>(values: &[T], outer: usize, inner: usize) -> Vec<T> {
+    (0..inner)
+        .flat_map(|i| (0..outer).map(move |o| values[o * inner + i]))
+        .collect()
+}
+
+/// The same of values, whatever their type.
+pub(super) fn transposed_values(values: &Values, outer: usize, inner: usize) -> Values {
+    match values {
+        Values::F32(v) => Values::F32(transposed(v, outer, inner)),
+        Values::F16(v) => Values::F16(transposed(v, outer, inner)),
+        Values::Bf16(v) => Values::Bf16(transposed(v, outer, inner)),
+    }
+}
