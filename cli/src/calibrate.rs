@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     interrupt,
     model::usual_context,
-    out,
+    out, weights,
 };
 use dump::Dump;
 use lacuna_io::printable;
@@ -62,6 +62,8 @@ pub struct Args {
     /// Writes all activations to this folder: a safetensors file a layer, 4 bytes an element
     #[arg(long, value_name = "DIR")]
     dump: Option<PathBuf>,
+    #[command(flatten)]
+    reading: weights::Args,
     /// Where to compute; cpu is the reference, slow and exact
     #[arg(long, value_enum, default_value_t = Where::Auto)]
     device: Where,
@@ -93,7 +95,7 @@ struct Report {
 
 pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let begin = Instant::now();
-    let checkpoint = Checkpoint::open(&args.model)?;
+    let checkpoint = args.reading.model(&args.model)?;
     let config = checkpoint.config();
     let usual = usual_context(config).min(args.tokens);
     let context = args.context.unwrap_or(usual);

@@ -5,18 +5,21 @@ use crate::{
     error::Result,
     interrupt, out, progress,
     table::{Table, percent},
+    weights,
 };
 use lacuna::format::{Dense, Dtype, Format};
 use lacuna_io::{
     Compliance, GgufFile, Sparsity, TensorInfo, WeightFile, printable, stored_bytes, usual_patterns,
 };
 use serde::Serialize;
-use std::{fmt::Write, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Write, path::PathBuf};
 
 #[derive(clap::Args)]
 pub struct Args {
     /// A .safetensors file, a shard index, a folder with either, or a .gguf
     file: PathBuf,
+    #[command(flatten)]
+    reading: weights::Args,
     /// Prints JSON instead of tables
     #[arg(long)]
     json: bool,
@@ -26,7 +29,13 @@ pub struct Args {
 #[derive(Serialize)]
 struct Weight {
     name: String,
+    /// How the file stores it.
+    layout: String,
+    /// The format it is read in; of a GGUF file its type.
     format: String,
+    /// By what the layout was told, and what that means.
+    evidence: Vec<String>,
+    warnings: Vec<String>,
     rows: usize,
     cols: usize,
     bytes: u64,
@@ -38,6 +47,16 @@ struct Weight {
     patterns: Vec<Pattern>,
     /// The smallest of the patterns that lose nothing.
     exact: Option<Exact>,
+}
+
+impl Refused {
+    fn of(refused: &lacuna_io::Refused) -> Self {
+        Self {
+            name: refused.name().into(),
+            layout: refused.layout().to_string(),
+            reason: refused.reason().to_string(),
+        }
+    }
 }
 
 /// How far a weight obeys a pattern.
@@ -57,6 +76,14 @@ struct Exact {
     bytes: u64,
 }
 
+/// A weight that cannot be read.
+#[derive(Serialize)]
+struct Refused {
+    name: String,
+    layout: String,
+    reason: String,
+}
+
 /// A tensor that belongs to no weight.
 #[derive(Serialize)]
 struct Other {
@@ -69,6 +96,7 @@ struct Other {
 #[derive(Serialize)]
 struct Report {
     weights: Vec<Weight>,
+    refused: Vec<Refused>,
     others: Vec<Other>,
     bytes: u64,
     /// With every weight in its smallest exact format.
@@ -76,10 +104,13 @@ struct Report {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let (weights, others) = if is_gguf(&args.file) {
-        gguf(&GgufFile::open(&args.file)?)?
+    let (weights, refused, others) = if is_gguf(&args.file) {
+        let (weights, others) = gguf(&GgufFile::open(&args.file)?)?;
+        (weights, vec![], others)
     } else {
-        safetensors(&WeightFile::open(&args.file)?)?
+        let file = args.reading.any_file(&args.file)?;
+        let (weights, others) = safetensors(&file)?;
+        (weights, file.refused().map(Refused::of).collect(), others)
     };
     let rest: u64 = others.iter().map(|t| t.bytes).sum();
     let smallest = |w: &Weight| w.exact.as_ref().map_or(w.bytes, |e| e.bytes.min(w.bytes));
@@ -87,6 +118,7 @@ pub fn run(args: &Args) -> Result<()> {
         bytes: rest + weights.iter().map(|w| w.bytes).sum::<u64>(),
         compressed_bytes: rest + weights.iter().map(smallest).sum::<u64>(),
         weights,
+        refused,
         others,
     };
     if args.json {
@@ -104,7 +136,10 @@ fn safetensors(file: &WeightFile) -> Result<(Vec<Weight>, Vec<Other>)> {
         let format = module.format();
         let stored = Stored {
             name: module.name(),
+            layout: module.layout().to_string(),
             format: format.to_string(),
+            evidence: module.evidence(),
+            warnings: module.warnings(),
             dtype: format.dtype(),
             // Codes unpack to f32.
             dense: format.dtype().unwrap_or(Dtype::F32),
@@ -137,7 +172,10 @@ fn gguf(file: &GgufFile) -> Result<(Vec<Weight>, Vec<Other>)> {
                 let dtype = ggml_type.dtype();
                 let stored = Stored {
                     name: tensor.name,
+                    layout: "GGUF".into(),
                     format: ggml_type.to_string(),
+                    evidence: &[],
+                    warnings: &[],
                     dtype,
                     // What blocks of codes are decoded to when they are loaded.
                     dense: dtype.unwrap_or(Dtype::F16),
@@ -163,7 +201,10 @@ fn gguf(file: &GgufFile) -> Result<(Vec<Weight>, Vec<Other>)> {
 /// What a file says of a weight.
 struct Stored<'a> {
     name: &'a str,
+    layout: String,
     format: String,
+    evidence: &'a [String],
+    warnings: &'a [String],
     /// Of its values, unless they are codes.
     dtype: Option<Dtype>,
     /// The type of its values once they are dense.
@@ -193,7 +234,10 @@ impl Stored<'_> {
             });
         Weight {
             name: self.name.into(),
+            layout: self.layout,
             format: self.format,
+            evidence: self.evidence.to_vec(),
+            warnings: self.warnings.to_vec(),
             rows,
             cols,
             bytes: self.bytes,
@@ -211,6 +255,7 @@ fn text(report: &Report) -> String {
     if !report.weights.is_empty() {
         let mut table = Table::new([
             "weight",
+            "stored as",
             "format",
             "rows x cols",
             "bytes",
@@ -226,6 +271,7 @@ fn text(report: &Report) -> String {
             let violating = half.map(|p| percent(p.violating as f64 / p.windows.max(1) as f64));
             table.row([
                 printable(&w.name),
+                w.layout.clone(),
                 w.format.clone(),
                 format!("{} x {}", w.rows, w.cols),
                 w.bytes.to_string(),
@@ -244,6 +290,15 @@ fn text(report: &Report) -> String {
             ]);
         }
         text += &table.text();
+        text += &evidence(&report.weights);
+    }
+    if !report.refused.is_empty() {
+        let mut table = Table::new(["not readable", "looks like", "why not"]);
+        for r in &report.refused {
+            table.row([printable(&r.name), r.layout.clone(), r.reason.clone()]);
+        }
+        text += "\n";
+        text += &table.text();
     }
     if !report.others.is_empty() {
         let mut table = Table::new(["other tensor", "type", "shape", "bytes"]);
@@ -260,11 +315,36 @@ fn text(report: &Report) -> String {
     }
     let _ = writeln!(
         text,
-        "\n{} weights, {} other tensors, {} bytes; {} with every weight in its smallest exact format",
+        "\n{} weights, {} not readable, {} other tensors, {} bytes; {} with every weight in its smallest exact format",
         report.weights.len(),
+        report.refused.len(),
         report.others.len(),
         report.bytes,
         report.compressed_bytes
     );
+    text
+}
+
+/// How layouts of other programs were told, once for all weights of which it is the same, and
+/// what may be wrong with weights.
+fn evidence(weights: &[Weight]) -> String {
+    let mut text = String::new();
+    let mut counts: BTreeMap<(&str, &[String]), usize> = BTreeMap::new();
+    for w in weights.iter().filter(|w| !w.evidence.is_empty()) {
+        *counts.entry((&w.layout, &w.evidence)).or_default() += 1;
+    }
+    if !counts.is_empty() {
+        let mut table = Table::new(["found", "weights", "by"]);
+        for ((layout, evidence), count) in counts {
+            table.row([layout.into(), count.to_string(), evidence.join("; ")]);
+        }
+        text += "\n";
+        text += &table.text();
+    }
+    for w in weights {
+        for warning in &w.warnings {
+            let _ = writeln!(text, "\nwarning: {}: {warning}", printable(&w.name));
+        }
+    }
     text
 }

@@ -19,6 +19,7 @@ mod recover;
 mod table;
 mod unpack;
 mod verify;
+mod weights;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -58,7 +59,7 @@ enum Command {
     /// Trains what a compressed model kept against the dense model
     #[cfg(feature = "recover")]
     Recover(recover::Args),
-    /// Writes every weight of a file as dense f32
+    /// Writes every weight of a file in a form that other programs read: dense or pack-quantized
     Unpack(unpack::Args),
     /// Multiplies vectors by one weight of a file
     Matmul(matmul::Args),

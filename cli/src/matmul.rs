@@ -3,7 +3,7 @@
 use crate::{
     device::{self, Where},
     error::{Error, Result},
-    interrupt,
+    interrupt, weights,
 };
 use lacuna::{
     Gpu, PlanBuilder,
@@ -26,6 +26,8 @@ pub struct Args {
     /// The file to write, with a tensor y [batch, rows]
     #[arg(short, long)]
     output: PathBuf,
+    #[command(flatten)]
+    reading: weights::Args,
     /// Where to compute; cpu is the reference, slow and exact
     #[arg(long, value_enum, default_value_t = Where::Auto)]
     device: Where,
@@ -40,7 +42,7 @@ struct Product {
 }
 
 pub fn run(args: &Args, device: &device::Args) -> Result<()> {
-    let file = WeightFile::open(&args.weights)?;
+    let file = args.reading.any_file(&args.weights)?;
     let (weight, bias) = load(&file, &args.tensor)?;
     let input = WeightFile::open(&args.input)?;
     let F32Tensor { shape, values: x } = input.f32_tensor("x")?;

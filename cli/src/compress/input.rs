@@ -1,6 +1,6 @@
 //! What is compressed: weights and other tensors by name, whatever file holds them.
 
-use crate::error::Result;
+use crate::{error::Result, weights};
 use lacuna::format::{Format, Matrix};
 use lacuna_io::{Fingerprint, RawTensor, TensorDtype, WeightFile};
 use lacuna_llm::Checkpoint;
@@ -47,16 +47,17 @@ pub struct Tensor {
 impl Input {
     /// Opens a GGUF file, safetensors, or a folder. A folder with a `config.json` is a model;
     /// with `file_only` it may also be one that is not known.
-    pub fn open(path: &Path, file_only: bool) -> Result<Self> {
+    pub fn open(path: &Path, reading: weights::Args, file_only: bool) -> Result<Self> {
         if is_gguf(path) {
             return Ok(Self::Gguf(Checkpoint::open(path)?.into()));
         }
-        let weights = WeightFile::open(path)?.into();
+        let weights: Box<WeightFile> = reading.any_file(path)?.into();
+        weights.check_readable()?;
         let model = if path.join("config.json").exists() {
-            match Checkpoint::open(path) {
+            match reading.model(path) {
                 Ok(model) => Some(model.into()),
                 Err(_) if file_only => None,
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(e),
             }
         } else {
             None
@@ -116,7 +117,7 @@ impl Input {
                     name: m.name().into(),
                     module: modules.get(m.name()).map_or(m.name(), |m| m).into(),
                     format: m.format(),
-                    stored: m.format().to_string(),
+                    stored: m.stored(),
                     rows: m.rows(),
                     cols: m.cols(),
                     bytes: m.bytes(),

@@ -14,7 +14,7 @@ mod shards;
 
 use crate::{
     error::{Error, Result},
-    interrupt, progress,
+    interrupt, progress, weights,
 };
 use input::Weight;
 pub use input::{Input, is_gguf};
@@ -59,6 +59,8 @@ pub struct Args {
     /// OUTPUT for `merge`
     #[arg(long, value_name = "A..B")]
     layers: Option<Layers>,
+    #[command(flatten)]
+    reading: weights::Args,
     /// Prints JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -67,7 +69,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let whole = args.layers.is_none();
     let target = Target::parse(&args.format)?;
-    let input = Input::open(&args.input, whole && join::names_a_file(&args.output))?;
+    let input = Input::open(
+        &args.input,
+        args.reading,
+        whole && join::names_a_file(&args.output),
+    )?;
     let plan = Plan::new(&input, &target, &args.tensors)?;
     let wanted = plan.select(args.layers.as_ref())?;
     let method = Method::new(&args.method, &plan)?;

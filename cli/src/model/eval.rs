@@ -6,6 +6,7 @@ use crate::{
     error::{Error, Result},
     interrupt, out, progress,
     table::Table,
+    weights,
 };
 use lacuna::format::{Dtype, Format};
 use lacuna_io::{RawTensor, printable, save, stored_bytes};
@@ -36,6 +37,8 @@ pub struct Args {
     /// several give a table, in which dense is the file's own
     #[arg(long = "format", value_name = "FORMAT|@FILE", value_delimiter = ',')]
     formats: Vec<String>,
+    #[command(flatten)]
+    reading: weights::Args,
     #[command(flatten)]
     run: RunArgs,
     /// Tokens decoded to measure the speed; 0 for none [default: 16 for a table, else 0]
@@ -171,7 +174,7 @@ fn evaluate(
     usual_speed: usize,
     device: &device::Args,
 ) -> Result<Report> {
-    let checkpoint = Checkpoint::open(model)?;
+    let checkpoint = args.reading.model(model)?;
     let recipe = recipe(format)?;
     let ctx = args.ctx.unwrap_or(usual_context(checkpoint.config()));
     let text = Text::read(args, &checkpoint)?;

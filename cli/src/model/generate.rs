@@ -48,7 +48,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         seed: args.seed,
     };
     sampling.check()?;
-    let checkpoint = Checkpoint::open(&args.model.model)?;
+    let checkpoint = args.model.reading.model(&args.model.model)?;
     let config = checkpoint.config();
     let tokenizer = checkpoint.tokenizer()?;
     let prompt = prompt(args, &checkpoint)?;

@@ -8,7 +8,7 @@ pub mod thresholds;
 use crate::{
     device::{self, Where},
     error::{Error, Result},
-    interrupt, progress,
+    interrupt, progress, weights,
 };
 use lacuna::Gpu;
 use lacuna_io::{ThresholdFile, printable};
@@ -31,6 +31,8 @@ pub struct ModelArgs {
     /// Format of the layers' products, or @FILE with a recipe: lines GLOB = FORMAT | dense
     #[arg(long, value_name = "FORMAT|@FILE")]
     format: Option<String>,
+    #[command(flatten)]
+    reading: weights::Args,
     #[command(flatten)]
     run: RunArgs,
 }

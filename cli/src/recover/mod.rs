@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Result},
     interrupt, out, progress,
     table::Table,
+    weights,
 };
 use how::{How, Stage};
 use lacuna::format::Matrix;
@@ -70,14 +71,15 @@ pub fn run(args: &Args) -> Result<()> {
     let begin = Instant::now();
     let dense = Checkpoint::open(&args.dense)?;
     let packed = Checkpoint::open(&args.packed)?;
-    let weights = WeightFile::open(&args.packed)?;
-    weights.check_output(&args.output)?;
+    let stored = WeightFile::open(&args.packed)?;
+    stored.check_output(&args.output)?;
     let beside = packed.files_beside()?;
     let place = Place::new(&args.output, true)?;
     let windows = args.how.windows(&dense)?;
     let context = windows[0].len();
     let options = args.how.options(context);
-    let fingerprints = |path: &Path| Input::open(path, false)?.fingerprints();
+    let fingerprints =
+        |path: &Path| Input::open(path, weights::Args::default(), false)?.fingerprints();
     let record = Record::new(
         fingerprints(&args.dense)?,
         fingerprints(&args.packed)?,
@@ -108,7 +110,7 @@ pub fn run(args: &Args) -> Result<()> {
             let mut files = beside.iter();
             Ok(files.try_for_each(|(name, bytes)| write_file(folder.join(name), bytes))?)
         },
-        |file| write(&weights, &recovered, file),
+        |file| write(&stored, &recovered, file),
     )?;
     work.remove(layers.len());
     let report = Report {

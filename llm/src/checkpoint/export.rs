@@ -6,6 +6,7 @@ use crate::{
     gguf::VOCABULARY,
     hf,
 };
+use serde_json::Value;
 use std::{fs, io, path::Path};
 
 /// What lies beside the weights of a model and belongs to it.
@@ -14,7 +15,7 @@ const BESIDE: [&str; 13] = [
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
-    "config.json",
+    CONFIG,
     "generation_config.json",
     "merges.txt",
     "special_tokens_map.json",
@@ -25,13 +26,19 @@ const BESIDE: [&str; 13] = [
     "vocab.json",
 ];
 
+const CONFIG: &str = "config.json";
+
+/// What `config.json` says of quantised weights.
+const QUANTIZATION: [&str; 2] = ["quantization_config", "compression_config"];
+
 /// Longest of these files that is read.
 const MAX_BESIDE: u64 = 1 << 30;
 
 impl Checkpoint {
     /// The files that a folder needs beside the weights to be this model: name and content.
     ///
-    /// Of a folder those that it has; of a GGUF file `config.json` and `tokenizer.gguf`, its
+    /// Of a folder those that it has, without what its `config.json` says of how weights are
+    /// quantised, which is true of its own file alone; of a GGUF file `config.json` and `tokenizer.gguf`, its
     /// metadata without tensors, from which a folder's tokenizer and chat template are read
     /// where there is no `tokenizer.json`.
     ///
@@ -45,12 +52,15 @@ impl Checkpoint {
                     let bytes = read(&tensors.folder().join(name))?;
                     files.extend(bytes.map(|bytes| (name.to_owned(), bytes)));
                 }
+                for (_, bytes) in files.iter_mut().filter(|(name, _)| name == CONFIG) {
+                    *bytes = without_quantization(std::mem::take(bytes));
+                }
                 Ok(files)
             }
             Tensors::Gguf(tensors) => {
                 let json = hf::write::to_json(&self.path, &self.config)?;
                 Ok(vec![
-                    ("config.json".into(), format!("{json:#}\n").into_bytes()),
+                    (CONFIG.into(), format!("{json:#}\n").into_bytes()),
                     (VOCABULARY.into(), tensors.file().without_tensors()?),
                 ])
             }
@@ -118,6 +128,19 @@ impl Checkpoint {
         }
         Ok(values)
     }
+}
+
+/// A `config.json` as it is, or without [`QUANTIZATION`] where it has that.
+fn without_quantization(bytes: Vec<u8>) -> Vec<u8> {
+    let Ok(Value::Object(mut json)) = serde_json::from_slice(&bytes) else {
+        return bytes;
+    };
+    let before = json.len();
+    json.retain(|key, _| !QUANTIZATION.contains(&key.as_str()));
+    if json.len() == before {
+        return bytes;
+    }
+    format!("{:#}\n", Value::Object(json)).into_bytes()
 }
 
 /// The content of a file; `None` where there is none.

@@ -6,7 +6,7 @@ use crate::{
     hf,
 };
 use lacuna::format::{Format, Matrix};
-use lacuna_io::WeightFile;
+use lacuna_io::{Error as FileError, Reading, WeightFile, printable};
 use std::{
     ops::Range,
     path::{Path, PathBuf},
@@ -30,7 +30,7 @@ pub(super) struct HfTensors {
 }
 
 impl HfTensors {
-    pub fn open(path: &Path) -> Result<(Config, Self)> {
+    pub fn open(path: &Path, reading: Reading) -> Result<(Config, Self)> {
         let folder = if path.is_dir() {
             path
         } else {
@@ -40,7 +40,12 @@ impl HfTensors {
             }
         };
         let config = hf::read(folder)?;
-        let weights = WeightFile::open(path)?;
+        let weights = WeightFile::open_as(path, reading)?;
+        for module in weights.modules() {
+            for warning in module.warnings() {
+                log::warn!("weight \"{}\": {warning}", printable(module.name()));
+            }
+        }
         let known = |(from, to): &(&str, &str)| {
             let norm = renamed("model.norm.weight", from, to);
             weights.tensor(&norm).is_some()
@@ -88,6 +93,7 @@ impl HfTensors {
         match (self.weights.module(&name), self.weights.tensor(&tensor)) {
             (Ok(m), _) if [m.rows(), m.cols()] == shape => Ok(()),
             (Ok(m), _) => Err(self.wrong_shape(tensor, &[m.rows(), m.cols()], &shape)),
+            (Err(e @ FileError::Layout { .. }), _) => Err(e.into()),
             (Err(_), None) => Err(self.missing(tensor)),
             (Err(_), Some(t)) if t.shape != shape => Err(self.wrong_shape(tensor, t.shape, &shape)),
             (Err(e), _) => Err(e.into()),
@@ -113,6 +119,10 @@ impl HfTensors {
 
     pub fn format(&self, module: &str) -> Result<Format> {
         Ok(self.weights.module(&self.name(module))?.format())
+    }
+
+    pub fn stored_format(&self, module: &str) -> Result<String> {
+        Ok(self.weights.module(&self.name(module))?.stored())
     }
 
     pub fn bytes(&self, module: &str) -> Result<u64> {

@@ -16,6 +16,7 @@ use demands::{bias_len, norm_len, weight_shape};
 use gguf::GgufTensors;
 use hf::HfTensors;
 use lacuna::format::{Format, Matrix};
+use lacuna_io::Reading;
 use std::{
     ops::Range,
     path::{Path, PathBuf},
@@ -45,6 +46,14 @@ impl Checkpoint {
     /// # Errors
     /// Whatever is missing, malformed or not supported, with its name.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_as(path, Reading::default())
+    }
+
+    /// Opens a checkpoint of which the user knows more than it tells.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_as(path: impl AsRef<Path>, reading: Reading) -> Result<Self> {
         let path = path.as_ref();
         let is_gguf = path
             .extension()
@@ -53,7 +62,7 @@ impl Checkpoint {
             let (config, tensors) = GgufTensors::open(path)?;
             (config, Tensors::Gguf(tensors))
         } else {
-            let (config, tensors) = HfTensors::open(path)?;
+            let (config, tensors) = HfTensors::open(path, reading)?;
             (config, Tensors::Hf(tensors))
         };
         let checkpoint = Self {
@@ -161,7 +170,7 @@ impl Checkpoint {
         }
     }
 
-    /// How the file stores a weight, for reports: `bf16`, `2:4@f16`, `Q4_K`.
+    /// How the file stores a weight, for reports: `bf16`, `2:4@f16`, `Q4_K`, `GPTQ w4g128`.
     ///
     /// # Errors
     /// [`Error::UnknownModule`].
@@ -169,7 +178,7 @@ impl Checkpoint {
         let module = self.resolved(module);
         weight_shape(&self.config, module)?;
         match &self.tensors {
-            Tensors::Hf(t) => Ok(t.format(module)?.to_string()),
+            Tensors::Hf(t) => t.stored_format(module),
             Tensors::Gguf(t) => t.stored_format(module),
         }
     }

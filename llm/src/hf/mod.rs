@@ -142,16 +142,9 @@ pub(crate) fn parse(file: &Path, json: &Value) -> Result<Config> {
     Ok(config)
 }
 
-/// Options that change what is computed and that are not implemented.
+/// Options that change what is computed and that are not implemented. How weights are quantised
+/// is none of them: their tensors tell that.
 fn refuse_options(config: &Fields<'_>) -> Result<()> {
-    if let Some(quantization) = config.get("quantization_config") {
-        let method = quantization.get("quant_method").unwrap_or(quantization);
-        return Err(config.unsupported(
-            "quantization_config.quant_method",
-            method,
-            "weights in F32, F16 or BF16, Lacuna's own sparse containers, and GGUF",
-        ));
-    }
     for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
         if let Some(cap) = config.get(key) {
             return Err(config.unsupported(key, cap, "null"));

@@ -327,3 +327,67 @@ fn a_head_of_its_own_is_read() {
     let c = Checkpoint::open(f32s.path()).unwrap();
     assert_eq!(c.stored_format(HEAD).unwrap(), "f32");
 }
+
+/// The tensors of the small model, with 4-bit codes for the product `module`: all 8, in groups
+/// of 8, with a scale of 0.5 and the zero in the middle.
+fn with_codes(module: &str, packed: &RawTensor) -> Vec<(String, RawTensor)> {
+    let mut tensors = vec![];
+    for (name, shape) in shapes(false) {
+        if name == format!("{module}.weight") {
+            let half = RawTensor::from_f32(&[shape[0], shape[1] / 8], &vec![0.5; shape[0]]);
+            let sizes = [shape[0] as u64, shape[1] as u64];
+            let sizes = RawTensor {
+                dtype: lacuna_io::TensorDtype::I64,
+                shape: vec![2],
+                bytes: sizes.iter().flat_map(|n| n.to_le_bytes()).collect(),
+            };
+            tensors.push((format!("{module}.weight_packed"), packed.clone()));
+            tensors.push((format!("{module}.weight_scale"), half));
+            tensors.push((format!("{module}.weight_shape"), sizes));
+        } else {
+            let values = Values::round(Dtype::Bf16, &ramp(shape.iter().product())).unwrap();
+            tensors.push((name, RawTensor::from_values(&shape, &values)));
+        }
+    }
+    tensors
+}
+
+#[test]
+fn weights_in_the_layouts_of_others_are_read_or_refused_by_name() {
+    let module = Linear::Gate.module(1);
+    let said = json!({
+        "quantization_config": {
+            "quant_method": "compressed-tensors",
+            "config_groups": { "group_0": { "weights": { "num_bits": 4 } } },
+        },
+    });
+    let folder = Folder::new(&with(config("llama"), said));
+    let packed = |dtype, shape: &[usize]| RawTensor {
+        dtype,
+        shape: shape.to_vec(),
+        bytes: vec![0x88; 48],
+    };
+    let words = packed(lacuna_io::TensorDtype::I32, &[12, 1]);
+    let path = folder.path().join("model.safetensors");
+    save(&path, with_codes(&module, &words)).unwrap();
+    let c = Checkpoint::open(folder.path()).unwrap();
+    assert_eq!(c.format(&module).unwrap().to_string(), "w4g8-sym");
+    assert_eq!(c.stored_format(&module).unwrap(), "pack-quantized w4g8-sym");
+    let w = c.matrix(&module).unwrap();
+    assert_eq!(w.format().to_string(), "w4g8-sym");
+    assert_eq!(values(&w), [0.0; 96]);
+    assert_eq!(c.stored_bytes(&module).unwrap(), 48 + 48 + 16);
+    // What is written beside a copy says nothing of layouts.
+    let beside = c.files_beside().unwrap();
+    let (_, bytes) = beside
+        .iter()
+        .find(|(name, _)| name == "config.json")
+        .unwrap();
+    let written: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+    assert_eq!(written, config("llama"));
+
+    let floats = packed(lacuna_io::TensorDtype::U8, &[12, 4]);
+    save(&path, with_codes(&module, &floats)).unwrap();
+    let opened = Checkpoint::open(folder.path());
+    assert_names(opened, &[&module, "nvfp4 or mxfp4", "floats of 4 bits"]);
+}

@@ -219,14 +219,6 @@ fn what_is_not_supported_is_refused_by_name() {
             ["rope_parameters.rope_type", "longrope", "linear"],
         ),
         (
-            json!({ "quantization_config": { "quant_method": "gptq" } }),
-            ["quant_method", "gptq", "GGUF"],
-        ),
-        (
-            json!({ "quantization_config": 4 }),
-            ["quantization_config", "4", "F16"],
-        ),
-        (
             json!({ "final_logit_softcapping": 30.0 }),
             ["final_logit_softcapping", "30", "null"],
         ),

@@ -1,0 +1,42 @@
+//! Opening weights of which the user may know more than the files tell.
+
+use crate::error::Result;
+use lacuna_io::{Reading, WeightFile, ZeroPoints, printable};
+use lacuna_llm::Checkpoint;
+use std::path::Path;
+
+#[derive(clap::Args, Clone, Copy, Default)]
+pub struct Args {
+    /// How a GPTQ file stores zero points, v1 (less one) or v2 (as they are)
+    /// [default: what its symmetric weights show, else what its configuration says]
+    #[arg(long, value_name = "v1|v2")]
+    gptq_zeros: Option<ZeroPoints>,
+}
+
+impl Args {
+    fn reading(self) -> Reading {
+        Reading::default().with_gptq_zeros(self.gptq_zeros)
+    }
+
+    /// Opens a model.
+    pub fn model(self, path: &Path) -> Result<Checkpoint> {
+        Ok(Checkpoint::open_as(path, self.reading())?)
+    }
+
+    /// Opens a file of weights, all of which can be read, and tells what may be wrong with them.
+    pub fn file(self, path: &Path) -> Result<WeightFile> {
+        let file = self.any_file(path)?;
+        file.check_readable()?;
+        for module in file.modules() {
+            for warning in module.warnings() {
+                log::warn!("weight \"{}\": {warning}", printable(module.name()));
+            }
+        }
+        Ok(file)
+    }
+
+    /// Opens a file of weights, some of which may not be readable.
+    pub fn any_file(self, path: &Path) -> Result<WeightFile> {
+        Ok(WeightFile::open_as(path, self.reading())?)
+    }
+}
