@@ -1,6 +1,6 @@
-//! The repository's chores as one program: `cargo xtask demo` and `cargo xtask test`.
+//! The repository's chores as one program: `cargo xtask demo`, `test` and `record`.
 //!
-//! Both start from a fresh clone and a Rust toolchain and do the rest themselves: they
+//! All start from a fresh clone and a Rust toolchain and do the rest themselves: they
 //! build the command line, look for a graphics adapter, install a software one where
 //! that is possible, and say what to install where it is not.
 
@@ -15,6 +15,7 @@ mod pattern;
 mod process;
 mod product;
 mod quality;
+mod record;
 mod report;
 mod roofline;
 mod safetensors;
@@ -30,13 +31,16 @@ use std::process::ExitCode;
 use error::{Error, Result};
 
 const USAGE: &str = "\
-Chores of the Lacuna repository. Both commands do all set-up on a fresh machine.
+Chores of the Lacuna repository. All commands do all set-up on a fresh machine.
 
 usage: cargo xtask demo [--no-install]
+       cargo xtask record [--no-install]
        cargo xtask test [--full] [--no-install]
 
   demo          compress real trained weights, check them, write text with them, time
                 them, write a report
+  record        times products and a model on this adapter and writes the tables to
+                benches/record, with date, driver and commit
   test          every suite that finishes within 15 minutes on two cores
     --full      the slow suites too
 
@@ -44,7 +48,7 @@ usage: cargo xtask demo [--no-install]
                 runs on the processor and `test` says what to install and fails
 
 Without a Vulkan, Metal or DirectX 12 adapter, and with root or passwordless sudo on
-Debian or Ubuntu, both install the package mesa-vulkan-drivers, a software adapter.
+Debian or Ubuntu, they install the package mesa-vulkan-drivers, a software adapter.
 WGPU_BACKEND and WGPU_ADAPTER_NAME choose among several adapters.
 ";
 
@@ -72,7 +76,7 @@ fn run(arguments: &[String]) -> Result<()> {
         return Err(Error::Usage("which command?".into()));
     };
     let allowed: &[&str] = match command.as_str() {
-        "demo" => &["--no-install"],
+        "demo" | "record" => &["--no-install"],
         "test" => &["--no-install", "--full"],
         other => return Err(Error::Usage(format!("there is no command {other:?}"))),
     };
@@ -81,10 +85,10 @@ fn run(arguments: &[String]) -> Result<()> {
     }
     let has = |flag: &str| flags.iter().any(|f| f == flag);
     let may_install = !has("--no-install");
-    if command == "demo" {
-        demo::run(may_install)
-    } else {
-        suites::run(may_install, has("--full"))
+    match command.as_str() {
+        "demo" => demo::run(may_install),
+        "record" => record::run(may_install),
+        _ => suites::run(may_install, has("--full")),
     }
 }
 

@@ -1,0 +1,149 @@
+//! `cargo xtask record`: the whole bench on the adapter at hand, written down.
+
+use std::{fs, path::PathBuf, process::Stdio};
+
+use serde_json::Value;
+
+use crate::{
+    date,
+    error::{Error, Result},
+    lacuna::Lacuna,
+    process,
+    setup::{self, Setup},
+    workspace::Workspace,
+};
+
+/// What is timed: decoding and prefill by format, then what skips, then a model.
+const RUNS: [&str; 8] = [
+    "bench --rounds 25 --shape 4096x4096 --format f32,2:4,2:4x4,2:4x8,1:8,f16,2:4@f16,2:4x8@f16,1:8@f16",
+    "bench --rounds 15 --shape 4096x4096,11008x4096 --format f16,2:4@f16,2:4x4@f16,w8g128,w4g128,w3g64,w2g64",
+    "bench --rounds 15 --shape 4096x4096,11008x4096 --format f16,w4g16s50,w4g32s50,w4g64s50",
+    "bench --rounds 15 --shape 4096x14336 --format f16,w4g128,w4g64s50",
+    "bench --rounds 11 --shape 2048x2048 --batch 128 --format f32,2:4x16,2:4x32,1:8x16,1:8x32,f16,w4g128",
+    "bench --rounds 11 --shape 4096x11008 --op masked --active 10,50,100 --format f32,f16,w4g128",
+    "bench --rounds 11 --shape 4096x11008 --op input_sparse --active 10,50,100 --format f32,f16,w4g128",
+    "bench-model --random --config benches/models/llama-0.5b.json --format dense,w4g128 \
+     --drawn chess-attention@50,teal@50 --tokens 4 --prompt-tokens 16",
+];
+
+pub fn run(may_install: bool) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let executable = workspace.build(&["--release", "--package", "lacuna-cli"], "lacuna")?;
+    let lacuna = match setup::adapter(&executable, may_install)? {
+        Setup::Ready(lacuna) => lacuna,
+        Setup::NoAdapter { advice } => return Err(Error::new(advice)),
+    };
+    let adapter = Adapter::of(&lacuna)?;
+    let date = date::now();
+    let day = &date[..10];
+    let commit = process::ask(
+        std::process::Command::new("git")
+            .args(["describe", "--always", "--dirty"])
+            .current_dir(&workspace.root),
+    );
+    let commit = commit.map_or_else(|| "unknown".into(), |c| c.trim().to_owned());
+    let mut text = format!(
+        "# {day}, {}\n\n`cargo xtask record`, {} {}, commit {commit}, {} cores, {}.\n",
+        adapter.name,
+        adapter.driver,
+        adapter.driver_info,
+        std::thread::available_parallelism().map_or(0, usize::from),
+        std::env::consts::ARCH,
+    );
+    for run in RUNS {
+        let mut command = lacuna.command();
+        command
+            .args(run.split_whitespace())
+            .current_dir(&workspace.root)
+            .stderr(Stdio::inherit());
+        let printed = process::capture_stdout(&mut command)?;
+        let run = run.split_whitespace().collect::<Vec<_>>().join(" ");
+        text += &format!("\n## `{run}`\n\n{}\n", printed.trim());
+    }
+    let path = adapter.file(&workspace, day);
+    let write = || {
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        fs::write(&path, &text)
+    };
+    write().map_err(|e| Error::new(format!("{}: {e}", path.display())))?;
+    println!("written to {}", path.display());
+    Ok(())
+}
+
+struct Adapter {
+    name: String,
+    driver: String,
+    driver_info: String,
+}
+
+impl Adapter {
+    fn of(lacuna: &Lacuna) -> Result<Self> {
+        let text = process::capture_stdout(lacuna.command().args(["info", "--json"]))?;
+        let info: Value = serde_json::from_str(&text)
+            .map_err(|e| Error::new(format!("`lacuna info` printed no JSON: {e}")))?;
+        let of = |key: &str| {
+            let value = info["selected"]["adapter"][key].as_str();
+            value.unwrap_or_default().to_owned()
+        };
+        Ok(Self {
+            name: of("name"),
+            driver: of("driver"),
+            driver_info: of("driver_info"),
+        })
+    }
+
+    /// A file of the day that is not there yet, in the adapter's folder.
+    fn file(&self, workspace: &Workspace, day: &str) -> PathBuf {
+        let folder = workspace.root.join("benches/record").join(self.slug());
+        let names = std::iter::once(format!("{day}.md"));
+        let mut names = names.chain((2..).map(|n| format!("{day}-{n}.md")));
+        let free = names.find_map(|name| Some(folder.join(name)).filter(|path| !path.exists()));
+        free.unwrap_or(folder)
+    }
+
+    /// `llvmpipe-mesa-25.0.7`: names without what is in brackets, and the version.
+    fn slug(&self) -> String {
+        let plain = |text: &str| {
+            let text = text.split(['(', '~']).next().unwrap_or_default();
+            text.trim().to_lowercase()
+        };
+        let driver = plain(&self.driver_info);
+        // Debian's revision says nothing.
+        let driver = driver.split('-').next().unwrap_or_default();
+        let words = format!("{} {driver}", plain(&self.name));
+        let words: Vec<String> = words
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '.')
+            .filter(|word| !word.is_empty())
+            .map(String::from)
+            .collect();
+        words.join("-")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Adapter;
+
+    #[test]
+    fn folders_are_named_by_adapter_and_driver() {
+        let slug = |name: &str, driver_info: &str| {
+            let [name, driver_info] = [name, driver_info].map(String::from);
+            let driver = String::new();
+            Adapter {
+                name,
+                driver,
+                driver_info,
+            }
+            .slug()
+        };
+        let mesa = "Mesa 25.0.7-2~bpo12+1 (LLVM 15.0.6)";
+        assert_eq!(
+            slug("llvmpipe (LLVM 15.0.6, 256 bits)", mesa),
+            "llvmpipe-mesa-25.0.7"
+        );
+        assert_eq!(
+            slug("NVIDIA H100 80GB HBM3", "580.159.04"),
+            "nvidia-h100-80gb-hbm3-580.159.04"
+        );
+    }
+}
