@@ -64,6 +64,8 @@ fn everything(gpu: &Gpu) -> Result<Vec<f32>> {
 
 /// What wgpu's allocator holds, where it tells.
 fn held(gpu: &Gpu) -> Option<u64> {
+    // What was written lies beside the buffer until the next submission has run.
+    gpu.submit(gpu.encoder()).expect("the device is there");
     gpu.wait().expect("the device is there");
     let report = gpu.device().generate_allocator_report()?;
     Some(report.allocations.iter().map(|a| a.size).sum())

@@ -1,6 +1,6 @@
 //! A device that is gone.
 //!
-//! wgpu lets every call on a lost device succeed in silence and tells of the loss by a callback
+//! wgpu lets most calls on a lost device succeed in silence and tells of the loss by a callback
 //! alone, inside a later poll. So the device is asked wherever something is made or submitted,
 //! and the answer is kept: no call works on a lost device again. What was on it is lost with it;
 //! a host opens another [`Gpu`] and builds its weights, tensors and plans there again, which
@@ -27,16 +27,16 @@ impl Gpu {
     /// [`alive`](Self::alive), after asking the device.
     pub(super) fn ask(&self) -> Result<()> {
         self.alive()?;
-        // The callback of a device of ours fires in here.
+        // The callback of a device of ours fires in here, with a reason.
         let _ = self.inner.device.poll(wgpu::PollType::Poll);
-        if self.inner.hosted && !self.makes_buffers() {
-            self.mark_lost("the host's device makes no buffers any more");
+        if !self.makes_buffers() {
+            self.mark_lost("it makes no buffers any more");
         }
         self.alive()
     }
 
-    /// Whether the device is there: the callback of a host's device is the host's, but what is
-    /// made on a lost one cannot be mapped.
+    /// Whether the device is there: what is made on a lost one cannot be mapped. The callback of
+    /// a host's device is the host's, and that of ours waits until nothing runs any more.
     fn makes_buffers(&self) -> bool {
         let device = &self.inner.device;
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);

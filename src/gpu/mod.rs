@@ -44,8 +44,6 @@ struct Inner {
     caps: Caps,
     checked: bool,
     timeout: Option<Duration>,
-    /// Whether the device is the host's, and with it the callback that tells of its loss.
-    hosted: bool,
     /// Set once, never cleared: no call works on a lost device again.
     lost: Arc<OnceLock<String>>,
     pipelines: pipeline::Cache,
@@ -88,7 +86,7 @@ impl Gpu {
         device.set_device_lost_callback(move |reason, message| {
             let _ = latch.set(format!("{reason:?}: {message}"));
         });
-        Ok(Self::assemble(device, queue, Some(lost), options))
+        Ok(Self::assemble(device, queue, lost, options))
     }
 
     /// [`Gpu::new`] for callers without an executor.
@@ -105,13 +103,13 @@ impl Gpu {
     /// submits or reads something; a host that knows before says so with
     /// [`mark_lost`](Self::mark_lost).
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        Self::assemble(device, queue, None, &Options::default())
+        Self::assemble(device, queue, Arc::default(), &Options::default())
     }
 
     fn assemble(
         device: wgpu::Device,
         queue: wgpu::Queue,
-        lost: Option<Arc<OnceLock<String>>>,
+        lost: Arc<OnceLock<String>>,
         options: &Options,
     ) -> Self {
         let caps = caps_of(&device);
@@ -124,8 +122,7 @@ impl Gpu {
                 caps,
                 checked,
                 timeout: options.timeout,
-                hosted: lost.is_none(),
-                lost: lost.unwrap_or_default(),
+                lost,
                 pipelines: pipeline::Cache::default(),
             }),
             tuning: Arc::default(),

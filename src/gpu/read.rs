@@ -115,8 +115,22 @@ impl ReadBack {
             return Ok(vec![]);
         }
         let mapped = map(gpu, &self.staging)?;
+        let mut asked = Asked(Some(&self.staging));
         let mapped = Polled { gpu, mapped }.await;
+        asked.0 = None;
         finish_read(gpu, &self.staging, &mapped, self.tensor.bytes())
+    }
+}
+
+/// A mapping that is asked for: taken back where the read is given up before it comes, for the
+/// next copy needs the buffer.
+struct Asked<'a>(Option<&'a wgpu::Buffer>);
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.0 {
+            buffer.unmap();
+        }
     }
 }
 
@@ -146,15 +160,12 @@ fn staging(gpu: &Gpu, bytes: u64) -> Result<wgpu::Buffer> {
 /// Asks for the mapping of a staging buffer.
 fn map(gpu: &Gpu, staging: &wgpu::Buffer) -> Result<Mapped> {
     let (done, mapped) = oneshot::channel();
-    let asked = gpu.scoped("read-back", staging.size(), || {
+    gpu.scoped("read-back", staging.size(), || {
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             // The receiver is gone only where the read was abandoned.
             let _ = done.send(result);
         });
-    });
-    if asked.is_err() {
-        return Err(unmappable(gpu));
-    }
+    })?;
     Ok(mapped)
 }
 
@@ -167,7 +178,7 @@ pub(super) fn finish_read<T: bytemuck::Pod>(
 ) -> Result<Vec<T>> {
     gpu.alive()?;
     if *mapped != Ok(Ok(())) {
-        return Err(unmappable(gpu));
+        return Err(gpu.lost_or("read-back", "the buffer could not be mapped"));
     }
     let view = staging.get_mapped_range(..bytes);
     let view = view.map_err(|e| gpu.lost_or("read-back", &e.to_string()))?;
@@ -175,14 +186,6 @@ pub(super) fn finish_read<T: bytemuck::Pod>(
     drop(view);
     staging.unmap();
     Ok(data)
-}
-
-/// Mapping a fresh buffer of ours fails on a dead device only: a host's device, whose
-/// callback is not ours, is known to be lost by this.
-fn unmappable(gpu: &Gpu) -> Error {
-    let error = gpu.lost_or("read-back", "the buffer could not be mapped");
-    gpu.mark_lost("a read-back could not be mapped");
-    gpu.alive().err().unwrap_or(error)
 }
 
 /// Polls the device whenever it is itself polled.
