@@ -8,7 +8,7 @@ use lacuna::{
     gpu::{Options, Selector},
     wgpu,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
 
 /// Options of every command that runs on a device.
@@ -78,7 +78,7 @@ pub fn open(args: &Args) -> Result<Gpu> {
 }
 
 /// What identifies an adapter in reports.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize, PartialEq)]
 pub struct Adapter {
     name: String,
     driver: String,

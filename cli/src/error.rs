@@ -209,6 +209,8 @@ const fn engine_code(error: &lacuna::Error) -> u8 {
         | E::NotFinite { .. }
         | E::Overflow { .. }
         | E::Index { .. }
+        | E::Code { .. }
+        | E::Group { .. }
         | E::Threshold { .. } => 4,
         // The rest is the device's: lost, late, out of memory, or refusing a call.
         _ => 5,

@@ -28,3 +28,15 @@ pub fn json_line(value: &impl Serialize) -> Result<()> {
 fn to_text(made: serde_json::Result<String>) -> Result<String> {
     made.map_err(|e| Error::Stdout(e.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::to_text;
+
+    #[test]
+    fn numbers_that_json_lacks_are_null() {
+        let numbers = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.5];
+        let text = to_text(serde_json::to_string(&numbers)).expect("text");
+        assert_eq!(text, "[null,null,null,-0.5]");
+    }
+}

@@ -9,6 +9,7 @@ mod group;
 mod layers;
 mod machine;
 mod product;
+mod record;
 mod report;
 mod rotation;
 mod row;
@@ -29,6 +30,7 @@ use lacuna::{
     wgpu,
 };
 use layers::{Layer, Preset, Shape, Source};
+use record::Record;
 use report::{Header, Report, Style};
 use row::Row;
 use std::path::PathBuf;
@@ -90,6 +92,12 @@ pub struct Args {
     /// Times every legal candidate
     #[arg(long)]
     all_candidates: bool,
+    /// Compares with what -o json or jsonl printed in another run on this adapter
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Ends with exit code 1 where a product takes longer than in the baseline by more than this
+    #[arg(long, value_name = "SHARE", requires = "baseline", value_parser = record::share)]
+    fail_above: Option<f64>,
     /// Times the weights of this file, compressed to each format
     #[arg(long, value_name = "FILE", conflicts_with_all = ["shapes", "preset"])]
     weights: Option<PathBuf>,
@@ -154,6 +162,11 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let (source, layers) = Source::open(args)?;
     let gpu = device::open(device)?;
+    let adapter = (&gpu.info()).into();
+    let record = args.baseline.as_deref();
+    let record = record
+        .map(|file| Record::open(file, &adapter))
+        .transpose()?;
     interrupt::defer();
 
     let bar = progress::bar(layers.len() * args.batch.len());
@@ -169,7 +182,8 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         tool: "lacuna",
         version: env!("CARGO_PKG_VERSION"),
         op: args.op,
-        adapter: (&gpu.info()).into(),
+        schema: report::SCHEMA,
+        adapter,
         copy_gb_per_s: copy.gb_per_s,
         copy_method: copy.method,
         host_read_gb_per_s,
@@ -204,17 +218,44 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         // What is known by now is still worth printing.
         Err(Error::Interrupted) => report.end().and(Err(Error::Interrupted)),
         Err(e) => Err(e),
-        Ok(()) => match report.end()? {
-            0 => match unmatched {
-                None => Ok(()),
-                Some(name) => {
+        Ok(()) => {
+            let changes = record.map(|r| r.compare(report.rows())).transpose();
+            let slower = match &changes {
+                Ok(Some(changes)) => {
+                    report.changes(changes)?;
+                    too_slow(changes, args.fail_above)
+                }
+                _ => None,
+            };
+            let wrong = report.end()?;
+            changes?;
+            match (wrong, unmatched, slower) {
+                (0, None, None) => Ok(()),
+                (0, None, Some(slower)) => Err(Error::Check(slower)),
+                (0, Some(name), _) => {
                     let reason = format!("no legal candidate is called {name:?}");
                     Err(Error::Usage(reason))
                 }
-            },
-            wrong => Err(Error::Check(format!("{wrong} rows failed their check"))),
-        },
+                (wrong, ..) => Err(Error::Check(format!("{wrong} rows failed their check"))),
+            }
+        }
     }
+}
+
+/// What `--fail-above` says of the product that lost most.
+fn too_slow(changes: &[record::Change], limit: Option<f64>) -> Option<String> {
+    let worst = changes
+        .iter()
+        .max_by(|a, b| a.slower().total_cmp(&b.slower()))?;
+    (worst.slower() > limit?).then(|| {
+        format!(
+            "{}: {:.1} µs, {:.1} µs in the baseline: {:+.1} %",
+            worst.product,
+            worst.now,
+            worst.before,
+            100.0 * worst.slower()
+        )
+    })
 }
 
 /// The rows of one product; where not even its vectors fit, the reason in each.

@@ -1,9 +1,12 @@
 //! The four ways of printing rows.
 
-use super::{Op, row::Row};
+use super::{Op, record::Change, row::Row};
 use crate::{device::Adapter, error::Result, out};
 use serde::Serialize;
-use std::fmt::Write;
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+};
 
 /// `-o`.
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -18,11 +21,15 @@ pub enum Style {
     Jsonl,
 }
 
+/// Changes when a name or the meaning of a number in the JSON does.
+pub const SCHEMA: u32 = 1;
+
 /// What stands above the rows.
 #[derive(Serialize)]
 pub struct Header {
     pub tool: &'static str,
     pub version: &'static str,
+    pub schema: u32,
     #[serde(skip)]
     pub op: Op,
     pub adapter: Adapter,
@@ -100,6 +107,36 @@ impl Report {
     pub fn has(&self, part: &str) -> bool {
         let named = |row: &Row| row.candidate.as_ref().is_some_and(|c| c.contains(part));
         self.rows.iter().any(named)
+    }
+
+    /// The rows so far.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Says how products compare with a record: under the table, else on stderr.
+    pub fn changes(&self, changes: &[Change]) -> Result<()> {
+        let mut text = String::from("\nAgainst the baseline, by the fastest candidates:\n\n");
+        for change in changes {
+            let Change {
+                product,
+                before,
+                now,
+            } = change;
+            let percent = 100.0 * change.slower();
+            let _ = writeln!(
+                text,
+                "- {product}: {now:.1} µs, was {before:.1}: {percent:+.1} %"
+            );
+        }
+        match self.style {
+            Style::Md => out::write(&text),
+            // What is printed stays for machines; a stderr that is gone is nobody's loss.
+            Style::Csv | Style::Json | Style::Jsonl => {
+                let _ = io::stderr().write_all(text.as_bytes());
+                Ok(())
+            }
+        }
     }
 
     /// Prints what comes after the rows; how many of them were wrong.

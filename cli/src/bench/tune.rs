@@ -76,6 +76,8 @@ impl Args {
             unbalanced: false,
             candidate: None,
             all_candidates: true,
+            baseline: None,
+            fail_above: None,
             weights: None,
             tensors: vec![],
         }
