@@ -5,6 +5,8 @@
 //! scratch buffer and the bind groups. A [`Plan`] then records one compute pass into any
 //! encoder, as often as wanted, allocating nothing.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod pace;
 mod sharing;
 mod sparse;
 
@@ -15,7 +17,10 @@ use crate::{
     gpu::{Gpu, Pipeline, Tensor, Timestamps, Weight},
     kernel::{self, Candidate, Dispatch, Problem, Role, Skip},
 };
-use std::{collections::BTreeMap, num::NonZero, sync::Arc};
+use std::{collections::BTreeMap, num::NonZero, ops::Range, sync::Arc};
+
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::Mutex;
 
 /// Offset alignment of uniform bindings that every device accepts.
 const PARAM_ALIGNMENT: u64 = 256;
@@ -285,6 +290,8 @@ impl PlanBuilder {
             params,
             scratch,
             scratch_bytes,
+            #[cfg(not(target_arch = "wasm32"))]
+            pace: Mutex::default(),
         })
     }
 }
@@ -342,6 +349,8 @@ pub struct Plan {
     params: wgpu::Buffer,
     scratch: wgpu::Buffer,
     scratch_bytes: u64,
+    #[cfg(not(target_arch = "wasm32"))]
+    pace: Mutex<pace::Pace>,
 }
 
 impl std::fmt::Debug for Plan {
@@ -357,9 +366,15 @@ impl Plan {
     /// [`Error::DeviceLost`].
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.gpu.alive()?;
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        self.launches.iter().for_each(|l| l.record(&mut pass));
+        self.record(encoder, 0..self.launches.len());
         Ok(())
+    }
+
+    /// Records some launches as one compute pass.
+    fn record(&self, encoder: &mut wgpu::CommandEncoder, launches: Range<usize>) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        let launches = self.launches[launches].iter();
+        launches.for_each(|l| l.record(&mut pass));
     }
 
     /// Records one timed pass a step: step `i` writes the times of pass `i`. For benches;
@@ -392,11 +407,16 @@ impl Plan {
         Ok(())
     }
 
-    /// Records and submits the plan by itself.
+    /// Records and submits the plan by itself; in several submissions where
+    /// [`Options::max_submission`](crate::gpu::Options::max_submission) asks for it.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::Gpu`].
     pub fn run(&self) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(budget) = self.gpu.max_submission() {
+            return self.run_within(budget);
+        }
         let mut encoder = self.gpu.encoder();
         self.encode(&mut encoder)?;
         self.gpu.submit(encoder)

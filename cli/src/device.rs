@@ -20,6 +20,9 @@ pub struct Args {
     /// Gives the device up when one call takes longer
     #[arg(long, global = true, value_name = "SECONDS")]
     timeout: Option<u32>,
+    /// Cuts work into submissions of at most so long: some systems reset devices that work longer
+    #[arg(long, global = true, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..))]
+    max_dispatch_ms: Option<u32>,
     /// What `tune` wrote [default: that of the adapter in your data folder, if it is there]
     #[arg(long, global = true, value_name = "FILE")]
     tuning: Option<PathBuf>,
@@ -62,6 +65,9 @@ pub fn open(args: &Args) -> Result<Gpu> {
     let gpu = Gpu::new_blocking(&Options {
         adapter,
         timeout,
+        max_submission: args
+            .max_dispatch_ms
+            .map(|ms| Duration::from_millis(ms.into())),
         ..Options::default()
     })?;
     let info = gpu.info();

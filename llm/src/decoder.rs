@@ -9,7 +9,9 @@ use crate::{
     sampling::{Sampling, no_number},
     thresholds::Tally,
 };
-use lacuna::{Caps, Plan, PlanBuilder, Tensor, caps::DeviceClass, gpu::ReadBack};
+use lacuna::{
+    Caps, Plan, PlanBuilder, Tensor, caps::DeviceClass, gpu::ReadBack, wgpu::CommandEncoder,
+};
 use plans::{Activations, Builder};
 use std::{
     ops::ControlFlow,
@@ -310,6 +312,16 @@ impl Decoder {
         })
     }
 
+    /// Puts `plan` into the submission of a token, or into submissions of its own where they
+    /// may not be long.
+    fn encode_or_run(&self, plan: &Plan, encoder: &mut CommandEncoder) -> Result<()> {
+        match self.model.gpu().max_submission() {
+            None => plan.encode(encoder)?,
+            Some(_) => plan.run()?,
+        }
+        Ok(())
+    }
+
     /// Samples the token that follows, which the next call then takes as given.
     ///
     /// # Errors
@@ -328,10 +340,10 @@ impl Decoder {
             Stage::Empty => return Err(Error::Empty),
             Stage::Sampled => {
                 self.check_room()?;
-                self.step.encode(&mut encoder)?;
-                self.head.encode(&mut encoder)?;
+                self.encode_or_run(&self.step, &mut encoder)?;
+                self.encode_or_run(&self.head, &mut encoder)?;
             }
-            Stage::Hidden => self.head.encode(&mut encoder)?,
+            Stage::Hidden => self.encode_or_run(&self.head, &mut encoder)?,
             Stage::Logits => {}
         }
         self.sample.encode(&mut encoder)?;

@@ -33,6 +33,9 @@ pub struct Options {
     pub checked: bool,
     /// How long a blocking call waits for the GPU; `None` is for ever.
     pub timeout: Option<Duration>,
+    /// How long one submission of [`Plan::run`](crate::Plan::run) may work, as
+    /// [`Plan::run_within`](crate::Plan::run_within) keeps it; `None` is for as long as it takes.
+    pub max_submission: Option<Duration>,
 }
 
 /// An adapter as `info` prints it.

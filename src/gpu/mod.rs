@@ -44,6 +44,7 @@ struct Inner {
     caps: Caps,
     checked: bool,
     timeout: Option<Duration>,
+    max_submission: Option<Duration>,
     /// Set once, never cleared: no call works on a lost device again.
     lost: Arc<OnceLock<String>>,
     pipelines: pipeline::Cache,
@@ -122,6 +123,7 @@ impl Gpu {
                 caps,
                 checked,
                 timeout: options.timeout,
+                max_submission: options.max_submission,
                 lost,
                 pipelines: pipeline::Cache::default(),
             }),
@@ -159,6 +161,11 @@ impl Gpu {
     /// Name and driver of the adapter.
     pub fn info(&self) -> wgpu::AdapterInfo {
         self.inner.device.adapter_info()
+    }
+
+    /// How long one submission may work.
+    pub fn max_submission(&self) -> Option<Duration> {
+        self.inner.max_submission
     }
 
     /// A new encoder, for [`Plan::encode`](crate::Plan::encode) and [`Gpu::submit`].
