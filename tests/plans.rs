@@ -421,3 +421,27 @@ fn handles_are_send_and_sync() {
     check::<Tensor>();
     check::<lacuna::Plan>();
 }
+
+#[test]
+fn a_thousand_devices_come_and_go() {
+    let pages = || -> Option<u64> {
+        let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+        text.split(' ').nth(1)?.parse().ok()
+    };
+    let make = || {
+        let Linear { gpu, weight, x, y } = linear(noop(wgpu::Limits::default()), 64, 512, 1);
+        let mut builder = PlanBuilder::new(&gpu);
+        builder.linear(&weight, &x, None, &y).unwrap();
+        builder.build().unwrap().run().unwrap();
+    };
+    (0..100).for_each(|_| make());
+    let before = pages();
+    (0..1000).for_each(|_| make());
+    // The weight of each is 128 KiB.
+    if let Some((before, after)) = before.zip(pages()) {
+        assert!(
+            after < before + (64 << 20) / 4096,
+            "{before} pages, then {after}"
+        );
+    }
+}

@@ -90,6 +90,34 @@ fn every_operand_of_a_shader_can_be_declared_writable() {
 }
 
 #[test]
+fn every_subgroup_size_has_a_candidate_that_is_valid() {
+    let sizes = [4, 8, 16, 32, 64, 128].map(|size| (size, size));
+    let formats = ["f32", "2:4x8", "w4g16s50"].map(|f| f.parse().unwrap());
+    for (min, max) in sizes.into_iter().chain([(4, 128)]) {
+        for (class, format) in [DeviceClass::Cpu, DeviceClass::Gpu]
+            .into_iter()
+            .flat_map(|class| formats.map(|f| (class, f)))
+        {
+            let caps = Caps {
+                class,
+                subgroups: Some(Subgroups { min, max }),
+                max_invocations: 1024,
+                max_workgroup_bytes: 32 << 10,
+                ..Caps::PORTABLE
+            };
+            for batch in [1, 40] {
+                let problem = verify::Case::new(64, 96, batch, format, false).problem;
+                let parts = problem.parts(&caps).unwrap();
+                let best = kernel::candidates(&problem, &caps).unwrap()[0];
+                for dispatch in best.lower(&problem, &parts, &caps).unwrap() {
+                    checks::is_what_the_host_believes(&dispatch);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn every_problem_has_a_candidate_on_the_least_device() {
     for case in verify::cases(false) {
         // x, y, the weight and the bias; and the list.
