@@ -1,10 +1,12 @@
 //! Kernels on the adapter at hand, against the reference.
 
 mod common;
+#[path = "common/reopen.rs"]
+mod reopen;
 
 use common::gpu;
 use lacuna::{
-    Activation, Caps, Error, Gpu, PlanBuilder,
+    Caps, Error, Gpu, PlanBuilder,
     caps::{DeviceClass, Subgroups},
     compress,
     format::{Dense, Format, Matrix, Nm, Pattern, Values},
@@ -13,6 +15,7 @@ use lacuna::{
     verify::{self, Case, Random},
     wgpu,
 };
+use reopen::reopen;
 
 /// Runs `weight` on the default candidate of both device classes.
 fn run(gpu: &Gpu, weight: &Matrix, x: &[f32], batch: usize, bias: Option<&[f32]>) -> Vec<Vec<f32>> {
@@ -398,29 +401,6 @@ fn grids_past_65_535_workgroups_are_folded() {
     }
 }
 
-/// The same adapter with other limits.
-fn reopen(limits: wgpu::Limits) -> Option<Gpu> {
-    let instance =
-        wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-    pollster::block_on(async {
-        let adapter = instance
-            .request_adapter(&wgpu::RequestAdapterOptions::default())
-            .await
-            .ok()?;
-        let required_features = adapter.features() & wgpu::Features::SUBGROUP;
-        let descriptor = wgpu::DeviceDescriptor {
-            required_limits: limits,
-            required_features,
-            ..Default::default()
-        };
-        let (device, queue) = adapter
-            .request_device(&descriptor)
-            .await
-            .expect("lower limits are granted");
-        Some(Gpu::from_wgpu(device, queue))
-    })
-}
-
 #[test]
 fn the_same_input_gives_the_same_bits() {
     let Some(gpu) = gpu() else { return };
@@ -600,115 +580,4 @@ fn a_read_back_is_used_again_and_again() {
     let read_back = ReadBack::new(&gpu, &empty).unwrap();
     read_back.encode(&mut gpu.encoder());
     assert!(read_back.read_blocking::<f32>(&gpu).unwrap().is_empty());
-}
-
-#[test]
-fn a_list_names_the_active_channels_in_order_and_keeps_nan() {
-    let Some(gpu) = gpu() else { return };
-    for (batch, channels) in [(1, 1), (1, 16), (2, 17), (3, 1000), (1, 70_001), (2, 0)] {
-        let mut x = Random(7).vector(batch * channels);
-        if let Some(first) = x.first_mut() {
-            *first = f32::NAN;
-        }
-        let thresholds: Vec<f32> = Random(8).vector(channels);
-        let mut thresholds: Vec<f32> = thresholds.into_iter().map(f32::abs).collect();
-        for (i, t) in thresholds.iter_mut().enumerate() {
-            match i % 5 {
-                1 => *t = 0.0,
-                3 => *t = f32::INFINITY,
-                _ => {}
-            }
-        }
-        if channels > 3 {
-            (x[1], x[2]) = (-0.0, f32::NEG_INFINITY);
-        }
-        let active = gpu.active(batch, channels).unwrap();
-        let xs = gpu.tensor_from(batch, channels, &x).unwrap();
-        let limits = gpu.tensor_from(1, channels, &thresholds).unwrap();
-        let mut builder = PlanBuilder::new(&gpu);
-        builder
-            .threshold(&xs, &limits, Activation::None, &active)
-            .unwrap();
-        builder.build().unwrap().run().unwrap();
-        let kept = active.kept().read_blocking(&gpu).unwrap();
-        let expected = reference::threshold(&x, &thresholds);
-        let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&kept), bits(&expected), "{batch} x {channels}");
-        let listed = active.read_blocking(&gpu).unwrap();
-        let any = |c: &u32| (0..batch).any(|b| expected[b * channels + *c as usize] != 0.0);
-        let expected: Vec<u32> = (0..channels as u32).filter(any).collect();
-        assert_eq!(listed, expected, "{batch} x {channels}");
-    }
-}
-
-#[test]
-fn products_that_skip_are_right_in_every_part_and_at_both_extremes() {
-    let limits = wgpu::Limits {
-        max_storage_buffer_binding_size: 256 << 10,
-        ..wgpu::Limits::default()
-    };
-    let Some(gpu) = reopen(limits) else { return };
-    let (rows, cols, batch) = (4200, 24, 2);
-    for format in ["f32", "f16", "w4g16"] {
-        let dense = Dense::from_f32(rows, cols, Random(1).vector(rows * cols)).unwrap();
-        let weight = compress::compress(&dense, format.parse().unwrap()).unwrap();
-        let [by_rows, bands] = [gpu.upload(&weight), gpu.upload_bands(&weight)].map(Result::unwrap);
-        if format == "f32" {
-            assert!(by_rows.parts() > 1 && bands.parts() > 1);
-        }
-        let mut x = Random(2).vector(batch * cols);
-        let gate = Random(3).vector(batch * rows);
-        x[7] = f32::NAN;
-        for threshold in [0.0, 0.5, f32::INFINITY] {
-            let t = gpu.tensor_from(1, 1, &[threshold]).unwrap();
-            let (xs, gates) = (
-                gpu.tensor_from(batch, cols, &x).unwrap(),
-                gpu.tensor_from(batch, rows, &gate).unwrap(),
-            );
-            let y = gpu.tensor(batch, rows).unwrap();
-            let [of_rows, of_cols] = [rows, cols].map(|n| gpu.active(batch, n).unwrap());
-            let mut builder = PlanBuilder::new(&gpu);
-            let plain = Activation::None;
-            builder.threshold(&gates, &t, plain, &of_rows).unwrap();
-            builder.masked(&by_rows, &xs, None, &of_rows).unwrap();
-            builder.threshold(&xs, &t, plain, &of_cols).unwrap();
-            builder.input_sparse(&bands, &of_cols, None, &y).unwrap();
-            builder.build().unwrap().run().unwrap();
-
-            let kept = |v: &[f32]| reference::threshold(v, &[threshold]);
-            let masked = reference::linear(&weight, &x, batch, None).unwrap();
-            let masked = masked.masked(&kept(&gate)).unwrap();
-            let got = of_rows.kept().read_blocking(&gpu).unwrap();
-            assert!(
-                masked.compare(&got).unwrap().passes(),
-                "{format} {threshold}"
-            );
-            let sparse = reference::linear(&weight, &kept(&x), batch, None).unwrap();
-            let got = y.read_blocking(&gpu).unwrap();
-            assert!(
-                sparse.compare(&got).unwrap().passes(),
-                "{format} {threshold}"
-            );
-        }
-    }
-}
-
-#[test]
-fn weights_without_every_value_have_no_bands_and_those_by_rows_skip_no_columns() {
-    let Some(gpu) = gpu() else { return };
-    let dense = Dense::from_f32(32, 48, vec![1.0; 32 * 48]).unwrap();
-    for format in ["2:4", "w3g16", "w4g8", "w4g16s50"] {
-        let weight = compress::compress(&dense, format.parse().unwrap()).unwrap();
-        let refused = gpu.upload_bands(&weight);
-        assert!(matches!(refused, Err(Error::Unfit { .. })), "{format}");
-    }
-    let weight = gpu.upload(&dense.into()).unwrap();
-    let active = gpu.active(1, 48).unwrap();
-    let y = gpu.tensor(1, 32).unwrap();
-    let mut builder = PlanBuilder::new(&gpu);
-    let refused = builder.input_sparse(&weight, &active, None, &y).map(drop);
-    assert!(
-        matches!(refused, Err(Error::NoKernel { .. })),
-        "{refused:?}"
-    );
 }
