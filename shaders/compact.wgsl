@@ -4,95 +4,89 @@
 // | before[blocks + 1] | tally | padding to 4 words | channels |
 //
 // The tally is the number of channels that were listed since it was cleared, in 64 bits, low word
-// first, then how often.
+// first, then how often. Channels that are not active fill the list from its end: every channel
+// has a place, so that no store hangs on what is active, which no processor can foretell.
 //
-// CHESS's channel-wise thresholds, https://arxiv.org/abs/2409.01366. One workgroup: each lane
-// takes neighbouring blocks of 16 channels, so that its part of the list is contiguous and only
-// the lanes' counts need adding up. Magnitudes are compared as integers, whose order is the same:
-// a NaN is above every threshold and kept, and no driver's idea of NaN matters.
+// CHESS's channel-wise thresholds, https://arxiv.org/abs/2409.01366. A workgroup lists a part of
+// the channels, four a lane at a time, and first counts what is active before its part, by itself:
+// that is a few loads a channel, and saves a launch or a wait for the others. Magnitudes are
+// compared as integers, whose order is the same: a NaN is above every threshold and kept, and no
+// driver's idea of NaN matters.
 //
-// Reads x and the thresholds once and writes kept and the list: some 16 bytes a channel.
+// Reads x and the thresholds once to list and, in later parts, once more to count; writes kept and
+// the list: some 16 bytes a channel.
 //
-// Consts: WORKGROUP. Fragments: activate.
+// Consts: WORKGROUP. Fragments: activate, channels (quads or scalars), limits (one, quads or
+// scalars), ranks (ballot or shared).
 struct Compact {
     channels: u32,
     batch: u32,
-    blocks: u32,
-    lane_blocks: u32,   // of a lane
-    stride: u32,        // 0 where one threshold serves all channels, else 1
+    rounds: u32,    // of four channels a lane, to list them all
+    part: u32,      // of a workgroup
 }
 
 @group(0) @binding(0) var<uniform> params: Compact;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> thresholds: array<u32>;
-@group(0) @binding(3) var<storage, read_write> kept: array<f32>;
 @group(0) @binding(4) var<storage, read_write> list: array<u32>;
 
-var<workgroup> counts: array<u32, WORKGROUP>;
-
-fn magnitude(v: f32) -> u32 {
-    return bitcast<u32>(v) & 0x7fffffffu;
+fn magnitudes(v: vec4<f32>) -> vec4<u32> {
+    return bitcast<vec4<u32>>(v) & vec4(0x7fffffffu);
 }
 
-// Whether any vector keeps the channel.
-fn threshold(channel: u32) -> bool {
-    let limit = thresholds[channel * params.stride] & 0x7fffffffu;
-    var any = false;
+// Which of channels 4·quad … 4·quad + 3 any vector keeps; what it keeps is put down where `own`.
+fn threshold(quad: u32, own: bool) -> vec4<bool> {
+    let limits = magnitudes(limits_of(quad));
+    var any = vec4(false);
     for (var b = 0u; b < params.batch; b++) {
-        let at = b * params.channels + channel;
-        let v = activate(x[at]);
-        let keeps = magnitude(v) > limit;
-        kept[at] = select(0.0, v, keeps);
+        let x = x_of(b, quad);
+        let v = vec4(activate(x.x), activate(x.y), activate(x.z), activate(x.w));
+        let keeps = magnitudes(v) > limits;
+        if own {
+            put_kept(b, quad, select(vec4<f32>(), v, keeps));
+        }
         any |= keeps;
     }
-    return any;
-}
-
-fn is_active(channel: u32) -> bool {
-    var any = 0u;
-    for (var b = 0u; b < params.batch; b++) {
-        any |= magnitude(kept[b * params.channels + channel]);
-    }
-    return any != 0u;
+    return any & (vec4(4u * quad) + vec4(0u, 1u, 2u, 3u) < vec4(params.channels));
 }
 
 @compute @workgroup_size(WORKGROUP)
-fn main(@builtin(local_invocation_index) lane: u32) {
-    let first = min(lane * params.lane_blocks, params.blocks);
-    let last = min(first + params.lane_blocks, params.blocks);
-    let end = min(last * 16u, params.channels);
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first = group.x * params.part;
+    let last = min(first + params.part, params.rounds);
     var count = 0u;
-    for (var c = first * 16u; c < end; c++) {
-        count += select(0u, 1u, threshold(c));
+    for (var round = 0u; round < first; round++) {
+        let any = threshold(round * WORKGROUP + lane, false);
+        count += dot(select(vec4<u32>(), vec4(1u), any), vec4(1u));
     }
-
-    // Counts of this lane and all before it.
-    counts[lane] = count;
-    for (var step = 1u; step < WORKGROUP; step *= 2u) {
-        workgroupBarrier();
-        let before = select(0u, counts[max(lane, step) - step], lane >= step);
-        workgroupBarrier();
-        counts[lane] += before;
-    }
-    workgroupBarrier();
-
-    var at = counts[lane] - count;
-    let channels = (params.blocks + 7u) / 4u * 4u;
-    for (var block = first; block < last; block++) {
-        list[block] = at;
-        for (var c = block * 16u; c < min(block * 16u + 16u, params.channels); c++) {
-            if is_active(c) {
-                list[channels + at] = c;
-                at++;
+    var begin = total(lane, count);
+    let channels = ((params.channels + 15u) / 16u + 7u) / 4u * 4u;
+    for (var round = first; round < last; round++) {
+        let quad = round * WORKGROUP + lane;
+        let any = threshold(quad, true);
+        let ranks = ranks_of(lane, any);
+        // Active channels before channel c.
+        var before = begin + ranks.before;
+        if quad % 4u == 0u && 4u * quad < params.channels {
+            list[quad / 4u] = before;
+        }
+        for (var j = 0u; j < 4u; j++) {
+            let c = 4u * quad + j;
+            if c < params.channels {
+                let place = select(params.channels - 1u - (c - before), before, any[j]);
+                list[channels + place] = c;
+                before += select(0u, 1u, any[j]);
             }
         }
+        begin += ranks.all;
     }
-    if lane == WORKGROUP - 1u {
-        let count = counts[lane];
-        list[params.blocks] = count;
-        let low = list[params.blocks + 1u] + count;
-        list[params.blocks + 1u] = low;
-        list[params.blocks + 2u] += select(0u, 1u, low < count);
-        list[params.blocks + 3u] += 1u;
+    if lane == 0u && last == params.rounds {
+        let tally = (params.channels + 15u) / 16u + 1u;
+        list[tally - 1u] = begin;
+        let low = list[tally] + begin;
+        list[tally] = low;
+        list[tally + 1u] += select(0u, 1u, low < begin);
+        list[tally + 2u] += 1u;
     }
 }

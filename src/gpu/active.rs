@@ -38,7 +38,8 @@ impl Active {
 
     /// Channels that any vector keeps, ascending, in words:
     /// `| before[⌈channels / 16⌉ + 1] | tally[3] | padding to 4 words | channels |`, where
-    /// `before[i]` is how many there are below channel `16 · i` and the last is their number.
+    /// `before[i]` is how many there are below channel `16 · i` and the last is their number. What
+    /// follows the active channels is of no use.
     pub const fn list(&self) -> &Tensor {
         &self.list
     }

@@ -27,6 +27,9 @@ impl Activation {
     }
 }
 
+/// Workgroups that fill a list on a GPU at most: what they count grows with their square.
+const MOST_PARTS: u32 = 64;
+
 /// Words of a list's tally.
 pub const TALLY: usize = 3;
 
@@ -40,6 +43,9 @@ pub const fn list_words(channels: usize) -> usize {
     list_head(channels) + channels
 }
 
+/// Channels that a lane takes at a time.
+const QUAD: usize = 4;
+
 /// The launch that fills a list. Tensors: x `[batch, channels]`, thresholds `[1, 1]` or
 /// `[1, channels]`, kept `[batch, channels]`, list.
 pub fn dispatch(
@@ -49,23 +55,37 @@ pub fn dispatch(
     activation: Activation,
     caps: &Caps,
 ) -> Dispatch {
-    let workgroup = match caps.class {
-        DeviceClass::Cpu => 64,
-        DeviceClass::Gpu => caps.max_invocations.min(1024),
-    };
-    let blocks = channels.div_ceil(BLOCK) as u32;
+    // On CPU adapters barriers are dear, and a subgroup needs none.
+    let subgroup = caps.fixed_subgroup().filter(|&lanes| lanes <= 32);
+    let ballot = subgroup.filter(|_| caps.class == DeviceClass::Cpu);
+    let workgroup = ballot.unwrap_or(caps.max_invocations.min(256));
+    let rounds = channels.div_ceil(QUAD * workgroup as usize) as u32;
+    let part = part(rounds, caps.class);
+    let quads = channels % QUAD == 0;
     let tensor = |name, binding, i| Operand::read(name, binding, Role::Tensor(i));
     Dispatch {
         name: "compact".into(),
         consts: vec![("WORKGROUP", Const::U32(workgroup))],
-        fragments: vec![activation.wgsl(), shader!("compact")],
-        params: vec![
-            channels as u32,
-            batch as u32,
-            blocks,
-            blocks.div_ceil(workgroup),
-            u32::from(!scalar),
+        fragments: vec![
+            activation.wgsl(),
+            match (scalar, quads) {
+                (true, _) => fragment!("limits_one"),
+                (false, true) => fragment!("limits_quads"),
+                (false, false) => fragment!("limits_scalars"),
+            },
+            if quads {
+                fragment!("channels_quads")
+            } else {
+                fragment!("channels_scalars")
+            },
+            if ballot.is_some() {
+                fragment!("ranks_ballot")
+            } else {
+                fragment!("ranks_shared")
+            },
+            shader!("compact"),
         ],
+        params: vec![channels as u32, batch as u32, rounds, part],
         operands: vec![
             tensor("x", 1, 0),
             tensor("thresholds", 2, 1),
@@ -73,8 +93,19 @@ pub fn dispatch(
             Operand::write("list", 4, Role::Tensor(3)),
         ],
         invocations: workgroup,
-        workgroup_bytes: workgroup * 4,
-        grid: [1, 1, 1],
+        workgroup_bytes: if ballot.is_some() { 0 } else { workgroup * 4 },
+        subgroups: ballot.is_some(),
+        grid: [rounds.div_ceil(part).max(1), 1, 1],
         ..Dispatch::default()
+    }
+}
+
+/// Rounds of a workgroup's part. What comes before a part is counted once more, which is a few
+/// instructions a channel on a GPU, but a third of all the work on a CPU adapter: there two
+/// workgroups share it best when the first takes three fifths.
+fn part(rounds: u32, class: DeviceClass) -> u32 {
+    match class {
+        DeviceClass::Cpu => (rounds * 3).div_ceil(5).max(1),
+        DeviceClass::Gpu => rounds.div_ceil(MOST_PARTS).max(1),
     }
 }
