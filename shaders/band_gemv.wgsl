@@ -10,7 +10,8 @@
 // 2 · rows · active · batch FLOPs.
 //
 // Consts: WORKGROUP, LANES, LOADS, WORDS, ROWS, BAND, BATCH, SLICES; BITS of a value; SHARED = sums
-// that teams exchange; HALVES = lanes alternate between the halves of a load; for codes GROUP.
+// that teams exchange; HALVES = lanes alternate between the halves of a load; for codes GROUP; where
+// columns are spread LOOKS = columns that a lane looks up, AHEAD = lines that it touches of each.
 // Fragments: linear, bias, decode or code and scale, load, x, entries (all or listed), held
 // (each or spread), band_values or band_values_turns or band_codes.
 const TEAMS: u32 = WORKGROUP / LANES;

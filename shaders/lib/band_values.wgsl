@@ -5,9 +5,8 @@ fn sum_slice(place: Place) -> array<f32, ACC> {
     let begin = slice_begin(place.slice, entries);
     let end = slice_begin(place.slice + 1u, entries);
     for (var first = begin + place.team * HELD; first < end; first += TEAMS * HELD) {
-        let held = hold(place, first, end);
-        let here = held_here(first, end);
-        for (var i = 0u; i < here; i++) {
+        let held = hold(place, first, end, 0u);
+        for (var i = 0u; i < HELD; i++) {
             let run = run_at(place, held_column(held, i));
             var xs: array<f32, BATCH>;
             for (var b = 0u; b < BATCH; b++) {

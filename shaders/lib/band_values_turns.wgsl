@@ -1,31 +1,34 @@
 // Plain values, for CPU adapters: HELD columns are taken packet by packet of their rows, so that
 // the loads of as many runs are in flight, and sums are fetched and put back once for all of
-// them. A slice is an equal share of the entries.
-var<workgroup> held_sums: array<f32, ACC * LANES>;
+// them, four at a time. A slice is an equal share of the entries.
+const QUADS: u32 = SPAN * BATCH / 4u;   // of sums, of a packet
+var<workgroup> held_sums: array<vec4<f32>, LOADS * QUADS * LANES>;
 
 fn sum_slice(place: Place) -> array<f32, ACC> {
-    for (var i = 0u; i < ACC; i++) {
-        held_sums[i * LANES + place.lane] = 0.0;
+    for (var i = 0u; i < LOADS * QUADS; i++) {
+        held_sums[i * LANES + place.lane] = vec4<f32>();
     }
     let entries = entries_before(params.cols);
     let begin = slice_begin(place.slice, entries);
     let end = slice_begin(place.slice + 1u, entries);
     for (var first = begin; first < end; first += HELD) {
-        let held = hold(place, first, end);
+        let held = hold(place, first, end, 0xffffffffu);
         var runs: array<u32, HELD>;
         var xs: array<f32, HELD * BATCH>;
         for (var i = 0u; i < HELD; i++) {
             runs[i] = run_at(place, held_column(held, i));
             for (var b = 0u; b < BATCH; b++) {
-                // Entries past the end repeat the last one against zeros.
-                xs[i * BATCH + b] = select(0.0, held_x(held, i, b), first + i < end);
+                xs[i * BATCH + b] = held_x(held, i, b);
             }
         }
         for (var l = 0u; l < LOADS; l++) {
             var acc: array<f32, SPAN * BATCH>;
-            let at = l * SPAN * BATCH * LANES + place.lane;
-            for (var k = 0u; k < SPAN * BATCH; k++) {
-                acc[k] = held_sums[at + k * LANES];
+            let at = l * QUADS * LANES + place.lane;
+            for (var k = 0u; k < QUADS; k++) {
+                let four = held_sums[at + k * LANES];
+                for (var j = 0u; j < 4u; j++) {
+                    acc[4u * k + j] = four[j];
+                }
             }
             for (var i = 0u; i < HELD; i++) {
                 let packed = load(runs[i], l * LANES + place.along);
@@ -38,14 +41,18 @@ fn sum_slice(place: Place) -> array<f32, ACC> {
                     }
                 }
             }
-            for (var k = 0u; k < SPAN * BATCH; k++) {
-                held_sums[at + k * LANES] = acc[k];
+            for (var k = 0u; k < QUADS; k++) {
+                held_sums[at + k * LANES] =
+                    vec4(acc[4u * k], acc[4u * k + 1u], acc[4u * k + 2u], acc[4u * k + 3u]);
             }
         }
     }
     var all: array<f32, ACC>;
-    for (var i = 0u; i < ACC; i++) {
-        all[i] = held_sums[i * LANES + place.lane];
+    for (var i = 0u; i < LOADS * QUADS; i++) {
+        let four = held_sums[i * LANES + place.lane];
+        for (var j = 0u; j < 4u; j++) {
+            all[4u * i + j] = four[j];
+        }
     }
     return all;
 }

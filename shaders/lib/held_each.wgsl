@@ -7,7 +7,7 @@ struct Held {
     xs: array<f32, HELD * BATCH>,
 }
 
-fn hold(place: Place, first: u32, end: u32) -> Held {
+fn hold(place: Place, first: u32, end: u32, before: u32) -> Held {
     var held: Held;
     for (var i = 0u; i < HELD; i++) {
         held.columns[i] = column_of(min(first + i, end - 1u));
@@ -19,8 +19,9 @@ fn hold(place: Place, first: u32, end: u32) -> Held {
     return held;
 }
 
-fn held_here(first: u32, end: u32) -> u32 {
-    return HELD;
+// Nothing is touched ahead.
+fn touch(at: u32, lines: u32) -> u32 {
+    return 0u;
 }
 
 fn held_column(held: Held, i: u32) -> u32 {

@@ -28,6 +28,13 @@ const VARIANTS: &[(&str, bool, Load)] = &[
 /// Vectors that one workgroup takes at most.
 const MAX_BATCH: u32 = 16;
 
+/// Bits of a line of a processor's cache.
+const LINE_BITS: u32 = 512;
+
+/// Lines of a run of plain values that are touched before it is loaded; processors fetch the
+/// rest ahead by themselves (measured at 2 to 24).
+const MOST_AHEAD: u32 = 8;
+
 /// Lanes of a workgroup of `band_sum`.
 const SUM_LANES: u32 = 64;
 
@@ -65,22 +72,26 @@ impl Kernel for BandGemv {
         let coded = problem.format.quant().is_some();
         match caps.class {
             DeviceClass::Cpu => {
-                // Sums lie in memory, of codes on the stack, which costs less than to look
-                // columns up more often.
+                // Sums of plain values lie in memory, those of codes on the stack.
                 let b = batch(MAX_BATCH);
                 let most = if coded { 512 } else { 2048 };
                 let most = (most / b).max(64);
                 let spread = |variant, words| config(variant, lanes, lanes, words, most, b);
                 if coded {
-                    return vec![
+                    let mut configs = vec![
                         spread("spread", 1),
                         config("portable", 8, 8, 1, 64, batch(4)),
                     ];
+                    // More sums are too much for the stack, and for the driver's compiler.
+                    if b <= 2 {
+                        configs.insert(0, spread("spread-pairs", 4));
+                    }
+                    return configs;
                 }
                 vec![
                     spread("spread-pairs", 4),
                     spread("spread-octs", 8),
-                    spread("spread", 1),
+                    spread("spread", 4),
                     config("portable", 8, 8, 1, 64, batch(4)),
                 ]
             }
@@ -129,6 +140,11 @@ impl Kernel for BandGemv {
             let needed = "whole 32 bytes";
             return Err(unfit("words of a run", first.value_stride as usize, needed));
         }
+        let coded = problem.format.quant().is_some();
+        if spread && !coded && packet % 4 != 0 {
+            let needed = "whole quads of sums";
+            return Err(unfit("values of a packet", packet as usize, needed));
+        }
         let band = first.panel_rows;
         let teams = config.workgroup / lanes;
         let tiles = problem.batch.div_ceil(config.batch as usize) as u64;
@@ -146,7 +162,7 @@ impl Kernel for BandGemv {
         };
         let (consts, fragments) = text(problem, config, (spread, load), &shape, caps);
         // What teams add up, and what columns taken in turns have summed.
-        let turns = if spread && problem.format.quant().is_none() {
+        let turns = if spread && !coded {
             config.rows * config.batch * 4
         } else {
             0
@@ -160,7 +176,7 @@ impl Kernel for BandGemv {
                 consts: consts.clone(),
                 fragments: fragments.clone(),
                 params: problem.params(part, 0, 0),
-                operands: problem.operands(problem::X, i, !quads, quads),
+                operands: problem.operands(problem::X, i, !quads || spread, quads),
                 invocations: config.workgroup,
                 workgroup_bytes: memory,
                 subgroups: spread,
@@ -224,6 +240,19 @@ fn text(
             Const::U32(if teams > 1 { config.workgroup } else { 1 }),
         ),
     ];
+    let quant = problem.format.quant();
+    if spread {
+        // The fewer runs are left unfinished, where codes change their group, the better; sums
+        // of plain values are fetched once for all that are looked up.
+        let looks = if quant.is_some() || config.batch > 4 {
+            1
+        } else {
+            2
+        };
+        let lines = config.rows * layout::value_bits(problem.format) as u32 / LINE_BITS;
+        let ahead = lines.min(if quant.is_some() { lines } else { MOST_AHEAD });
+        consts.extend([("LOOKS", Const::U32(looks)), ("AHEAD", Const::U32(ahead))]);
+    }
     let mut fragments = vec![
         fragment!("linear"),
         // Slices leave the bias to the launch that adds.
@@ -244,7 +273,10 @@ fn text(
             fragment!("held_each")
         },
     ];
-    let quant = problem.format.quant();
+    if spread && load != Load::Words {
+        // What is touched ahead, and is read word by word.
+        fragments.push(fragment!("index_words"));
+    }
     if let Some(quant) = quant {
         let group = quant.group_cols(problem.cols);
         consts.push(("GROUP", Const::U32(group as u32)));

@@ -49,7 +49,11 @@ pub fn band_rows(format: Format, rows: usize, cols: usize, class: DeviceClass) -
     let step = STEP.max(256 / value_bits(format));
     let most = most_rows(format, cols, class) / step * step;
     let most = most.max(step);
-    let bands = rows.div_ceil(most).max(1);
+    let mut bands = rows.div_ceil(most).max(1);
+    if class == DeviceClass::Cpu && bands > 1 {
+        // A CPU adapter cuts a launch into as many shares as it has threads, and waits for all.
+        bands = bands.next_multiple_of(2);
+    }
     rows.div_ceil(bands).next_multiple_of(step).max(step)
 }
 
