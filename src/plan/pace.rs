@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(cut(&[10, 90, 10, 40], 50), [1, 1, 2]);
         assert_eq!(cut(&[0, 0, 0], 0), [3]);
         // Half a minute of work.
-        let pieces = cut(&[7; 4286], 50);
+        let pieces = cut(&vec![7; 4286], 50);
         assert!(pieces.iter().all(|&launches| 7 * launches <= 50));
         assert_eq!(pieces.iter().sum::<usize>(), 4286);
     }
