@@ -9,7 +9,7 @@
 // Consts: WORKGROUP, ROWS, BATCH; WORDS = words of a packet; SHARE = rows of this
 // workgroup that use the same columns; GUARD = packets do not fill the last
 // round of lanes; EDGE = the last one reaches past `cols`; HALVES = lanes alternate between the
-// halves of a round.
+// halves of a round; PARTS = 1 or 2, of the rows that share columns.
 // Fragments: linear, bias, rows, load, values or codes, x, pick, rounds, reduce (and columns, packet
 // for N:M).
 const ACC: u32 = ROWS * BATCH;

@@ -14,6 +14,7 @@ pub use sparse::Activation;
 
 use crate::{
     error::{Error, Result},
+    format::Precision,
     gpu::{Gpu, Pipeline, Tensor, Timestamps, Weight},
     kernel::{self, Candidate, Dispatch, Problem, Role, Skip},
 };
@@ -74,6 +75,7 @@ pub struct PlanBuilder {
     gpu: Gpu,
     steps: Vec<Step>,
     workspace: Option<Workspace>,
+    precision: Precision,
 }
 
 impl PlanBuilder {
@@ -83,6 +85,7 @@ impl PlanBuilder {
             gpu: gpu.clone(),
             steps: vec![],
             workspace: None,
+            precision: Precision::F32,
         }
     }
 
@@ -90,6 +93,13 @@ impl PlanBuilder {
     #[must_use]
     pub fn workspace(mut self, workspace: &Workspace) -> Self {
         self.workspace = Some(workspace.clone());
+        self
+    }
+
+    /// How [`linear`](Self::linear) products appended from here on take their activations: in f32
+    /// unless this says otherwise. No other choice is ever made for the caller.
+    pub fn precision(&mut self, precision: Precision) -> &mut Self {
+        self.precision = precision;
         self
     }
 
@@ -106,7 +116,7 @@ impl PlanBuilder {
         bias: Option<&Tensor>,
         y: &Tensor,
     ) -> Result<&mut Self> {
-        let problem = check_linear(weight, x, bias, y)?;
+        let problem = self.linear_problem(weight, x, bias, y)?;
         let legal = self.candidates(&problem)?;
         let mut best = legal[0];
         if weight.imbalance > UNBALANCED && !best.is_task_centric() {
@@ -129,7 +139,7 @@ impl PlanBuilder {
         bias: Option<&Tensor>,
         y: &Tensor,
     ) -> Result<&mut Self> {
-        let problem = check_linear(weight, x, bias, y)?;
+        let problem = self.linear_problem(weight, x, bias, y)?;
         let tensors: Vec<_> = [x, y].into_iter().chain(bias).cloned().collect();
         self.product(candidate, &problem, weight, &tensors)
     }
@@ -137,6 +147,19 @@ impl PlanBuilder {
     /// The legal candidates for a product, best first; there is one at least.
     fn candidates(&self, problem: &Problem) -> Result<Vec<Candidate>> {
         self.gpu.tuning().candidates(problem, self.gpu.caps())
+    }
+
+    fn linear_problem(
+        &self,
+        weight: &Weight,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        y: &Tensor,
+    ) -> Result<Problem> {
+        Ok(Problem {
+            precision: self.precision,
+            ..check_linear(weight, x, bias, y)?
+        })
     }
 
     /// The launches of `candidate`, bound to `weight` and `tensors`.
@@ -235,6 +258,7 @@ impl PlanBuilder {
             gpu,
             steps,
             workspace,
+            ..
         } = self;
         let scratch = match workspace {
             Some(w) if w.scratch.size() < scratch_bytes => {
@@ -541,5 +565,6 @@ fn check_linear(weight: &Weight, x: &Tensor, bias: Option<&Tensor>, y: &Tensor) 
         bias: bias.is_some(),
         layout: weight.layout(),
         skip: Skip::Nothing,
+        precision: Precision::F32,
     })
 }

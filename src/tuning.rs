@@ -232,7 +232,7 @@ fn untuned(problem: &Problem, class: DeviceClass) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Layout;
+    use crate::{format::Precision, kernel::Layout};
 
     fn problem(batch: usize) -> Problem {
         Problem {
@@ -243,6 +243,7 @@ mod tests {
             bias: false,
             layout: Layout::Rows,
             skip: Skip::Nothing,
+            precision: Precision::F32,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     caps::{Caps, DeviceClass},
     compress,
     error::Result,
-    format::{Dense, Format, Matrix},
+    format::{Dense, Format, Matrix, Precision},
     gpu::Gpu,
     kernel::{self, Candidate, Layout, Problem, Skip},
     plan::{Activation, PlanBuilder},
@@ -103,6 +103,9 @@ const WAYS: &[(Layout, Skip)] = &[
     (Layout::Rows, Skip::Rows),
 ];
 
+/// Formats of products that take x in eight bits.
+const QUANTIZING: &[&str] = &["w4g128", "w2g64", "w8row", "w4g16-sym", "w8g24"];
+
 /// Shapes left to the thorough list.
 const MORE_SHAPES: &[(usize, usize, usize)] = &[
     (1, 4096, 1),
@@ -122,27 +125,33 @@ const MORE_SHAPES: &[(usize, usize, usize)] = &[
 ///
 /// Thorough is every format at every shape. Quick takes each shape with every eleventh
 /// format, shifted from shape to shape, so that all shapes and all formats are met; products that
-/// skip are as many.
+/// skip, or take x in eight bits, are among them.
 ///
 /// # Panics
 /// Never: the table's formats are valid.
 pub fn cases(quick: bool) -> impl Iterator<Item = Case> {
-    let whole = FORMATS
-        .iter()
-        .map(|format| (Layout::Rows, Skip::Nothing, format));
-    let skipping = WAYS
-        .iter()
-        .flat_map(|&(layout, skip)| SKIPPING.iter().map(move |format| (layout, skip, format)));
-    let products: Vec<_> = whole.chain(skipping).enumerate().collect();
+    let of = |formats: &'static [&str], layout, skip, precision| {
+        let all = formats.iter();
+        all.map(move |format| (layout, skip, precision, format))
+    };
+    let (rows, nothing) = (Layout::Rows, Skip::Nothing);
+    let products = of(FORMATS, rows, nothing, Precision::F32)
+        .chain(
+            WAYS.iter()
+                .flat_map(|&(layout, skip)| of(SKIPPING, layout, skip, Precision::F32)),
+        )
+        .chain(of(QUANTIZING, rows, nothing, Precision::I8));
+    let products: Vec<_> = products.enumerate().collect();
     let shapes = SHAPES.iter().chain(if quick { &[] } else { MORE_SHAPES });
     let pairs = shapes.enumerate().flat_map(move |(i, shape)| {
         let products = products.clone().into_iter();
         products.map(move |(j, product)| (i + j, shape, product))
     });
     pairs.filter(move |(n, ..)| !quick || n % 11 == 0).map(
-        |(n, &(rows, cols, batch), (layout, skip, format))| {
+        |(n, &(rows, cols, batch), (layout, skip, precision, format))| {
             let format: Format = format.parse().expect("the table holds formats");
-            Case::new(rows, cols, batch, format, n % 2 == 1).skipping(layout, skip)
+            let case = Case::new(rows, cols, batch, format, n % 2 == 1);
+            case.skipping(layout, skip).taking(precision)
         },
     )
 }
@@ -169,6 +178,7 @@ impl Case {
             bias: bias.is_some(),
             layout: Layout::Rows,
             skip: Skip::Nothing,
+            precision: Precision::F32,
         };
         Self {
             problem,
@@ -186,6 +196,29 @@ impl Case {
         self
     }
 
+    /// The same with x taken so. In eight bits every other vector is put on the grid of its steps,
+    /// where nothing is lost and the bound is sharp.
+    #[must_use]
+    pub fn taking(mut self, precision: Precision) -> Self {
+        let Problem { rows, cols, .. } = self.problem;
+        self.problem.precision = precision;
+        if precision == Precision::I8 {
+            let vectors = self.x.chunks_mut(cols.max(1)).enumerate();
+            for (_, vector) in vectors.filter(|(b, _)| (b + rows).is_multiple_of(2)) {
+                for (c, x) in vector.iter_mut().enumerate() {
+                    // The first of any block is its largest.
+                    let quotient = if c % 8 == 0 {
+                        127.0
+                    } else {
+                        (*x * 127.0).round()
+                    };
+                    *x = quotient / 128.0;
+                }
+            }
+        }
+        self
+    }
+
     /// The truth.
     ///
     /// # Errors
@@ -193,7 +226,8 @@ impl Case {
     pub fn reference(&self) -> Result<Reference> {
         let kept = |v: &[f32]| reference::threshold(v, &[THRESHOLD]);
         let (batch, bias) = (self.problem.batch, self.bias.as_deref());
-        let linear = |x: &[f32]| reference::linear(&self.weight, x, batch, bias);
+        let precision = self.problem.precision;
+        let linear = |x: &[f32]| reference::linear_in(precision, &self.weight, x, batch, bias);
         match self.problem.skip {
             Skip::Nothing => linear(&self.x),
             Skip::Cols => linear(&kept(&self.x)),
@@ -233,6 +267,7 @@ impl Case {
             batch,
             layout,
             skip,
+            precision,
             ..
         } = self.problem;
         // Candidates for the other class of devices may want another layout.
@@ -259,6 +294,7 @@ impl Case {
             .transpose()?;
         let mut builder = PlanBuilder::new(gpu);
         if skip == Skip::Nothing {
+            builder.precision(precision);
             builder.linear_with(candidate, &weight, &x, bias.as_ref(), &y)?;
             builder.build()?.run()?;
             return y.read_blocking(gpu);

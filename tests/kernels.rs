@@ -9,7 +9,7 @@ use lacuna::{
     Caps, Error, Gpu, PlanBuilder,
     caps::{DeviceClass, Subgroups},
     compress,
-    format::{Dense, Format, Matrix, Nm, Pattern, Values},
+    format::{Dense, Format, Matrix, Nm, Pattern, Precision, Values},
     gpu::ReadBack,
     kernel, reference,
     verify::{self, Case, Random},
@@ -28,6 +28,7 @@ fn run(gpu: &Gpu, weight: &Matrix, x: &[f32], batch: usize, bias: Option<&[f32]>
         bias: bias.is_some(),
         layout: kernel::Layout::Rows,
         skip: kernel::Skip::Nothing,
+        precision: Precision::F32,
     };
     let uploaded = gpu.upload(weight).unwrap();
     let xs = gpu.tensor_from(batch, cols, x).unwrap();
@@ -134,6 +135,7 @@ fn assert_every_candidate_right(gpu: &Gpu, weight: Matrix, x: Vec<f32>, batch: u
         bias: false,
         layout: kernel::Layout::Rows,
         skip: kernel::Skip::Nothing,
+        precision: Precision::F32,
     };
     let case = Case {
         problem,
@@ -399,6 +401,106 @@ fn grids_past_65_535_workgroups_are_folded() {
         }
         assert!(folded > 0, "no grid of {} is folded", case.problem);
     }
+}
+
+/// Every candidate of `format` that takes x in eight bits.
+fn assert_right_in_eight_bits(gpu: &Gpu, case: &Case) {
+    let truth = case.reference().unwrap();
+    let mut checked = 0;
+    for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
+        if legal.is_ok() {
+            checked += 1;
+            let comparison = case.check(gpu, candidate, &truth).unwrap();
+            assert!(
+                comparison.passes(),
+                "{} {candidate}: {comparison:?}",
+                case.problem
+            );
+        }
+    }
+    assert!(checked > 0, "no candidate for {}", case.problem);
+}
+
+#[test]
+fn x_on_the_grid_of_its_steps_loses_nothing_in_eight_bits() {
+    let Some(gpu) = gpu() else { return };
+    for (format, batch) in [
+        ("w4g128", 1),
+        ("w2g64", 3),
+        ("w8row", 2),
+        ("w4g8", 1),
+        ("w8g24-sym", 5),
+        ("w2g16", 2),
+        ("w4row", 9),
+    ] {
+        let format: Format = format.parse().unwrap();
+        let mut case = Case::new(43, 333, batch, format, true).taking(Precision::I8);
+        // A block of one vector is zero, and one is tiny.
+        for (i, x) in case.x.iter_mut().enumerate() {
+            *x = match i {
+                32..64 => 0.0,
+                64..96 => f32::from_bits(1),
+                _ if i % 333 % 8 == 0 => -127.0 * 0.25,
+                _ => (127.0 * *x).round() * 0.25,
+            };
+        }
+        // The truth's own bound, without anything for eight bits.
+        let sharp = reference::linear(&case.weight, &case.x, batch, case.bias.as_deref()).unwrap();
+        for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
+            if legal.is_ok() {
+                let comparison = case.check(&gpu, candidate, &sharp).unwrap();
+                let comparison = comparison.error_over_bound;
+                assert!(comparison <= 1.0, "{format} {candidate}: {comparison}");
+            }
+        }
+        assert_right_in_eight_bits(&gpu, &case);
+    }
+}
+
+#[test]
+fn nan_and_infinity_in_x_are_not_lost_in_eight_bits() {
+    let Some(gpu) = gpu() else { return };
+    for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut case = Case::new(20, 300, 2, "w4g64".parse().unwrap(), false);
+        case = case.taking(Precision::I8);
+        case.x[299] = poison;
+        case.x[300] = 1e30;
+        assert_right_in_eight_bits(&gpu, &case);
+        for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
+            if legal.is_ok() {
+                let y = case.run(&gpu, candidate).unwrap();
+                assert!(y[..20].iter().all(|y| !y.is_finite()), "{candidate}");
+            }
+        }
+    }
+}
+
+#[test]
+fn eight_bits_are_taken_where_asked_for_and_refused_where_there_is_no_product() {
+    let Some(gpu) = gpu() else { return };
+    let dense = Dense::from_f32(32, 64, Random(4).vector(32 * 64)).unwrap();
+    let x = gpu.tensor_from(1, 64, &Random(5).vector(64)).unwrap();
+    let y = gpu.tensor(1, 32).unwrap();
+    let of = |format: &str| {
+        let weight = compress::compress(&dense, format.parse().unwrap()).unwrap();
+        gpu.upload(&weight).unwrap()
+    };
+    let mut builder = PlanBuilder::new(&gpu);
+    builder.linear(&of("w4g32"), &x, None, &y).unwrap();
+    builder.precision(Precision::I8);
+    builder.linear(&of("w4g32"), &x, None, &y).unwrap();
+    for format in ["f16", "2:4", "w3g32", "w2g8", "2:4+w4g32", "w4g32s50"] {
+        let refused = builder.linear(&of(format), &x, None, &y).map(drop);
+        assert!(
+            matches!(refused, Err(Error::NoKernel { .. })),
+            "{format}: {refused:?}"
+        );
+    }
+    let plan = builder.build().unwrap();
+    let names: Vec<_> = plan.steps().map(|s| s.name.as_str()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names[0].starts_with("gemv/") && names[1].starts_with("quantize x"));
+    assert!(names[2].starts_with("gemv_i8/"), "{names:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use lacuna::{
     kernel::{self, Dispatch},
     verify,
 };
+use naga::back::{hlsl, msl, spv};
 use std::collections::BTreeMap;
 
 /// Devices that see different text: no subgroups, each size, and a size that varies; some
@@ -130,4 +131,71 @@ fn every_problem_has_a_candidate_on_the_least_device() {
         let found = kernel::candidates(&case.problem, &least);
         assert!(found.is_ok_and(|c| !c.is_empty()), "{}", case.problem);
     }
+}
+
+/// Opcode of `OpSDot`.
+const SDOT: u32 = 4450;
+
+/// The opcodes of a SPIR-V module, behind its head of five words.
+fn opcodes(words: &[u32]) -> Vec<u32> {
+    let mut at = 5;
+    let mut found = vec![];
+    while let Some(word) = words.get(at) {
+        found.push(word & 0xffff);
+        at += (word >> 16).max(1) as usize;
+    }
+    found
+}
+
+#[test]
+fn dot_products_of_bytes_are_instructions_where_there_are_such_and_arithmetic_elsewhere() {
+    let all = dispatches();
+    let bytes = all.values().filter(|d| d.wgsl().contains("dot4I8Packed"));
+    let mut met = 0;
+    for dispatch in bytes {
+        met += 1;
+        let (module, info) = checks::validate(&dispatch.wgsl(), dispatch);
+        for native in [true, false] {
+            let mut options = spv::Options {
+                lang_version: (1, 3),
+                ..Default::default()
+            };
+            if !native {
+                // What a device without the extension has.
+                let others = [spv::Capability::Shader, spv::Capability::Int64];
+                let subgroups = [
+                    spv::Capability::GroupNonUniform,
+                    spv::Capability::GroupNonUniformArithmetic,
+                ];
+                options.capabilities = Some(others.into_iter().chain(subgroups).collect());
+            }
+            let words = spv::write_vec(&module, &info, &options, None).expect(&dispatch.name);
+            assert_eq!(opcodes(&words).contains(&SDOT), native, "{}", dispatch.name);
+
+            let options = hlsl::Options {
+                shader_model: if native {
+                    hlsl::ShaderModel::V6_4
+                } else {
+                    hlsl::ShaderModel::V6_2
+                },
+                ..Default::default()
+            };
+            let (mut text, pipeline) = (String::new(), hlsl::PipelineOptions::default());
+            hlsl::Writer::new(&mut text, &options, &pipeline)
+                .write(&module, &info, None)
+                .expect(&dispatch.name);
+            let instruction = text.contains("dot4add_i8packed");
+            assert_eq!(instruction, native, "{}", dispatch.name);
+        }
+        // Metal has none: vectors of bytes, or shifts.
+        let options = msl::Options {
+            lang_version: (2, 4),
+            fake_missing_bindings: true,
+            ..Default::default()
+        };
+        let pipeline = msl::PipelineOptions::default();
+        let metal = msl::write_string(&module, &info, &options, &pipeline);
+        assert!(metal.is_ok_and(|(text, _)| text.contains("packed_char4")));
+    }
+    assert!(met > 0, "no launch multiplies bytes");
 }

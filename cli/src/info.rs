@@ -7,7 +7,7 @@ use crate::{
 };
 use lacuna::{
     Gpu,
-    format::{Dtype, Format},
+    format::{Dtype, Format, Precision},
     gpu::{AdapterReport, adapters},
     kernel::{Layout, Problem, Skip, survey},
     wgpu,
@@ -114,6 +114,7 @@ fn selected(index: Option<usize>, gpu: &Gpu, offered: Option<&AdapterReport>) ->
                     bias: false,
                     layout: Layout::Rows,
                     skip: Skip::Nothing,
+                    precision: Precision::F32,
                 },
                 gpu,
             )?);

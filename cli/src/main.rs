@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, log and progress to stderr; [`error::Error::code`] lists the exit codes.
 
+mod activations;
 mod bench;
 mod calibrate;
 mod compress;

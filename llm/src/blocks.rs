@@ -40,7 +40,7 @@ use crate::{
 use lacuna::{
     Gpu, Plan, PlanBuilder, Tensor,
     caps::DeviceClass,
-    format::{Dense, Matrix},
+    format::{Dense, Matrix, Precision},
     gpu::ReadBack,
 };
 use std::sync::Arc;
@@ -377,6 +377,7 @@ impl Device {
             activations: act,
             glue: Glue::new(config, gpu.caps(), *context, KvType::F32),
             chunk: *chunk,
+            precision: Precision::F32,
         };
         let mut weights = LayerOnDevice::load(gpu, source, recipe, layer)?;
         if let Some(thresholds) = thresholds {

@@ -10,7 +10,8 @@ use crate::{
     thresholds::Tally,
 };
 use lacuna::{
-    Caps, Plan, PlanBuilder, Tensor, caps::DeviceClass, gpu::ReadBack, wgpu::CommandEncoder,
+    Caps, Plan, PlanBuilder, Tensor, caps::DeviceClass, format::Precision, gpu::ReadBack,
+    wgpu::CommandEncoder,
 };
 use plans::{Activations, Builder};
 use std::{
@@ -26,6 +27,9 @@ pub struct Options {
     pub context: Option<usize>,
     /// How keys and values are kept.
     pub kv: KvType,
+    /// How the layers' products take their activations, where their weights allow it. In eight bits
+    /// a step is faster and a prompt may be slower: its tokens are taken a few at a time.
+    pub precision: Precision,
     /// Tokens of a prompt that one submission takes; 32 on CPU adapters, 128 on GPUs.
     pub chunk: Option<usize>,
 }
@@ -133,6 +137,7 @@ impl Decoder {
             activations: &activations,
             glue: Glue::new(config, &caps, context, options.kv),
             chunk,
+            precision: options.precision,
         };
         let workspace = builder.workspace(model)?;
         let prefill = builder.layers(model, chunk, Some(&workspace))?.build()?;
@@ -518,6 +523,7 @@ impl Decoder {
             activations: act,
             glue: Glue::new(model.config(), &self.caps, self.context, KvType::F32),
             chunk,
+            precision: Precision::F32,
         };
         let mut plan = PlanBuilder::new(gpu);
         builder.final_norm(&mut plan, model, false)?;

@@ -14,7 +14,7 @@ use crate::{
 };
 use lacuna::{
     Active, Gpu, PlanBuilder, Tensor,
-    format::{Matrix, Thresholds},
+    format::{Matrix, Precision, Thresholds},
     gpu::ReadBack,
     kernel::{Layout, Problem, Skip},
     verify::Random,
@@ -209,6 +209,7 @@ fn pays(gpu: &Gpu, weight: &Matrix, skip: Skip, gate: &Thresholds) -> bool {
             Skip::Nothing | Skip::Rows => Layout::Rows,
         },
         skip,
+        precision: Precision::F32,
     };
     let active = f64::from(gate.expected().unwrap_or(0.5));
     active <= gpu.tuning().break_even(&problem, gpu.caps().class)
@@ -446,8 +447,7 @@ impl Builder<'_> {
         let gate = Gate::Input(linear);
         let act = self.activations;
         let (Some(thresholds), Some(sparse)) = (layer.gates.get(gate), &act.sparse) else {
-            plan.linear(weight, x, bias, y)?;
-            return Ok(());
+            return self.linear(plan, (weight, bias), [x, y]);
         };
         if let Some(active) = self.skips(tokens, layer, gate) {
             let plain = lacuna::Activation::None;
@@ -467,8 +467,7 @@ impl Builder<'_> {
                 left.clone(),
             ],
         )?;
-        plan.linear(weight, &left, bias, y)?;
-        Ok(())
+        self.linear(plan, (weight, bias), [&left, y])
     }
 
     /// What is active at a gate, where what is not is skipped: in a step, if the weights allow.

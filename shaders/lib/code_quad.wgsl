@@ -1,7 +1,7 @@
 // Codes of BITS bits side by side, lowest bits first, four at a time: they fit a word, wherever
 // they begin. One word is picked for four codes, and what is picked is shifted by constants:
 // llvmpipe unrolls a loop over quads where one over codes, each picking its word, is too long.
-const CODE_MASK: u32 = (1u << BITS) - 1u;
+const FIELD_MASK: u32 = (1u << BITS) - 1u;
 
 // The codes from bit `bit` on, a multiple of 4 · BITS.
 fn code_quad(packed: array<u32, WORDS>, bit: u32) -> vec4<f32> {
@@ -13,9 +13,9 @@ fn code_quad(packed: array<u32, WORDS>, bit: u32) -> vec4<f32> {
     }
     // A code is never negative: converting it as a signed number is one instruction everywhere.
     return vec4(
-        f32(i32(fields & CODE_MASK)),
-        f32(i32((fields >> BITS) & CODE_MASK)),
-        f32(i32((fields >> (2u * BITS)) & CODE_MASK)),
-        f32(i32((fields >> (3u * BITS)) & CODE_MASK)),
+        f32(i32(fields & FIELD_MASK)),
+        f32(i32((fields >> BITS) & FIELD_MASK)),
+        f32(i32((fields >> (2u * BITS)) & FIELD_MASK)),
+        f32(i32((fields >> (3u * BITS)) & FIELD_MASK)),
     );
 }

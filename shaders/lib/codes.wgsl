@@ -46,16 +46,7 @@ fn add_packet(
     scales: array<u32, SCALES>,
 ) {
     for (var s = 0u; s < SEGMENTS; s++) {
-        var dots: array<f32, BATCH>;
-        for (var c = 0u; c < SEGMENT / CHUNK; c++) {
-            for (var i = 0u; i < CHUNK; i++) {
-                let at = s * SEGMENT + c * CHUNK + i;
-                let q = centred(packed, at * BITS, 0.0);
-                for (var b = 0u; b < BATCH; b++) {
-                    dots[b] += q * picked[b * SPAN + at];
-                }
-            }
-        }
+        let dots = dot_codes(packed, s, picked);
         let word = scales[s * ROWS + r];
         let zero = f32(i32(word >> 16u));
         for (var b = 0u; b < BATCH; b++) {

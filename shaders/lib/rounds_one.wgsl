@@ -24,10 +24,29 @@ fn add_round(
             }
         }
         let sums = sum_segments(picked);
-        for (var i = 0u; i < SHARE; i++) {
-            let r = block * SHARE + i;
-            add_packet(acc, r, load(row_at[r], packet), picked, sums, scales);
-        }
+        add_rows(acc, row_at, block, 0u, packet, picked, sums, scales);
+        add_rows(acc, row_at, block, 1u, packet, picked, sums, scales);
+    }
+}
+
+// Part p of the rows of a block. CPU adapters unroll a loop over rows only where its body is short;
+// two loops over half the rows each may be twice as long.
+fn add_rows(
+    acc: ptr<function, array<f32, ACC>>,
+    row_at: array<u32, ROWS>,
+    block: u32,
+    p: u32,
+    packet: u32,
+    picked: array<f32, BATCH * SPAN>,
+    sums: array<f32, SUMS>,
+    scales: array<u32, SCALES>,
+) {
+    if p >= PARTS {
+        return;
+    }
+    for (var i = 0u; i < SHARE / PARTS; i++) {
+        let r = block * SHARE + p * (SHARE / PARTS) + i;
+        add_packet(acc, r, load(row_at[r], packet), picked, sums, scales);
     }
 }
 

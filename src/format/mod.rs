@@ -7,6 +7,7 @@ mod gqs;
 mod name;
 mod nm;
 mod pattern;
+mod precision;
 mod quant;
 mod quantized;
 mod thresholds;
@@ -18,11 +19,13 @@ pub use gqs::{Gqs, GroupPruning};
 pub use name::Format;
 pub use nm::Nm;
 pub use pattern::Pattern;
+pub use precision::Precision;
 pub use quant::{Codes, Quant};
 pub use quantized::Quantized;
 pub use thresholds::Thresholds;
 pub use values::{Dtype, Values};
 
+pub(crate) use precision::{block_cols, lost};
 pub(crate) use quantized::group_slots;
 
 use crate::error::{Error, Result};

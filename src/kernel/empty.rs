@@ -37,6 +37,7 @@ mod tests {
     use super::*;
     use crate::{
         caps::DeviceClass,
+        format::Precision,
         kernel::{self, Layout, Skip},
     };
 
@@ -56,6 +57,7 @@ mod tests {
                     bias: true,
                     layout: Layout::Rows,
                     skip: Skip::Nothing,
+                    precision: Precision::F32,
                 };
                 let parts = problem.parts(&caps).unwrap();
                 for candidate in kernel::candidates(&problem, &caps).unwrap() {

@@ -22,6 +22,9 @@ use std::borrow::Cow;
 /// Vectors that the kernel takes at most.
 pub const MAX_BATCH: usize = 8;
 
+/// Values that a loop over rows may add while CPU adapters unroll it (measured with codes).
+const MOST_UNROLLED: usize = 128;
+
 pub struct Gemv;
 
 impl Kernel for Gemv {
@@ -65,9 +68,10 @@ impl Kernel for Gemv {
             || (coded && (listed || !wide_scales(variant.load, config.rows)));
 
         let mut dispatches = vec![];
-        // Some products have no other kernel: more vectors than registers hold are taken in turns.
-        for vector_base in (0..problem.batch).step_by(MAX_BATCH) {
-            let batch = MAX_BATCH.min(problem.batch - vector_base);
+        // More vectors than registers hold are taken in turns.
+        let turn = (config.batch as usize).clamp(1, MAX_BATCH);
+        for vector_base in (0..problem.batch).step_by(turn) {
+            let batch = turn.min(problem.batch - vector_base);
             let frame = variant.frame(config, problem.cols, batch, caps)?;
             let mut consts = problem.consts();
             consts.extend(frame.consts);
@@ -75,6 +79,7 @@ impl Kernel for Gemv {
                 ("SHARE", Const::U32(packets.share as u32)),
                 ("GUARD", Const::Bool(packets.guard)),
                 ("EDGE", Const::Bool(packets.edge)),
+                ("PARTS", Const::U32(parts_of(packets.share, packets.span))),
                 (
                     "HALVES",
                     Const::Bool(variant.load == Load::Pairs && config.words == 4),
@@ -104,6 +109,11 @@ impl Kernel for Gemv {
                         ("GROUP", Const::U32(group as u32)),
                         ("SEGMENT", Const::U32(gcd(group, packets.span) as u32)),
                     ]);
+                    if variant.load.int64() && gcd(group, packets.span) % 4 == 0 {
+                        fragments.extend([fragment!("dot_quads"), fragment!("code_quad")]);
+                    } else {
+                        fragments.push(fragment!("dot_codes"));
+                    }
                     fragments.extend([
                         fragment!("codes"),
                         fragment!("scale"),
@@ -111,6 +121,7 @@ impl Kernel for Gemv {
                             _ if listed => fragment!("scales_listed"),
                             Load::Octs if config.rows == 8 => fragment!("scales_octs"),
                             Load::Pairs if config.rows % 4 == 0 => fragment!("scales_pairs"),
+                            Load::Longs if config.rows % 2 == 0 => fragment!("scales_longs"),
                             Load::Quads if config.rows % 4 == 0 => fragment!("scales_quads"),
                             _ => fragment!("scales_words"),
                         },
@@ -180,7 +191,8 @@ fn check(problem: &Problem, parts: &[PartLayout]) -> Result<()> {
 /// Whether the scales of `rows` rows are read through the view of `load`.
 fn wide_scales(load: Load, rows: u32) -> bool {
     match load {
-        Load::Words | Load::Longs => false,
+        Load::Words => false,
+        Load::Longs => rows % 2 == 0,
         Load::Quads | Load::Pairs => rows % 4 == 0,
         // The eight whose scales lie together.
         Load::Octs => rows == 8,
@@ -327,13 +339,17 @@ fn code_configs(problem: &Problem, quant: Quant, class: DeviceClass, caps: &Caps
     match class {
         DeviceClass::Cpu => {
             let lanes = caps.subgroups.map_or(8, |s| s.min);
-            vec![
+            let mut configs = vec![
                 config("one-x4", lanes, rows(most), unit),
                 config("one", lanes, rows(most), unit),
                 config("one", lanes, rows(most.min(4)), unit),
                 config("portable", 8, rows(most), unit),
                 config("portable", 64, 1, unit),
-            ]
+            ];
+            if !sparse {
+                configs.splice(0..0, quad_config(problem, quant, lanes));
+            }
+            configs
         }
         DeviceClass::Gpu => {
             let most = (8 / (problem.batch as u32).max(1)).clamp(1, 4);
@@ -368,4 +384,30 @@ fn config(problem: &Problem) -> impl Fn(&'static str, u32, u32, u32) -> Config {
         batch,
         words,
     }
+}
+
+/// Parts of a loop over `share` rows, each of which adds `span` values of every vector.
+fn parts_of(share: usize, span: usize) -> u32 {
+    if share % 2 == 0 && share * span > MOST_UNROLLED {
+        2
+    } else {
+        1
+    }
+}
+
+/// Codes taken four at a time, in wide loads: the most rows, words and vectors that CPU adapters still
+/// unroll (measured at batch 1 to 8; beyond them a product takes several times as long).
+fn quad_config(problem: &Problem, quant: Quant, lanes: u32) -> Option<Config> {
+    let one = problem.batch <= 1;
+    let (variant, rows, words, vectors) = match quant.bits() {
+        2 => ("one-longs-x4", 8, 2, 1),
+        4 => ("one-longs-x4", if one { 8 } else { 4 }, 2, 4),
+        8 => ("one-pairs-x4", 4, 4, 4),
+        _ => return None,
+    };
+    let config = config(problem)(variant, lanes, rows, words);
+    Some(Config {
+        batch: config.batch.min(vectors),
+        ..config
+    })
 }

@@ -12,6 +12,7 @@ mod empty;
 mod gemm_lanes;
 mod gemm_tiled;
 mod gemv;
+mod gemv_i8;
 mod gqs_gemv;
 mod gqs_lanes;
 mod gqs_runs;
@@ -23,6 +24,7 @@ mod packed;
 mod packet;
 mod panels;
 mod problem;
+mod quantize;
 mod runs;
 mod variant;
 
@@ -35,7 +37,7 @@ pub use problem::{Problem, Skip};
 use crate::{
     caps::{Caps, DeviceClass},
     error::{Error, Result},
-    format::{Dtype, Format},
+    format::{Dtype, Format, Precision},
 };
 use std::{borrow::Cow, fmt};
 
@@ -80,6 +82,11 @@ pub trait Kernel: Sync {
         (layout, skip) == (Layout::Rows, Skip::Nothing)
     }
 
+    /// How it takes activations.
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
+
     /// Configurations for `problem`, the best guess for the class of `caps` first,
     /// legal or not.
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config>;
@@ -100,6 +107,7 @@ pub trait Kernel: Sync {
 /// Every kernel. Tests, benches and the planner iterate over this list.
 pub static KERNELS: &[&dyn Kernel] = &[
     &gemv::Gemv,
+    &gemv_i8::GemvI8,
     &band_gemv::BandGemv,
     &gemm_lanes::GemmLanes,
     &gemm_tiled::GemmTiled,
@@ -166,6 +174,7 @@ impl Candidate {
 pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<()>)>> {
     let parts = problem.parts(caps)?;
     let serving = KERNELS.iter().copied();
+    let serving = serving.filter(|k| k.precision() == problem.precision);
     let serving = serving.filter(|k| k.serves(problem.layout, problem.skip));
     let mut kernels: Vec<&'static dyn Kernel> = serving.collect();
     // Few vectors: memory decides, so GEMV first. More: arithmetic does. On CPU adapters
@@ -216,6 +225,9 @@ pub fn candidates(problem: &Problem, caps: &Caps) -> Result<Vec<Candidate>> {
             .collect();
         let reasons = match (problem.layout, problem.skip) {
             _ if !reasons.is_empty() => reasons.join("; "),
+            _ if problem.precision == Precision::I8 => {
+                "x in 8 bits meets whole products of codes that lie by rows".into()
+            }
             (Layout::Rows, _) => "columns are skipped of weights in bands".into(),
             (Layout::Bands, _) => "rows are skipped of weights that lie by rows".into(),
         };

@@ -4,7 +4,7 @@ use super::{Const, Layout, Operand, PartLayout, Role, bands, fragment, layout};
 use crate::{
     caps::{Caps, DeviceClass},
     error::{Error, Result},
-    format::{Dtype, Format},
+    format::{Dtype, Format, Precision},
 };
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -37,6 +37,8 @@ pub struct Problem {
     pub layout: Layout,
     /// What is skipped.
     pub skip: Skip,
+    /// How x is taken.
+    pub precision: Precision,
 }
 
 impl fmt::Display for Problem {
@@ -49,6 +51,7 @@ impl fmt::Display for Problem {
             bias,
             layout,
             skip,
+            precision,
         } = self;
         let bias = if *bias { " + bias" } else { "" };
         let (layout, skip) = match (layout, skip) {
@@ -59,9 +62,13 @@ impl fmt::Display for Problem {
             (Layout::Bands, Skip::Rows) => (" in bands", ", active rows"),
             (Layout::Bands, Skip::Cols) => (" in bands", ", active columns"),
         };
+        let precision = match precision {
+            Precision::F32 => "",
+            Precision::I8 => ", x in 8 bits",
+        };
         write!(
             f,
-            "{format} {rows}x{cols}{layout} batch {batch}{bias}{skip}"
+            "{format} {rows}x{cols}{layout} batch {batch}{bias}{skip}{precision}"
         )
     }
 }
@@ -76,6 +83,11 @@ impl FromStr for Problem {
             reason: reason.into(),
         };
         let number = |text: &str| text.parse::<usize>().ok();
+        let (text, precision) = match text.split_once(", x in ") {
+            None => (text, Precision::F32),
+            Some((text, "8 bits")) => (text, Precision::I8),
+            Some(_) => return Err(wrong("x is taken in 8 bits")),
+        };
         let (product, skip) = match text.split_once(", active ") {
             None => (text, Skip::Nothing),
             Some((product, "rows")) => (product, Skip::Rows),
@@ -104,6 +116,7 @@ impl FromStr for Problem {
             bias,
             layout,
             skip,
+            precision,
         })
     }
 }

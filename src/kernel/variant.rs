@@ -82,6 +82,18 @@ impl Variant {
     /// # Errors
     /// Where `config` cannot serve them.
     pub fn frame(&self, config: &Config, cols: usize, batch: usize, caps: &Caps) -> Result<Frame> {
+        let mut frame = self.reduce.frame(config, batch, caps)?;
+        frame.fragments.push(x_fragment(self.x, cols)?);
+        Ok(frame)
+    }
+}
+
+impl Reduce {
+    /// The text around a loop over packets for `batch` vectors, without x.
+    ///
+    /// # Errors
+    /// Where `config` cannot serve them.
+    pub fn frame(self, config: &Config, batch: usize, caps: &Caps) -> Result<Frame> {
         let (workgroup, acc) = (config.workgroup as usize, config.rows as usize * batch);
         let mut consts = vec![
             ("WORKGROUP", Const::U32(config.workgroup)),
@@ -90,13 +102,12 @@ impl Variant {
             ("WORDS", Const::U32(config.words)),
         ];
         let mut workgroup_bytes = 0;
-        let x = x_fragment(self.x, cols)?;
-        let reduce = match self.reduce {
-            Reduce::Shared => {
+        let reduce = match self {
+            Self::Shared => {
                 workgroup_bytes += acc * workgroup * 4;
                 fragment!("reduce_shared")
             }
-            Reduce::Subgroup => {
+            Self::Subgroup => {
                 let subgroups = caps
                     .subgroups
                     .map_or(1, |s| config.workgroup.div_ceil(s.min));
@@ -104,17 +115,17 @@ impl Variant {
                 consts.push(("SUBGROUPS", Const::U32(subgroups)));
                 fragment!("reduce_subgroup")
             }
-            Reduce::One if caps.fixed_subgroup() == Some(config.workgroup) => {
+            Self::One if caps.fixed_subgroup() == Some(config.workgroup) => {
                 fragment!("reduce_one")
             }
-            Reduce::One => {
+            Self::One => {
                 let needed = "to be one subgroup of fixed size";
                 return Err(unfit("workgroup", workgroup, needed));
             }
         };
         Ok(Frame {
             consts,
-            fragments: vec![x, reduce],
+            fragments: vec![reduce],
             workgroup_bytes: u32::try_from(workgroup_bytes).unwrap_or(u32::MAX),
         })
     }
@@ -147,6 +158,7 @@ pub(super) const VARIANTS: &[Variant] = &[
     Variant::new("one-quads", Reduce::One, Load::Quads, X::Direct),
     Variant::new("one-quads-x4", Reduce::One, Load::Quads, X::Quads),
     Variant::new("one-quads-window", Reduce::One, Load::Quads, X::Window),
+    Variant::new("one-longs-x4", Reduce::One, Load::Longs, X::Pairs),
     Variant::new("one-pairs", Reduce::One, Load::Pairs, X::Direct),
     Variant::new("one-pairs-x4", Reduce::One, Load::Pairs, X::Pairs),
     Variant::new(

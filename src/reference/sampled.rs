@@ -3,7 +3,7 @@
 use super::{Comparison, Reference, linear_rows};
 use crate::{
     error::{Error, Result},
-    format::Matrix,
+    format::{Matrix, Precision},
 };
 use std::collections::BTreeSet;
 
@@ -28,12 +28,20 @@ impl Sampled {
     /// # Errors
     /// [`Error::Shape`] where `x` has another length.
     pub fn new(weight: &Matrix, x: &[f32], batch: usize) -> Result<Self> {
+        Self::new_in(Precision::F32, weight, x, batch)
+    }
+
+    /// [`Sampled::new`] with what is allowed to a kernel that takes x in `precision`.
+    ///
+    /// # Errors
+    /// Those of [`linear_in`](super::linear_in).
+    pub fn new_in(precision: Precision, weight: &Matrix, x: &[f32], batch: usize) -> Result<Self> {
         let (all_rows, cols) = (weight.rows(), weight.cols());
         let products = all_rows.saturating_mul(cols).saturating_mul(batch);
         if products <= MOST_PRODUCTS || batch.checked_mul(cols) != Some(x.len()) {
             let rows: Vec<usize> = (0..all_rows).collect();
             return Ok(Self {
-                reference: linear_rows(weight, &rows, x, batch, None)?,
+                reference: linear_rows(precision, weight, &rows, x, batch, None)?,
                 rows,
                 vectors: (0..batch).collect(),
                 shape: [batch, all_rows],
@@ -46,7 +54,7 @@ impl Sampled {
             .copied()
             .collect();
         Ok(Self {
-            reference: linear_rows(weight, &rows, &x, vectors.len(), None)?,
+            reference: linear_rows(precision, weight, &rows, &x, vectors.len(), None)?,
             rows,
             vectors,
             shape: [batch, all_rows],

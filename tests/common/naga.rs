@@ -12,7 +12,8 @@ use naga::{
 };
 use std::collections::BTreeMap;
 
-fn validate(text: &str, dispatch: &Dispatch) -> (naga::Module, ModuleInfo) {
+/// Its module, valid.
+pub fn validate(text: &str, dispatch: &Dispatch) -> (naga::Module, ModuleInfo) {
     let module = wgsl::parse_str(text)
         .unwrap_or_else(|e| panic!("{}: {}", dispatch.name, e.emit_to_string(text)));
     // The second is what `unpack2x16float` asks for: core WGSL, absent from some old GL drivers.

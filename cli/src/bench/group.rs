@@ -14,8 +14,8 @@ use crate::{
 use lacuna::{
     Gpu, Tensor, Weight,
     caps::DeviceClass,
-    format::{Format, Matrix},
-    kernel::{Candidate, Layout, Problem, Skip},
+    format::{Format, Matrix, Precision},
+    kernel::{Candidate, Layout, Problem},
     verify::Random,
 };
 use std::{
@@ -87,7 +87,12 @@ pub fn measure(bench: &Bench<'_>, layer: &Formats, batch: usize) -> Result<Vec<R
     for &format in &layer.asked {
         // Masked products leave their result in what was active: each has its own.
         let products: Vec<Product> = match op {
-            Op::Linear => vec![Product::whole()],
+            Op::Linear => {
+                let precisions = [Precision::F32, bench.args.activations.into()];
+                let once = &precisions[usize::from(precisions[0] == precisions[1])..];
+                let served = once.iter().filter(|p| p.serves(format));
+                served.map(|&p| Product::whole(p)).collect()
+            }
             Op::Masked | Op::InputSparse => {
                 let active = bench.args.active.iter();
                 active.map(|p| group.skipping(*p)).collect::<Result<_>>()?
@@ -173,6 +178,7 @@ impl<'a> Group<'a> {
             bias: false,
             layout: product.layout,
             skip: product.skip,
+            precision: product.precision,
         }
     }
 
@@ -250,7 +256,7 @@ impl<'a> Group<'a> {
     /// The fastest candidate for the whole product: what skips must beat the best, not the
     /// default.
     fn baseline(&mut self, format: Format) -> Result<Option<Subject>> {
-        let whole = Rc::new(Product::whole());
+        let whole = Rc::new(Product::whole(Precision::F32));
         let legal = self.legal(format, &whole)?;
         let best = self
             .contest(format, &whole, &legal, TRIAL_ROUNDS)?
@@ -302,7 +308,7 @@ impl<'a> Group<'a> {
         } else if !self.bench.args.all_candidates {
             legal.truncate(1);
         }
-        legal.retain(|c| product.skip != Skip::Nothing || !self.is_baseline(format, *c));
+        legal.retain(|c| !(product.is_plain() && self.is_baseline(format, *c)));
         self.try_out(format, product, &legal)
     }
 
@@ -313,7 +319,7 @@ impl<'a> Group<'a> {
 
     /// Whether it is what others are compared with.
     fn is_baseline_subject(&self, subject: &Subject) -> bool {
-        subject.product.skip == Skip::Nothing && self.is_baseline(subject.format, subject.candidate)
+        subject.product.is_plain() && self.is_baseline(subject.format, subject.candidate)
     }
 
     /// Times `subjects` against each other; how each weight was rotated.
@@ -439,8 +445,7 @@ impl<'a> Group<'a> {
     fn settle(&mut self, subjects: &[Subject]) {
         let median = |s: &Subject| percentile(&s.samples, 0.5).unwrap_or(f64::INFINITY);
         for (format, best) in &mut self.baselines {
-            let whole =
-                |s: &&Subject| s.product.skip == Skip::Nothing && s.format.to_string() == *format;
+            let whole = |s: &&Subject| s.product.is_plain() && s.format.to_string() == *format;
             let least = subjects
                 .iter()
                 .filter(whole)

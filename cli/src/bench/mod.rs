@@ -17,6 +17,7 @@ mod subject;
 pub mod tune;
 
 use crate::{
+    activations::Activations,
     device,
     error::{Error, Result},
     interrupt, progress,
@@ -70,6 +71,9 @@ pub struct Args {
         ]
     )]
     formats: Vec<Format>,
+    /// How activations are taken; i8 adds rows for formats that have such products, of --op linear
+    #[arg(long, value_enum, default_value_t = Activations::F32)]
+    activations: Activations,
     /// Whether weights come from memory or may be in a cache
     #[arg(long, value_enum, default_value_t = Cache::Cold)]
     cache: Cache,

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use lacuna::{
     Activation, Active, Gpu, PlanBuilder, Tensor, Weight,
-    format::Matrix,
+    format::{Matrix, Precision},
     kernel::{Candidate, Layout, Skip},
     reference::{self, Sampled},
     verify::Random,
@@ -13,6 +13,7 @@ use lacuna::{
 pub struct Product {
     pub layout: Layout,
     pub skip: Skip,
+    pub precision: Precision,
     /// The share that is active, where something is skipped.
     pub share: Option<f64>,
     search: Option<Search>,
@@ -27,11 +28,12 @@ struct Search {
 }
 
 impl Product {
-    /// All of it.
-    pub const fn whole() -> Self {
+    /// All of it, with x taken so.
+    pub const fn whole(precision: Precision) -> Self {
         Self {
             layout: Layout::Rows,
             skip: Skip::Nothing,
+            precision,
             share: None,
             search: None,
         }
@@ -58,6 +60,7 @@ impl Product {
         Ok(Self {
             layout,
             skip,
+            precision: Precision::F32,
             share: Some(share),
             search: Some(Search {
                 decides: gpu.tensor_from(batch, channels, &decides)?,
@@ -68,12 +71,17 @@ impl Product {
         })
     }
 
+    /// Whether it is what others are compared with: all of it, from x as it is.
+    pub fn is_plain(&self) -> bool {
+        self.skip == Skip::Nothing && self.precision == Precision::F32
+    }
+
     /// The truth about it.
     pub fn truth(&self, weight: &Matrix, x: &[f32], batch: usize) -> Result<Sampled> {
         Ok(match (&self.search, self.skip) {
             (Some(search), Skip::Rows) => Sampled::new(weight, x, batch)?.masked(&search.kept)?,
             (Some(search), _) => Sampled::new(weight, &search.kept, batch)?,
-            (None, _) => Sampled::new(weight, x, batch)?,
+            (None, _) => Sampled::new_in(self.precision, weight, x, batch)?,
         })
     }
 
@@ -87,7 +95,10 @@ impl Product {
         y: &Tensor,
     ) -> Result<()> {
         match &self.search {
-            None => builder.linear_with(candidate, weight, x, None, y)?,
+            None => {
+                builder.precision(self.precision);
+                builder.linear_with(candidate, weight, x, None, y)?
+            }
             Some(search) => {
                 let Search {
                     decides,

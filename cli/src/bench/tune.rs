@@ -12,6 +12,7 @@ use super::{
     subject::Subject,
 };
 use crate::{
+    activations::Activations,
     device::{self, tuning},
     error::Result,
     interrupt, out, progress,
@@ -19,7 +20,7 @@ use crate::{
 };
 use lacuna::{
     Tuning,
-    format::Format,
+    format::{Format, Precision},
     kernel::{Candidate, Skip},
 };
 use std::{path::PathBuf, rc::Rc};
@@ -69,6 +70,7 @@ impl Args {
             preset: self.preset,
             batch: self.batch.clone(),
             formats: self.formats.clone(),
+            activations: Activations::F32,
             cache: Cache::Cold,
             output: Style::Md,
             json: false,
@@ -137,7 +139,7 @@ impl Group<'_> {
     /// Finds the fastest candidate of a product and, where it skips, up to which share that pays.
     fn tune(&mut self, format: Format, tuning: &mut Tuning, table: &mut Table) -> Result<()> {
         let product = Rc::new(match self.args().op {
-            Op::Linear => Product::whole(),
+            Op::Linear => Product::whole(Precision::F32),
             Op::Masked | Op::InputSparse => self.skipping(50)?,
         });
         let problem = self.problem(format, &product);
@@ -192,7 +194,7 @@ impl Group<'_> {
 
     /// The active share up to which `candidate` is faster than the fastest whole product.
     fn break_even(&mut self, format: Format, candidate: Candidate) -> Result<Option<f64>> {
-        let whole = Rc::new(Product::whole());
+        let whole = Rc::new(Product::whole(Precision::F32));
         let legal = self.legal(format, &whole)?;
         let mut subjects = self.contest(format, &whole, &legal, TRIAL_ROUNDS)?;
         subjects.truncate(1);

@@ -4,6 +4,7 @@ mod drawn;
 
 use super::{Kv, load, recipe};
 use crate::{
+    activations::Activations,
     bench::bandwidth::{Bandwidth, Copier},
     device,
     error::{Error, Result},
@@ -11,7 +12,7 @@ use crate::{
     table::Table,
 };
 use drawn::Drawn;
-use lacuna::format::{Dtype, Format};
+use lacuna::format::{Dtype, Format, Precision};
 use lacuna_io::ThresholdFile;
 use lacuna_llm::{
     ActivationThresholds, Checkpoint, Config, Decoder, Options, Source, Weights, sampling::Sampling,
@@ -56,6 +57,9 @@ pub struct Args {
     /// feed-forward), chess-attention, or teal (every product), and PERCENT are dropped
     #[arg(long, value_name = "WAY@PERCENT", value_delimiter = ',')]
     drawn: Vec<Drawn>,
+    /// i8 runs each format also with activations taken so, where weights have such products
+    #[arg(long, value_enum, default_value_t = Activations::F32)]
+    activations: Activations,
     /// Tokens of the prompt
     #[arg(long, value_name = "N", default_value_t = 128)]
     prompt_tokens: usize,
@@ -77,6 +81,13 @@ pub struct Args {
 }
 
 impl Args {
+    fn precisions(&self) -> Vec<Precision> {
+        match self.activations {
+            Activations::F32 => vec![Precision::F32],
+            Activations::I8 => vec![Precision::F32, Precision::I8],
+        }
+    }
+
     /// The thresholds that each format is also run with, named.
     fn all_thresholds(&self, config: &Config) -> Result<Vec<(String, ActivationThresholds)>> {
         let mut all = vec![];
@@ -181,20 +192,26 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         for some in all_or_some() {
             let thresholds = some.map(|(_, thresholds)| thresholds);
             let model = Arc::new(load(&gpu, source.as_ref(), &recipe, thresholds)?);
-            let options = Options {
-                context: Some(context),
-                kv: args.kv.into(),
-                ..Options::default()
-            };
-            contenders.push(Contender {
-                format: some
-                    .map_or_else(|| format.clone(), |(name, _)| format!("{format}, {name}")),
-                decoder: Decoder::new(&model, &options)?,
-                decode: vec![],
-                host: vec![],
-                prefill: vec![],
-                parts: vec![],
-            });
+            for precision in args.precisions() {
+                let options = Options {
+                    context: Some(context),
+                    kv: args.kv.into(),
+                    precision,
+                    ..Options::default()
+                };
+                let of = some.iter().map(|(name, _)| format!(", {name}"));
+                let taken = (precision == Precision::I8).then(|| ", i8 activations".into());
+                contenders.push(Contender {
+                    format: of
+                        .chain(taken)
+                        .fold(format.clone(), |all, part: String| all + &part),
+                    decoder: Decoder::new(&model, &options)?,
+                    decode: vec![],
+                    host: vec![],
+                    prefill: vec![],
+                    parts: vec![],
+                });
+            }
         }
     }
     drop(source);

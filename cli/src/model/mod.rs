@@ -6,6 +6,7 @@ pub mod generate;
 pub mod thresholds;
 
 use crate::{
+    activations::Activations,
     device::{self, Where},
     error::{Error, Result},
     interrupt, progress, weights,
@@ -49,6 +50,9 @@ pub struct RunArgs {
     /// Drops activations under the thresholds of this file
     #[arg(long, value_name = "FILE")]
     thresholds: Option<PathBuf>,
+    /// How the layers' products take activations, where weights are of a format that has such products
+    #[arg(long, value_enum, default_value_t = Activations::F32)]
+    activations: Activations,
 }
 
 impl RunArgs {
@@ -138,10 +142,15 @@ impl Sequence {
             let options = Options {
                 context: Some(context),
                 kv: args.kv.into(),
+                precision: args.activations.into(),
                 ..Options::default()
             };
             let decoder = Decoder::new(&Arc::new(model), &options)?;
             return Ok(Self::Gpu(Box::new(decoder)));
+        }
+        if args.activations != Activations::F32 {
+            let reason = "--activations i8 is for an adapter, the reference works in f32";
+            return Err(Error::Usage(reason.into()));
         }
         let mut twin = Twin::new(Arc::new(Weights::load(checkpoint, recipe)?))?;
         if let Some(thresholds) = thresholds {

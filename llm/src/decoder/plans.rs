@@ -7,7 +7,7 @@ use crate::{
     model::{LayerOnDevice, Model, dense},
     thresholds::{Gate, Sparse},
 };
-use lacuna::{Gpu, PlanBuilder, Tensor, Workspace};
+use lacuna::{Gpu, PlanBuilder, Tensor, Weight, Workspace, format::Precision, kernel::Layout};
 
 /// The tensors that all plans of a decoder share.
 #[derive(Debug)]
@@ -104,9 +104,29 @@ pub struct Builder<'a> {
     pub activations: &'a Activations,
     pub glue: Glue<'a>,
     pub chunk: usize,
+    /// Of activations in the layers' products.
+    pub precision: Precision,
 }
 
 impl Builder<'_> {
+    /// `y = W · x + bias` of a layer, with x as precise as is asked for where such weights have a
+    /// product for it.
+    pub fn linear(
+        &self,
+        plan: &mut PlanBuilder,
+        (weight, bias): (&Weight, Option<&Tensor>),
+        [x, y]: [&Tensor; 2],
+    ) -> Result<()> {
+        let served = self.precision.serves(weight.format()) && weight.layout() == Layout::Rows;
+        plan.precision(if served {
+            self.precision
+        } else {
+            Precision::F32
+        });
+        plan.linear(weight, x, bias, y)?;
+        Ok(())
+    }
+
     /// Scratch for the plans of a model, which never run at the same time.
     pub fn workspace(&self, model: &Model) -> Result<Workspace> {
         // Fewer tokens need no less: products of few vectors may cut their columns.

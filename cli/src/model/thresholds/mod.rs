@@ -6,6 +6,7 @@ mod search;
 
 use super::{Kv, RunArgs, Sequence, text};
 use crate::{
+    activations::Activations,
     device::{self, Where},
     error::{Error, Result},
     interrupt, out,
@@ -170,6 +171,7 @@ impl Args {
             device: self.device,
             kv: Kv::F16,
             thresholds: None,
+            activations: Activations::F32,
         }
     }
 }

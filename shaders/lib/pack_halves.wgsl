@@ -1,0 +1,11 @@
+// Quotients two a word, for devices that multiply words faster than bytes. Of a word of codes every
+// FIELDS-th lies in the lowest bits of a half; the quotients of these two columns lie the other way
+// round, the first above.
+const FIELDS: u32 = 16u / BITS;
+const QUOTIENT_WORDS: u32 = BLOCK / 2u;
+
+// Word i of a block.
+fn quotient_word(quotients: array<i32, BLOCK>, i: u32) -> u32 {
+    let at = i / FIELDS * (2u * FIELDS) + i % FIELDS;
+    return bitcast<u32>((quotients[at] << 16u) + quotients[at + FIELDS]);
+}

@@ -1,0 +1,136 @@
+//! How a product takes its activations: as they are, or as integers of eight bits.
+//!
+//! ```text
+//! x     | block 0: 32 columns | block 1 | …      a block lies in one group of codes
+//! step  largest |x| of the block / 127
+//! q     x / step, rounded: −127 … 127            x ≈ step · q
+//!
+//! y[r]  Σ over blocks of  scale · step · (Σ code · q − zero · Σ q)
+//!                                        ^ integers, exact
+//! ```
+//! Of one block `|x − step · q| ≤ step / 2`, so a row is off by at most `Σ |w| · step / 2`, beside
+//! what any product in f32 is off by.
+
+use super::{Format, Quant};
+
+/// How a product takes its activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Precision {
+    /// As they are, in f32.
+    #[default]
+    F32,
+    /// As integers of eight bits that share a step in each block of up to 32 columns: faster
+    /// where a device multiplies bytes, and less exact. For weights of codes whose bits divide
+    /// a byte, of every column, where 32 bits of them do not reach into a second block.
+    I8,
+}
+
+/// Columns of a block where groups do not ask for less; half as many under codes of eight bits: 16
+/// bytes of codes.
+const BLOCK: usize = 32;
+
+/// The largest quotient.
+const MOST: f64 = 127.0;
+
+/// No step is smaller: its inverse would be infinite. What is lost is below 2⁻¹⁰¹ a column.
+const LEAST_STEP: f64 = 1.0 / (1u128 << 100) as f64;
+
+/// How far, in steps, rounding may go astray: device and host divide and multiply in f32, each to
+/// 2.5 units in the last place or better, and quotients are at most 127.
+const ASTRAY: f64 = 1.0 / 4096.0;
+
+impl Precision {
+    /// Whether products of weights in `format` can take their activations so.
+    pub const fn serves(self, format: Format) -> bool {
+        match (self, format) {
+            (Self::F32, _) => true,
+            (
+                Self::I8,
+                Format::Quantized {
+                    pattern: None,
+                    quant,
+                },
+            ) => 8 % quant.bits() == 0 && block_cols(quant) * quant.bits() as usize % 32 == 0,
+            (Self::I8, _) => false,
+        }
+    }
+}
+
+/// Columns of a block of activations that meet weights of `quant`: a divisor of its group.
+pub(crate) const fn block_cols(quant: Quant) -> usize {
+    let mut block = if quant.bits() == 8 { BLOCK / 2 } else { BLOCK };
+    let Some(group) = quant.group() else {
+        return block;
+    };
+    // Groups are multiples of 8 columns.
+    while group % block != 0 {
+        block /= 2;
+    }
+    block
+}
+
+/// How much each activation of a block may be off once it is an integer: what it is off by when
+/// rounded exactly, and a little for a device that rounds to the next integer instead. At most
+/// `step · (1/2 + 2⁻¹¹)`; NaN where `x` is not finite.
+pub(crate) fn lost(block: &[f32]) -> impl Iterator<Item = f64> + '_ {
+    let finite = block.iter().all(|x| x.is_finite());
+    let magnitudes = block.iter().map(|x| f64::from(x.abs()));
+    let largest = magnitudes.fold(0.0, f64::max);
+    let step = match largest {
+        _ if !finite => f64::NAN,
+        0.0 => 0.0,
+        _ => (largest / MOST).max(LEAST_STEP),
+    };
+    block.iter().map(move |&x| match step {
+        0.0 => 0.0,
+        _ => (f64::from(x) - step * (f64::from(x) / step).round()).abs() + 2.0 * ASTRAY * step,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_divide_groups() {
+        for (format, expected) in [
+            ("w4g128", 32),
+            ("w2g16", 16),
+            ("w8row", 16),
+            ("w8g40", 8),
+            ("w4row", 32),
+        ] {
+            let format: Format = format.parse().unwrap();
+            assert_eq!(block_cols(format.quant().unwrap()), expected, "{format}");
+        }
+    }
+
+    #[test]
+    fn bytes_serve_codes_that_divide_them() {
+        for (format, serves) in [
+            ("w4g128", true),
+            ("w8row", true),
+            ("w2g64", true),
+            ("w2g8", false),
+            ("w3g32", false),
+            ("f16", false),
+            ("2:4+w4g64", false),
+            ("w4g16s50", false),
+        ] {
+            let format: Format = format.parse().unwrap();
+            assert_eq!(Precision::I8.serves(format), serves, "{format}");
+            assert!(Precision::F32.serves(format));
+        }
+    }
+
+    #[test]
+    fn half_a_step_is_lost_at_most_and_almost_nothing_on_the_grid() {
+        let on_grid = [127.0, -3.0, 0.0, 64.0].map(|q: f32| q * 0.25);
+        assert!(lost(&on_grid).all(|l| l <= 0.25 / 2000.0));
+        let between = [127.0f32, 2.5, -7.25];
+        let lost: Vec<f64> = lost(&between).collect();
+        assert!(lost[1] > 0.5 && lost[1] < 0.501 && lost[2] > 0.25 && lost[2] < 0.251);
+        assert!(super::lost(&[0.0; 4]).all(|l| l == 0.0));
+        assert!(super::lost(&[1.0, f32::NAN]).all(f64::is_nan));
+    }
+}

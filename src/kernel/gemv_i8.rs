@@ -1,0 +1,218 @@
+//! `gemv_i8`: a few vectors of integers of eight bits times a weight of codes.
+//!
+//! [`Config`]: `rows` are summed by one workgroup, `words` of codes are taken by a lane at a time, of
+//! `batch` vectors at most; more are taken in turns. Variants name the reduction, then what is
+//! multiplied: `bytes` by the dot products that GPUs have for them, `halves` by multiplications of
+//! words, which CPU adapters prefer.
+
+use super::{
+    Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, fragment,
+    packet::{Load, gcd},
+    problem::unfit,
+    quantize::{self, Packing},
+    shader,
+    variant::Reduce,
+};
+use crate::{
+    caps::{Caps, DeviceClass},
+    error::{Error, Result},
+    format::{Precision, Quant, block_cols},
+};
+use std::borrow::Cow;
+
+pub struct GemvI8;
+
+/// What a variant's name stands for.
+struct Variant {
+    name: &'static str,
+    reduce: Reduce,
+    packing: Packing,
+}
+
+const VARIANTS: &[Variant] = &[
+    Variant::new("one-halves", Reduce::One, Packing::Halves),
+    Variant::new("one-bytes", Reduce::One, Packing::Bytes),
+    Variant::new("subgroup-bytes", Reduce::Subgroup, Packing::Bytes),
+    Variant::new("portable-bytes", Reduce::Shared, Packing::Bytes),
+];
+
+impl Variant {
+    const fn new(name: &'static str, reduce: Reduce, packing: Packing) -> Self {
+        Self {
+            name,
+            reduce,
+            packing,
+        }
+    }
+
+    /// How packets of `words` words are loaded.
+    const fn load(&self, words: u32) -> Load {
+        match self.reduce {
+            Reduce::One if words % 4 == 0 => Load::Pairs,
+            Reduce::One => Load::Longs,
+            Reduce::Subgroup | Reduce::Shared => Load::Quads,
+        }
+    }
+}
+
+impl Kernel for GemvI8 {
+    fn name(&self) -> &'static str {
+        "gemv_i8"
+    }
+
+    fn precision(&self) -> Precision {
+        Precision::I8
+    }
+
+    fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
+        let Some(quant) = problem.format.quant() else {
+            return vec![];
+        };
+        let vectors = problem.batch.max(1) as u32;
+        let config = |variant, workgroup, rows, words, most: u32| Config {
+            variant,
+            workgroup,
+            rows,
+            batch: vectors.min(most),
+            words,
+        };
+        match caps.class {
+            // Measured: more vectors or rows than these are not unrolled, which costs many times more.
+            DeviceClass::Cpu => {
+                let lanes = caps.subgroups.map_or(8, |s| s.min);
+                let rows = if vectors == 1 { 8 } else { 4 };
+                let words = block_words(quant);
+                vec![
+                    config("one-halves", lanes, rows, words, 2),
+                    config("one-bytes", lanes, 4, words, 2),
+                    config("portable-bytes", 8, 4, words.max(4), 2),
+                ]
+            }
+            DeviceClass::Gpu => vec![
+                config("subgroup-bytes", 64, 4, block_words(quant).max(4), 4),
+                config("portable-bytes", 64, 4, block_words(quant).max(4), 4),
+            ],
+        }
+    }
+
+    fn lower(
+        &self,
+        problem: &Problem,
+        config: &Config,
+        parts: &[PartLayout],
+        caps: &Caps,
+    ) -> Result<Vec<Dispatch>> {
+        let found = VARIANTS.iter().find(|v| v.name == config.variant);
+        let (Some(variant), Some(quant)) = (found, problem.format.quant()) else {
+            return Err(Error::NoKernel {
+                problem: problem.to_string(),
+                reasons: config.to_string(),
+            });
+        };
+        let load = variant.load(config.words);
+        check(variant, quant, config, problem)?;
+        if problem.batch == 0 {
+            return Ok(vec![]);
+        }
+        let group = quant.group_cols(problem.cols);
+        let (block, span) = (block_cols(quant), problem.values_in(config.words as usize));
+        let packets = problem.cols.div_ceil(span);
+        let quantize = quantize::dispatch(problem, variant.packing, span, caps)?;
+        let scratch_bytes = quantize.scratch_bytes;
+        let mut dispatches = vec![quantize];
+        for vector_base in (0..problem.batch).step_by(config.batch as usize) {
+            let batch = (config.batch as usize).min(problem.batch - vector_base);
+            let mut frame = variant.reduce.frame(config, batch, caps)?;
+            frame.consts.extend([
+                ("BITS", Const::U32(quant.bits())),
+                ("BLOCK", Const::U32(block as u32)),
+                ("GROUP", Const::U32(group as u32)),
+                ("SEGMENT", Const::U32(gcd(group, span) as u32)),
+                (
+                    "HALVES",
+                    Const::Bool(load == Load::Pairs && config.words == 4),
+                ),
+                (
+                    "GUARD",
+                    Const::Bool(packets % config.workgroup as usize != 0),
+                ),
+            ]);
+            frame.fragments.extend([
+                fragment!("linear"),
+                problem.bias_fragment(),
+                fragment!("rows_all"),
+                load.fragment(),
+                fragment!("scale"),
+                scales_fragment(load),
+                if load.int64() {
+                    fragment!("quotients_pairs")
+                } else {
+                    fragment!("quotients_quads")
+                },
+                shader!("gemv_i8"),
+            ]);
+            frame.fragments.extend(variant.packing.fragments());
+            let x = Operand::read("quotients", 1, Role::Scratch);
+            dispatches.extend(parts.iter().enumerate().map(|(i, part)| Dispatch {
+                name: format!("gemv_i8/{config} {}", problem.format),
+                consts: frame.consts.clone(),
+                fragments: frame.fragments.clone(),
+                params: problem.params(part, 0, vector_base),
+                operands: problem.operands(x, i, false, true),
+                invocations: config.workgroup,
+                workgroup_bytes: frame.workgroup_bytes,
+                subgroups: variant.reduce != Reduce::Shared,
+                int64: load.int64(),
+                scratch_bytes,
+                grid: super::fold(part.rows.div_ceil(config.rows).into(), caps.max_workgroups),
+                ..Dispatch::default()
+            }));
+        }
+        Ok(dispatches)
+    }
+}
+
+/// Refuses what the shader cannot do.
+fn check(variant: &Variant, quant: Quant, config: &Config, problem: &Problem) -> Result<()> {
+    let bits = quant.bits() as usize;
+    if !Precision::I8.serves(problem.format) {
+        let needed = "to divide a byte, in blocks of whole words, of every column";
+        return Err(unfit("bits of a code", bits, needed));
+    }
+    if variant.packing == Packing::Halves && bits == 8 {
+        return Err(unfit("bits of a code", bits, "at most 4"));
+    }
+    if !matches!(config.rows, 4 | 8) {
+        return Err(unfit(
+            "rows",
+            config.rows as usize,
+            "4 or 8, whose scales lie together",
+        ));
+    }
+    if config.batch == 0 {
+        return Err(unfit("vectors", 0, "at least one"));
+    }
+    let least = match variant.reduce {
+        Reduce::One => block_words(quant),
+        Reduce::Subgroup | Reduce::Shared => block_words(quant).max(4),
+    };
+    if config.words == 0 || config.words % least != 0 {
+        let needed = "to be whole loads of whole blocks";
+        return Err(unfit("words of a packet", config.words as usize, needed));
+    }
+    Ok(())
+}
+
+/// Words that hold a block, at least what the narrowest loads of codes and of quotients take.
+fn block_words(quant: Quant) -> u32 {
+    (quant.bits() * block_cols(quant).max(16) as u32 / 32).max(2)
+}
+
+/// How scales are read through the view of `load`.
+fn scales_fragment(load: Load) -> Cow<'static, str> {
+    match load {
+        Load::Longs => fragment!("scales_longs"),
+        Load::Pairs => fragment!("scales_pairs"),
+        _ => fragment!("scales_quads"),
+    }
+}
