@@ -27,6 +27,9 @@ pub struct Caps {
     pub subgroups: Option<Subgroups>,
     /// Whether shaders have 64-bit integers: CPU adapters then load 8 bytes for the price of 4.
     pub int64: bool,
+    /// Rows and columns, 8 or 16, of the cooperative matrices that multiply f16 and sum in f32; `None`
+    /// where the device has none, or was not asked for them.
+    pub cooperative: Option<u32>,
     /// Whether passes can be timed on the device.
     pub timestamps: bool,
     /// Storage buffers a shader may bind.
@@ -51,6 +54,7 @@ impl Caps {
         class: DeviceClass::Gpu,
         subgroups: None,
         int64: false,
+        cooperative: None,
         timestamps: false,
         max_storage_buffers: 8,
         max_binding_bytes: 128 << 20,

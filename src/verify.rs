@@ -106,6 +106,18 @@ const WAYS: &[(Layout, Skip)] = &[
 /// Formats of products that take x in eight bits.
 const QUANTIZING: &[&str] = &["w4g128", "w2g64", "w8row", "w4g16-sym", "w8g24"];
 
+/// Formats of products that take x in f16.
+const HALVES: &[&str] = &[
+    "f16",
+    "bf16",
+    "2:4x16@f16",
+    "1:8x32@bf16",
+    "4:8x64@f16",
+    "w4g128",
+    "w3g40-sym",
+    "1:8x16+w3g16-sym",
+];
+
 /// Shapes left to the thorough list.
 const MORE_SHAPES: &[(usize, usize, usize)] = &[
     (1, 4096, 1),
@@ -140,7 +152,8 @@ pub fn cases(quick: bool) -> impl Iterator<Item = Case> {
             WAYS.iter()
                 .flat_map(|&(layout, skip)| of(SKIPPING, layout, skip, Precision::F32)),
         )
-        .chain(of(QUANTIZING, rows, nothing, Precision::I8));
+        .chain(of(QUANTIZING, rows, nothing, Precision::I8))
+        .chain(of(HALVES, rows, nothing, Precision::F16));
     let products: Vec<_> = products.enumerate().collect();
     let shapes = SHAPES.iter().chain(if quick { &[] } else { MORE_SHAPES });
     let pairs = shapes.enumerate().flat_map(move |(i, shape)| {
@@ -202,6 +215,14 @@ impl Case {
     pub fn taking(mut self, precision: Precision) -> Self {
         let Problem { rows, cols, .. } = self.problem;
         self.problem.precision = precision;
+        if precision == Precision::F16 {
+            let vectors = self.x.chunks_mut(cols.max(1)).enumerate();
+            for (_, vector) in vectors.filter(|(b, _)| (b + rows).is_multiple_of(2)) {
+                vector
+                    .iter_mut()
+                    .for_each(|x| *x = half::f16::from_f32(*x).to_f32());
+            }
+        }
         if precision == Precision::I8 {
             let vectors = self.x.chunks_mut(cols.max(1)).enumerate();
             for (_, vector) in vectors.filter(|(b, _)| (b + rows).is_multiple_of(2)) {

@@ -23,6 +23,9 @@ pub struct Args {
     /// Cuts work into submissions of at most so long: some systems reset devices that work longer
     #[arg(long, global = true, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..))]
     max_dispatch_ms: Option<u32>,
+    /// Uses cooperative matrices, an experimental feature of wgpu, where x may be taken in f16
+    #[arg(long, global = true)]
+    cooperative: bool,
     /// What `tune` wrote [default: that of the adapter in your data folder, if it is there]
     #[arg(long, global = true, value_name = "FILE")]
     tuning: Option<PathBuf>,
@@ -68,6 +71,7 @@ pub fn open(args: &Args) -> Result<Gpu> {
         max_submission: args
             .max_dispatch_ms
             .map(|ms| Duration::from_millis(ms.into())),
+        cooperative: args.cooperative,
         ..Options::default()
     })?;
     let info = gpu.info();

@@ -11,7 +11,8 @@
 //! Of one block `|x − step · q| ≤ step / 2`, so a row is off by at most `Σ |w| · step / 2`, beside
 //! what any product in f32 is off by.
 
-use super::{Format, Quant};
+use super::{Dtype, Format, Quant};
+use half::f16;
 
 /// How a product takes its activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -19,14 +20,16 @@ pub enum Precision {
     /// As they are, in f32.
     #[default]
     F32,
+    /// In f16, as the weight's values: what cooperative matrices multiply. Sums are f32. For weights
+    /// of f16, of bf16 or of codes; what is beyond 65 504 becomes infinite.
+    F16,
     /// As integers of eight bits that share a step in each block of up to 32 columns: faster
     /// where a device multiplies bytes, and less exact. For weights of codes whose bits divide
-    /// a byte, of every column, where 32 bits of them do not reach into a second block.
+    /// a byte, of every column.
     I8,
 }
 
-/// Columns of a block where groups do not ask for less; half as many under codes of eight bits: 16
-/// bytes of codes.
+/// Columns of a block where groups do not ask for less.
 const BLOCK: usize = 32;
 
 /// The largest quotient.
@@ -44,13 +47,15 @@ impl Precision {
     pub const fn serves(self, format: Format) -> bool {
         match (self, format) {
             (Self::F32, _) => true,
+            (Self::F16, Format::Gqs { .. }) => false,
+            (Self::F16, _) => !matches!(format.dtype(), Some(Dtype::F32)),
             (
                 Self::I8,
                 Format::Quantized {
                     pattern: None,
                     quant,
                 },
-            ) => 8 % quant.bits() == 0 && block_cols(quant) * quant.bits() as usize % 32 == 0,
+            ) => 8 % quant.bits() == 0,
             (Self::I8, _) => false,
         }
     }
@@ -87,19 +92,26 @@ pub(crate) fn lost(block: &[f32]) -> impl Iterator<Item = f64> + '_ {
     })
 }
 
+/// How much a number may be off once it is an f16: nothing where it is one, else the distance of
+/// its neighbours there, since WGSL rounds either way; all of it where a device may flush it to zero.
+pub(crate) fn lost_f16(value: f64) -> f64 {
+    let least = f64::from(f16::MIN_POSITIVE);
+    let magnitude = value.abs();
+    match f64::from(f16::from_f64(value)) {
+        _ if magnitude < least => magnitude,
+        exact if exact == value => 0.0,
+        rounded if rounded.is_finite() => magnitude * f64::exp2(-10.0),
+        _ => f64::NAN,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn blocks_divide_groups() {
-        for (format, expected) in [
-            ("w4g128", 32),
-            ("w2g16", 16),
-            ("w8row", 16),
-            ("w8g40", 8),
-            ("w4row", 32),
-        ] {
+        for (format, expected) in [("w4g128", 32), ("w2g16", 16), ("w8g40", 8), ("w4row", 32)] {
             let format: Format = format.parse().unwrap();
             assert_eq!(block_cols(format.quant().unwrap()), expected, "{format}");
         }
@@ -111,7 +123,6 @@ mod tests {
             ("w4g128", true),
             ("w8row", true),
             ("w2g64", true),
-            ("w2g8", false),
             ("w3g32", false),
             ("f16", false),
             ("2:4+w4g64", false),
@@ -121,6 +132,16 @@ mod tests {
             assert_eq!(Precision::I8.serves(format), serves, "{format}");
             assert!(Precision::F32.serves(format));
         }
+    }
+
+    #[test]
+    fn halves_lose_nothing_and_others_a_unit_in_the_last_place() {
+        for exact in [0.0, 1.0, -0.333_251_953_125, 65_504.0, 0.000_061_035_156_25] {
+            assert!(lost_f16(exact) == 0.0, "{exact}");
+        }
+        assert!((lost_f16(-1.0001) - 1.0001 / 1024.0).abs() < 1e-12);
+        assert!((lost_f16(3e-5) - 3e-5).abs() < 1e-12, "subnormal");
+        assert!(lost_f16(70_000.0).is_nan() && lost_f16(f64::NAN).is_nan());
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub struct Options {
     pub adapter: Selector,
     /// Keeps all of wgpu's run-time checks in shaders. `LACUNA_CHECKED=1` does the same.
     pub checked: bool,
+    /// Asks for cooperative matrices, an experimental feature of wgpu, where the adapter has them.
+    /// Products whose activations may be taken in f16 then run on the tensor cores of a GPU.
+    pub cooperative: bool,
     /// How long a blocking call waits for the GPU; `None` is for ever.
     pub timeout: Option<Duration>,
     /// How long one submission of [`Plan::run`](crate::Plan::run) may work, as
@@ -47,6 +50,27 @@ pub struct AdapterReport {
     pub features: wgpu::Features,
     /// Limits it offers.
     pub limits: wgpu::Limits,
+}
+
+/// What shaders with cooperative matrices need of a device.
+pub(super) const COOPERATIVE: wgpu::Features =
+    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
+
+/// The size of the matrices that an adapter multiplies in f16 and sums in f32, the largest that
+/// WGSL has, if any. wgpu does not refuse sizes that no adapter lists.
+pub(super) fn cooperative(adapter: &wgpu::Adapter) -> Option<u32> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    if !adapter.features().contains(COOPERATIVE) {
+        return None;
+    }
+    let listed = adapter.cooperative_matrix_properties();
+    let has = |size: &u32| {
+        let is = |p: &wgpu::CooperativeMatrixProperties| {
+            [p.m_size, p.n_size, p.k_size] == [*size; 3] && (p.ab_type, p.cr_type) == (F16, F32)
+        };
+        listed.iter().any(is)
+    };
+    [16, 8].into_iter().find(has)
 }
 
 fn instance() -> wgpu::Instance {

@@ -35,13 +35,13 @@ use std::{
 #[derive(Clone)]
 pub struct Gpu {
     inner: Arc<Inner>,
+    caps: Caps,
     tuning: Arc<Tuning>,
 }
 
 struct Inner {
     device: wgpu::Device,
     queue: wgpu::Queue,
-    caps: Caps,
     checked: bool,
     timeout: Option<Duration>,
     max_submission: Option<Duration>,
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Gpu {
         let info = self.inner.device.adapter_info();
         f.debug_struct("Gpu")
             .field("adapter", &info.name)
-            .field("caps", &self.inner.caps)
+            .field("caps", &self.caps)
             .finish_non_exhaustive()
     }
 }
@@ -71,11 +71,23 @@ impl Gpu {
         let wanted = wgpu::Features::SUBGROUP
             | wgpu::Features::SHADER_INT64
             | wgpu::Features::TIMESTAMP_QUERY;
-        let features = adapter.features() & wanted;
+        let mut features = adapter.features() & wanted;
+        let cooperative = options
+            .cooperative
+            .then(|| adapter::cooperative(&adapter))
+            .flatten();
+        let mut experimental = wgpu::ExperimentalFeatures::disabled();
+        if cooperative.is_some() {
+            features |= adapter::COOPERATIVE;
+            // SAFETY: the caller asked for the experimental feature. Of it the engine uses sizes that
+            // the adapter lists, in uniform control flow, on pointers that stay in their arrays.
+            experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("lacuna"),
                 required_features: features,
+                experimental_features: experimental,
                 required_limits: adapter.limits(),
                 memory_hints: wgpu::MemoryHints::Performance,
                 ..Default::default()
@@ -87,7 +99,7 @@ impl Gpu {
         device.set_device_lost_callback(move |reason, message| {
             let _ = latch.set(format!("{reason:?}: {message}"));
         });
-        Ok(Self::assemble(device, queue, lost, options))
+        Ok(Self::assemble(device, queue, lost, options).with_cooperative(cooperative))
     }
 
     /// [`Gpu::new`] for callers without an executor.
@@ -107,6 +119,21 @@ impl Gpu {
         Self::assemble(device, queue, Arc::default(), &Options::default())
     }
 
+    /// The same device, of whose features cooperative matrices of `adapter`, its adapter, are used
+    /// too, if it was created with them and `SHADER_F16`. A device alone does not say which sizes
+    /// it has.
+    #[must_use]
+    pub fn cooperative_of(self, adapter: &wgpu::Adapter) -> Self {
+        let has = self.inner.device.features().contains(adapter::COOPERATIVE);
+        let size = has.then(|| adapter::cooperative(adapter)).flatten();
+        self.with_cooperative(size)
+    }
+
+    fn with_cooperative(mut self, size: Option<u32>) -> Self {
+        self.caps.cooperative = size;
+        self
+    }
+
     fn assemble(
         device: wgpu::Device,
         queue: wgpu::Queue,
@@ -120,13 +147,13 @@ impl Gpu {
             inner: Arc::new(Inner {
                 device,
                 queue,
-                caps,
                 checked,
                 timeout: options.timeout,
                 max_submission: options.max_submission,
                 lost,
                 pipelines: pipeline::Cache::default(),
             }),
+            caps,
             tuning: Arc::default(),
         }
     }
@@ -155,7 +182,7 @@ impl Gpu {
 
     /// What the device can do.
     pub fn caps(&self) -> &Caps {
-        &self.inner.caps
+        &self.caps
     }
 
     /// Name and driver of the adapter.
@@ -299,6 +326,7 @@ fn caps_of(device: &wgpu::Device) -> Caps {
                 max: info.subgroup_max_size,
             }),
         int64: features.contains(wgpu::Features::SHADER_INT64),
+        cooperative: None,
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
         max_binding_bytes: limits.max_storage_buffer_binding_size,

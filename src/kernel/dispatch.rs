@@ -154,6 +154,11 @@ impl Dispatch {
         for (used, present, feature) in [
             (self.subgroups, caps.subgroups.is_some(), "SUBGROUP"),
             (self.int64, caps.int64, "SHADER_INT64"),
+            (
+                self.enables.contains(&"wgpu_cooperative_matrix"),
+                caps.cooperative.is_some(),
+                "EXPERIMENTAL_COOPERATIVE_MATRIX",
+            ),
         ] {
             if used && !present {
                 return Err(Error::MissingFeature {

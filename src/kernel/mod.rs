@@ -9,6 +9,7 @@ pub(crate) mod bands;
 pub(crate) mod compact;
 mod dispatch;
 mod empty;
+mod gemm_coop;
 mod gemm_lanes;
 mod gemm_tiled;
 mod gemv;
@@ -111,6 +112,7 @@ pub static KERNELS: &[&dyn Kernel] = &[
     &band_gemv::BandGemv,
     &gemm_lanes::GemmLanes,
     &gemm_tiled::GemmTiled,
+    &gemm_coop::GemmCoop,
     &gqs_gemv::GqsGemv,
     &gqs_runs::GqsRuns,
     &gqs_lanes::GqsLanes,
@@ -225,6 +227,9 @@ pub fn candidates(problem: &Problem, caps: &Caps) -> Result<Vec<Candidate>> {
             .collect();
         let reasons = match (problem.layout, problem.skip) {
             _ if !reasons.is_empty() => reasons.join("; "),
+            _ if problem.precision == Precision::F16 => {
+                "x in f16 meets whole products that lie by rows".into()
+            }
             _ if problem.precision == Precision::I8 => {
                 "x in 8 bits meets whole products of codes that lie by rows".into()
             }

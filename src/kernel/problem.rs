@@ -64,6 +64,7 @@ impl fmt::Display for Problem {
         };
         let precision = match precision {
             Precision::F32 => "",
+            Precision::F16 => ", x in f16",
             Precision::I8 => ", x in 8 bits",
         };
         write!(
@@ -85,8 +86,9 @@ impl FromStr for Problem {
         let number = |text: &str| text.parse::<usize>().ok();
         let (text, precision) = match text.split_once(", x in ") {
             None => (text, Precision::F32),
+            Some((text, "f16")) => (text, Precision::F16),
             Some((text, "8 bits")) => (text, Precision::I8),
-            Some(_) => return Err(wrong("x is taken in 8 bits")),
+            Some(_) => return Err(wrong("x is taken in f16 or in 8 bits")),
         };
         let (product, skip) = match text.split_once(", active ") {
             None => (text, Skip::Nothing),

@@ -13,6 +13,10 @@
 //! magnitude in its block of up to 32 columns; and `A` counts `|x| + lost` for `|x|`. Beside
 //! them the quotients' sums are integers, and exact. An x on the grid of its steps loses
 //! 2⁻¹¹ of one: then the bound is as sharp as any.
+//!
+//! Where x and the weight are taken in f16 ([`Precision::F16`]) each loses up to a unit in its last place,
+//! 2⁻¹⁰ of it, since WGSL rounds either way; nothing where it is a half already; all of it below 2⁻¹⁴, where
+//! devices may flush. `cols/8` stands for `cols/32`: matrix units may cut sums off instead of rounding them.
 
 use crate::{
     error::{Error, Result},
@@ -56,7 +60,7 @@ impl Comparison {
     /// Whether every element is inside its bound and, where x is taken in f32, the whole inside
     /// [`MAX_NMSE`](Self::MAX_NMSE).
     pub fn passes(&self) -> bool {
-        let whole = self.precision == Precision::I8 || self.nmse <= Self::MAX_NMSE;
+        let whole = self.precision != Precision::F32 || self.nmse <= Self::MAX_NMSE;
         self.error_over_bound <= 1.0 && whole
     }
 }
@@ -120,26 +124,39 @@ pub fn linear_rows(
     }
     let lost = lost(precision, weight, x)?;
     let coded = weight.format().quant().is_some();
-    let unit = (16.0 + cols as f64 / 32.0) * f64::exp2(-24.0);
+    let halves = precision == Precision::F16;
+    let factor = weight
+        .codes()
+        .map_or(1.0, |codes| f64::from(codes.factor()));
+    let lost_weight = |value: f32| match halves {
+        true => factor * format::lost_f16(f64::from(value) / factor),
+        false => 0.0,
+    };
+    // Matrix units may cut sums off instead of rounding them, sixteen products at a time.
+    let adds = if halves { 8.0 } else { 32.0 };
+    let unit = (16.0 + cols as f64 / adds) * f64::exp2(-24.0);
     let tiny = cols as f64 * f64::exp2(-126.0);
     let mut y = vec![0.0; batch * rows.len()];
     let mut bound = vec![0.0; batch * rows.len()];
     for (i, &row) in rows.iter().enumerate() {
         let bias = bias.map_or(0.0, |b| f64::from(b[row]));
-        let entries: Vec<Entry> = weight.entries(row).collect();
+        let entries: Vec<(Entry, f64)> = weight
+            .entries(row)
+            .map(|entry| (entry, lost_weight(entry.value)))
+            .collect();
         for b in 0..batch {
             let (mut sum, mut magnitude, mut off) = (bias, bias.abs(), 0.0);
-            for entry in &entries {
+            for (entry, lost_weight) in &entries {
                 let at = b * cols + entry.col;
                 let (x, lost) = (f64::from(x[at]), lost.get(at).copied().unwrap_or(0.0));
                 sum += f64::from(entry.value) * x;
                 magnitude += f64::from(entry.magnitude) * (x.abs() + lost);
-                off += f64::from(entry.value).abs() * lost;
+                off += f64::from(entry.value).abs() * lost + lost_weight * (x.abs() + lost);
             }
             y[b * rows.len() + i] = sum;
             bound[b * rows.len() + i] = if magnitude == 0.0 {
                 0.0
-            } else if coded && !magnitude.is_finite() {
+            } else if (coded || off.is_nan()) && !magnitude.is_finite() {
                 f64::NAN
             } else {
                 unit * magnitude + tiny + off
@@ -158,6 +175,13 @@ fn lost(precision: Precision, weight: &Matrix, x: &[f32]) -> Result<Vec<f64>> {
     let (format, cols) = (weight.format(), weight.cols());
     match (precision, format.quant()) {
         (Precision::F32, _) => Ok(vec![]),
+        (Precision::F16, _) if precision.serves(format) => {
+            Ok(x.iter().map(|&x| format::lost_f16(f64::from(x))).collect())
+        }
+        (Precision::F16, _) => Err(Error::NoKernel {
+            problem: format!("{format} with x in f16"),
+            reasons: "weights have to be f16, bf16 or codes of whole rows".into(),
+        }),
         (Precision::I8, Some(quant)) if precision.serves(format) => {
             let vectors = x.chunks(cols.max(1));
             let blocks = vectors.flat_map(|x| x.chunks(format::block_cols(quant)));

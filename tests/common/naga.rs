@@ -19,6 +19,8 @@ pub fn validate(text: &str, dispatch: &Dispatch) -> (naga::Module, ModuleInfo) {
     // The second is what `unpack2x16float` asks for: core WGSL, absent from some old GL drivers.
     let capabilities = Capabilities::SUBGROUP
         | Capabilities::SHADER_INT64
+        | Capabilities::SHADER_FLOAT16
+        | Capabilities::COOPERATIVE_MATRIX
         | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     validator
@@ -70,6 +72,10 @@ pub fn becomes_spirv_msl_and_hlsl(dispatch: &Dispatch) {
         .expect(&dispatch.name);
     assert!(metal.contains("kernel"), "{}", dispatch.name);
 
+    // Direct3D has no cooperative matrices, and no device of it is ever asked for them.
+    if dispatch.enables.contains(&"wgpu_cooperative_matrix") {
+        return;
+    }
     let options = hlsl::Options {
         shader_model: hlsl::ShaderModel::V6_2,
         ..Default::default()

@@ -71,7 +71,7 @@ pub struct Args {
         ]
     )]
     formats: Vec<Format>,
-    /// How activations are taken; i8 adds rows for formats that have such products, of --op linear
+    /// How activations are taken; f16 and i8 add rows for formats that have such products, of --op linear
     #[arg(long, value_enum, default_value_t = Activations::F32)]
     activations: Activations,
     /// Whether weights come from memory or may be in a cache
@@ -166,6 +166,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let (source, layers) = Source::open(args)?;
     let gpu = device::open(device)?;
+    args.activations.check(&gpu)?;
     let adapter = (&gpu.info()).into();
     let record = args.baseline.as_deref();
     let record = record

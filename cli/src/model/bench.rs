@@ -57,7 +57,7 @@ pub struct Args {
     /// feed-forward), chess-attention, or teal (every product), and PERCENT are dropped
     #[arg(long, value_name = "WAY@PERCENT", value_delimiter = ',')]
     drawn: Vec<Drawn>,
-    /// i8 runs each format also with activations taken so, where weights have such products
+    /// Runs each format also with activations taken so, where weights have such products
     #[arg(long, value_enum, default_value_t = Activations::F32)]
     activations: Activations,
     /// Tokens of the prompt
@@ -82,9 +82,9 @@ pub struct Args {
 
 impl Args {
     fn precisions(&self) -> Vec<Precision> {
-        match self.activations {
-            Activations::F32 => vec![Precision::F32],
-            Activations::I8 => vec![Precision::F32, Precision::I8],
+        match self.activations.into() {
+            Precision::F32 => vec![Precision::F32],
+            other => vec![Precision::F32, other],
         }
     }
 
@@ -183,6 +183,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     };
     let context = args.prompt_tokens + args.tokens + 3;
     let gpu = device::open(device)?;
+    args.activations.check(&gpu)?;
     let bandwidth = Copier::new(&gpu)?.measure()?;
     let sparse = args.all_thresholds(source.config())?;
     let all_or_some = || std::iter::once(None).chain(sparse.iter().map(Some));
@@ -200,7 +201,8 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
                     ..Options::default()
                 };
                 let of = some.iter().map(|(name, _)| format!(", {name}"));
-                let taken = (precision == Precision::I8).then(|| ", i8 activations".into());
+                let taken = (precision != Precision::F32)
+                    .then(|| format!(", {} activations", args.activations.name()));
                 contenders.push(Contender {
                     format: of
                         .chain(taken)

@@ -149,8 +149,10 @@ impl Sequence {
             return Ok(Self::Gpu(Box::new(decoder)));
         }
         if args.activations != Activations::F32 {
-            let reason = "--activations i8 is for an adapter, the reference works in f32";
-            return Err(Error::Usage(reason.into()));
+            return Err(Error::Usage(format!(
+                "--activations {} is for an adapter, the reference works in f32",
+                args.activations.name()
+            )));
         }
         let mut twin = Twin::new(Arc::new(Weights::load(checkpoint, recipe)?))?;
         if let Some(thresholds) = thresholds {

@@ -7,7 +7,14 @@ use crate::{
     model::{LayerOnDevice, Model, dense},
     thresholds::{Gate, Sparse},
 };
-use lacuna::{Gpu, PlanBuilder, Tensor, Weight, Workspace, format::Precision, kernel::Layout};
+use lacuna::{
+    Gpu, PlanBuilder, Tensor, Weight, Workspace,
+    format::Precision,
+    kernel::{Problem, Skip, candidates},
+};
+
+/// Vectors that a product takes at most without tiles.
+const MAX_BATCH: usize = 8;
 
 /// The tensors that all plans of a decoder share.
 #[derive(Debug)]
@@ -117,14 +124,28 @@ impl Builder<'_> {
         (weight, bias): (&Weight, Option<&Tensor>),
         [x, y]: [&Tensor; 2],
     ) -> Result<()> {
-        let served = self.precision.serves(weight.format()) && weight.layout() == Layout::Rows;
-        plan.precision(if served {
-            self.precision
-        } else {
-            Precision::F32
-        });
+        plan.precision(self.precision_for(weight, x.batch()));
         plan.linear(weight, x, bias, y)?;
         Ok(())
+    }
+
+    fn precision_for(&self, weight: &Weight, batch: usize) -> Precision {
+        let problem = Problem {
+            rows: weight.rows(),
+            cols: weight.cols(),
+            batch,
+            format: weight.format(),
+            bias: false,
+            layout: weight.layout(),
+            skip: Skip::Nothing,
+            precision: self.precision,
+        };
+        // Matrix units multiply whole tiles of vectors: of few, most would be padding.
+        let few = self.precision == Precision::F16 && batch <= MAX_BATCH;
+        if few || candidates(&problem, self.gpu.caps()).is_err() {
+            return Precision::F32;
+        }
+        self.precision
     }
 
     /// Scratch for the plans of a model, which never run at the same time.

@@ -1,0 +1,113 @@
+// y[b, r] = bias[r] + Σ_s W[r, s] · f16(x[b, column(s)])   by cooperative matrices
+//
+// One workgroup computes TILE_ROWS x TILE_BATCH of y, SIZE x SIZE matrices of it in each of its
+// subgroups: MR down, MB across. Step by step TILE_SLOTS slots of the weight and what x they meet are
+// staged in workgroup memory as f16; products are summed in f32. The next step is fetched into
+// registers while this one is multiplied.
+//
+// Rows that share their columns (V, a multiple of SIZE) meet a copy of x that holds these columns
+// alone: only stored weights are multiplied, so an x that nobody kept, NaN included, does not matter.
+// Past the last slot both are zero.
+//
+// A step costs TILE_SLOTS · (TILE_ROWS + SETS · TILE_BATCH) halves of workgroup memory for
+// 2 · TILE_SLOTS · TILE_ROWS · TILE_BATCH FLOPs.
+//
+// Consts: WORKGROUP, TILE_ROWS, TILE_BATCH, TILE_SLOTS, MR, MB; SETS = index sets of the tile,
+// 1 for dense; SET_ROWS = rows of the tile that meet the same x; EDGE as in the fragments.
+// Fragments: linear, bias, decoded (and what it loads with), x, coop_8 or coop_16, coop_dense or coop_nm.
+const DOWN: u32 = TILE_ROWS / (MR * SIZE);
+const ACROSS: u32 = TILE_BATCH / (MB * SIZE);
+const SUBGROUPS: u32 = DOWN * ACROSS;
+const LANES: u32 = WORKGROUP / SUBGROUPS;
+
+// Rows begin 16 bytes apart from a power of two, so that a column of them lies in all banks.
+const STRIDE: u32 = TILE_SLOTS + 8u;
+var<workgroup> w_tile: array<f16, TILE_ROWS * STRIDE>;
+var<workgroup> x_tile: array<f16, SETS * TILE_BATCH * STRIDE>;
+// A matrix of sums of each subgroup on its way out.
+var<workgroup> y_tile: array<f32, SUBGROUPS * SIZE * SIZE>;
+
+const PACKETS: u32 = TILE_SLOTS / SPAN;
+const W_ITEMS: u32 = PACKETS * TILE_ROWS;
+const W_HELD: u32 = (W_ITEMS + WORKGROUP - 1u) / WORKGROUP;
+
+// What lies past an end repeats what comes before it; it is put down as zeros.
+fn fetch_weights(row0: u32, step: u32, lane: u32) -> array<array<u32, RAW>, W_HELD> {
+    var held: array<array<u32, RAW>, W_HELD>;
+    let last = (params.slots + SPAN - 1u) / SPAN - 1u;
+    for (var k = 0u; k < W_HELD; k++) {
+        let i = k * WORKGROUP + lane;
+        let row = min(row0 + i / PACKETS, params.rows - 1u);
+        held[k] = fetch_packet(row, min(step * PACKETS + i % PACKETS, last));
+    }
+    return held;
+}
+
+fn put_weights(held: array<array<u32, RAW>, W_HELD>, step: u32, lane: u32) {
+    for (var k = 0u; k < W_HELD; k++) {
+        let i = k * WORKGROUP + lane;
+        if W_ITEMS % WORKGROUP == 0u || i < W_ITEMS {
+            let packet = step * PACKETS + i % PACKETS;
+            let values = decode_packet(held[k], packet);
+            let at = i / PACKETS * STRIDE + i % PACKETS * SPAN;
+            for (var j = 0u; j < SPAN; j++) {
+                w_tile[at + j] = select(0.0h, f16(values[j]), packet * SPAN + j < params.slots);
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(subgroup_invocation_id) own: u32,
+) {
+    let tiles = (params.batch + TILE_BATCH - 1u) / TILE_BATCH;
+    let id = group.x + group.y * groups.x;
+    let vector0 = id % tiles * TILE_BATCH;
+    let row0 = id / tiles * TILE_ROWS;
+    let down = subgroup / ACROSS * MR * SIZE;
+    let across = subgroup % ACROSS * MB * SIZE;
+
+    var acc: array<Sums, MR * MB>;
+    // A workgroup past the last row has nothing to sum: cooperative matrices allow no return here.
+    let steps = select(0u, (params.slots + TILE_SLOTS - 1u) / TILE_SLOTS, row0 < params.rows);
+    var weights = fetch_weights(row0, 0u, lane);
+    var xs = fetch_x(row0, vector0, 0u, lane);
+    for (var step = 0u; step < steps; step++) {
+        workgroupBarrier();
+        put_weights(weights, step, lane);
+        put_x(xs, step, lane);
+        workgroupBarrier();
+        weights = fetch_weights(row0, step + 1u, lane);
+        xs = fetch_x(row0, vector0, step + 1u, lane);
+
+        for (var k = 0u; k < TILE_SLOTS; k += SIZE) {
+            for (var r = 0u; r < MR; r++) {
+                let row = down + r * SIZE;
+                let w = coopLoadT<Weights>(&w_tile[row * STRIDE + k], STRIDE);
+                let x0 = row / SET_ROWS * TILE_BATCH + across;
+                for (var b = 0u; b < MB; b++) {
+                    let x = coopLoad<Inputs>(&x_tile[(x0 + b * SIZE) * STRIDE + k], STRIDE);
+                    acc[r * MB + b] = coopMultiplyAdd(w, x, acc[r * MB + b]);
+                }
+            }
+        }
+    }
+
+    for (var m = 0u; m < MR * MB; m++) {
+        workgroupBarrier();
+        coopStoreT(acc[m], &y_tile[subgroup * SIZE * SIZE], SIZE);
+        workgroupBarrier();
+        for (var i = own; i < SIZE * SIZE; i += LANES) {
+            let row = row0 + down + m / MB * SIZE + i % SIZE;
+            let vector = vector0 + across + m % MB * SIZE + i / SIZE;
+            if row < params.rows && vector < params.batch {
+                store(row, vector, y_tile[subgroup * SIZE * SIZE + i % SIZE * SIZE + i / SIZE]);
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+// Dense: a slot is its column, and all rows meet the same x.
+const X_QUADS: u32 = TILE_SLOTS / 4u;
+const X_ITEMS: u32 = X_QUADS * TILE_BATCH;
+const X_HELD: u32 = (X_ITEMS + WORKGROUP - 1u) / WORKGROUP;
+
+fn fetch_x(row0: u32, vector0: u32, step: u32, lane: u32) -> array<vec4<f32>, X_HELD> {
+    var held: array<vec4<f32>, X_HELD>;
+    for (var k = 0u; k < X_HELD; k++) {
+        let i = k * WORKGROUP + lane;
+        let vector = min(vector0 + i / X_QUADS, params.batch - 1u);
+        held[k] = x_quad(vector, min(step * X_QUADS + i % X_QUADS, (params.cols - 1u) / 4u));
+    }
+    return held;
+}
+
+fn put_x(held: array<vec4<f32>, X_HELD>, step: u32, lane: u32) {
+    for (var k = 0u; k < X_HELD; k++) {
+        let i = k * WORKGROUP + lane;
+        if X_ITEMS % WORKGROUP == 0u || i < X_ITEMS {
+            let col = (step * X_QUADS + i % X_QUADS) * 4u;
+            let at = i / X_QUADS * STRIDE + i % X_QUADS * 4u;
+            for (var j = 0u; j < 4u; j++) {
+                x_tile[at + j] = select(0.0h, f16(held[k][j]), col + j < params.cols);
+            }
+        }
+    }
+}
