@@ -257,3 +257,26 @@ fn what_cannot_be_read_is_listed_and_ends_who_needs_it() {
     assert_eq!(code(&product("plain")), 0);
     assert_eq!(code(&product("marlin")), 4);
 }
+
+#[test]
+fn a_job_goes_on_only_where_its_input_is_read_as_before() {
+    let folder = Folder::new();
+    let file = folder.path("a.safetensors");
+    let tensors = [
+        ("layers.0.up.qweight", i32s([1, 8], &[0x7654_3210; 8])),
+        ("layers.0.up.qzeros", i32s([1, 1], &[0x7777_7777])),
+        (
+            "layers.0.up.scales",
+            RawTensor::from_f32(&[1, 8], &[1.0; 8]),
+        ),
+    ];
+    save(&file, tensors).expect("a file");
+    let parts = folder.path("parts");
+    let layers = |zeros: &str| {
+        let args = ["--format", "2:4", "--layers", "0..1", "--gptq-zeros", zeros];
+        lacuna(&[&["compress", &file, "-o", &parts][..], &args].concat())
+    };
+    assert_eq!(code(&layers("v1")), 0);
+    assert_eq!(code(&layers("v1")), 0);
+    assert_eq!(code(&layers("v2")), 2);
+}

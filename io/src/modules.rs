@@ -212,9 +212,9 @@ impl WeightFile {
             let dense = modules.remove(&name);
             let readable = !matches!(layout, Layout::Other(_));
             let looked = match dense.filter(|_| readable) {
-                Some(_) => Err(Refusal::Twice {
-                    first: format!("{name}{DENSE_SUFFIX}"),
-                    second: tensors[0].clone(),
+                Some(other) => Err(Refusal::Twice {
+                    first: other.tensors.first().cloned().unwrap_or_default(),
+                    second: tensors.first().cloned().unwrap_or_default(),
                 }),
                 None => match layout::look(&self.view(&name, layout)) {
                     Ok(look) => Ok(look),

@@ -13,6 +13,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+/// What zip archives begin with.
+const ZIP: &[u8] = b"PK\x03\x04";
+
 /// An open file whose header was checked against its length.
 ///
 /// Tensors are read when they are asked for, not mapped: a file that is cut
@@ -48,6 +51,10 @@ impl Shard {
         if header_len.starts_with(&MAGIC.to_le_bytes()) {
             let reason = "it is a GGUF file, not safetensors; GGUF is told by the name ….gguf, and \
                           read where weights are inspected or compressed and models run";
+            return Err(malformed(reason.into()));
+        }
+        if header_len.starts_with(ZIP) {
+            let reason = "it is a zip archive, as torch.save writes, not safetensors";
             return Err(malformed(reason.into()));
         }
         let header_len = u64::from_le_bytes(header_len);

@@ -18,6 +18,11 @@ fn a_missing_file_is_bad_input() {
 }
 
 #[test]
+fn archives_of_torch_are_told_from_safetensors() {
+    assert_refused(b"PK\x03\x04archive/data.pkl", &["zip", "torch.save"]);
+}
+
+#[test]
 fn empty_and_seven_byte_files_are_refused() {
     assert_refused(&[], &["0 bytes"]);
     assert_refused(&[0; 7], &["7 bytes"]);

@@ -1,4 +1,8 @@
 //! The faults of checkpoints, by their numbers: each is a typed error, or legal and right.
+//!
+//! Those of our own containers are elsewhere: 30 and 31 (indices) in `containers.rs`, 32 to 34
+//! (offsets, numbers of groups) in `coded.rs`, 37 (a pattern that is only claimed) in the
+//! engine's `formats.rs`.
 
 mod common;
 

@@ -507,6 +507,35 @@ fn shards_may_hold_the_tensors_of_one_weight() {
 }
 
 #[test]
+fn names_that_end_so_by_chance_make_no_weight() {
+    let plain = RawTensor::from_f32(&[2, 2], &[1.0; 4]);
+    let names = [
+        "a.scales",
+        "b.shape",
+        "c.bitmask",
+        "d.meta",
+        "e.s",
+        "f.B",
+        "g.codes",
+        "h.g_idx",
+        "i.weight",
+        "i.weight_scale",
+        "i.weight_zero_point",
+        "qweight",
+        ".qweight",
+    ];
+    let add = |file: Checkpoint, name: &&str| file.with(name, plain.clone());
+    let file = names
+        .iter()
+        .fold(Checkpoint::default(), add)
+        .open()
+        .unwrap();
+    assert_eq!(file.refused().count(), 0);
+    assert_eq!(file.modules().map(Module::name).collect::<Vec<_>>(), ["i"]);
+    assert_eq!(file.plain_tensors().count(), names.len() - 1);
+}
+
+#[test]
 fn unread_layouts_are_refused_by_name_and_reason() {
     let word = |shape: &[usize]| i32s(shape, &vec![0; shape.iter().product()]);
     let zeros = |dtype, shape: &[usize]| RawTensor {

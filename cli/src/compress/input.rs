@@ -2,7 +2,7 @@
 
 use crate::{error::Result, weights};
 use lacuna::format::{Format, Matrix};
-use lacuna_io::{Fingerprint, RawTensor, TensorDtype, WeightFile};
+use lacuna_io::{Fingerprint, RawTensor, TensorDtype, WeightFile, sha256};
 use lacuna_llm::Checkpoint;
 use std::{
     collections::BTreeMap,
@@ -76,14 +76,24 @@ impl Input {
         }
     }
 
-    /// What tells the input from others.
+    /// What tells the input from others, how it is read included.
     pub fn fingerprints(&self) -> Result<Vec<String>> {
         let files: Vec<PathBuf> = match self {
             Self::File { weights, .. } => weights.files().map(Into::into).collect(),
             Self::Gguf(model) => vec![model.path().into()],
         };
         let of = |file: PathBuf| Ok(Fingerprint::of(file)?.to_string());
-        files.into_iter().map(of).collect()
+        let mut all: Vec<String> = files.into_iter().map(of).collect::<Result<_>>()?;
+        if let Self::File { weights, .. } = self {
+            // Codes of other programs are told by more than the file: options, a configuration.
+            let told = weights.modules().filter(|m| !m.evidence().is_empty());
+            let told = told.map(|m| format!("{} {} {:?}", m.name(), m.format(), m.evidence()));
+            let told: Vec<String> = told.collect();
+            if !told.is_empty() {
+                all.push(sha256(told.join("\n").as_bytes()));
+            }
+        }
+        Ok(all)
     }
 
     /// Whether an output may go to `path`.

@@ -31,8 +31,8 @@ const KEPT: usize = 2;
 
 /// Which of the two styles of names this weight has.
 fn named(view: &View<'_>, names: [&'static str; 2]) -> &'static str {
-    let long = BITMASK.into_iter().chain(COMPRESSED).skip(1).step_by(2);
-    names[usize::from(long.into_iter().any(|name| view.find(name).is_some()))]
+    let long = [BITMASK[1], COMPRESSED[1]];
+    names[usize::from(long.iter().any(|name| view.find(name).is_some()))]
 }
 
 /// Rows, columns and the type of the values.

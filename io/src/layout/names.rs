@@ -7,26 +7,23 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Weights by their prefix `P`.
+/// Weights by their prefix `P`, each with the names of its tensors.
 pub(crate) type Found = BTreeMap<String, (Layout, Vec<String>)>;
 
-/// What follows `P` in the names of tensors, the longer of two first. Those of one line belong
-/// to one family; a name of another program that ends so by chance makes no weight of it,
-/// because [`classify`] asks for what must be there.
-const SUFFIXES: [&str; 33] = [
-    ".qweight",
-    ".qzeros",
-    ".scales",
-    ".g_idx",
+/// What follows `P` in the names of GPTQ and AWQ.
+const QWEIGHT: [&str; 4] = [".qweight", ".qzeros", ".scales", ".g_idx"];
+
+/// Of `pack-quantized`.
+const PACKED: [&str; 5] = [
     ".weight_packed",
     ".weight_scale",
     ".weight_shape",
     ".weight_zero_point",
     ".weight_g_idx",
-    ".weight_global_scale",
-    ".weight_scale_inv",
-    ".scale_packed",
-    ".meta",
+];
+
+/// Of bitmasks, the longer of two first.
+const BITMASK: [&str; 8] = [
     ".weight.compressed",
     ".weight.bitmask",
     ".weight.row_offsets",
@@ -35,12 +32,15 @@ const SUFFIXES: [&str; 33] = [
     ".bitmask",
     ".row_offsets",
     ".shape",
+];
+
+/// By which others are known. A tensor that ends so by chance makes no weight: [`classify`] asks
+/// for what must be beside it.
+const OTHERS: [&str; 10] = [
+    ".weight_scale_inv",
+    ".meta",
     ".weight.absmax",
-    ".weight.quant_map",
-    ".weight.nested_absmax",
-    ".weight.nested_quant_map",
     ".SCB",
-    ".weight_format",
     ".B",
     ".s",
     ".W_q",
@@ -48,6 +48,16 @@ const SUFFIXES: [&str; 33] = [
     ".Qidxs",
     ".codes",
 ];
+
+/// The suffixes of the tensors that a weight of `layout` consists of.
+const fn belonging(layout: Layout) -> &'static [&'static str] {
+    match layout {
+        Layout::Gptq | Layout::Awq => &QWEIGHT,
+        Layout::PackQuantized => &PACKED,
+        Layout::Sparse24Bitmask | Layout::SparseBitmask => &BITMASK,
+        _ => &[],
+    }
+}
 
 const MARLIN_24: &str = "marlin-24";
 const MARLIN: &str = "Marlin";
@@ -140,7 +150,8 @@ pub(crate) fn find(file: &WeightFile, owned: &BTreeSet<String>) -> Found {
     let mut prefixes: BTreeMap<&str, BTreeSet<&'static str>> = BTreeMap::new();
     for tensor in file.tensors.keys().filter(|name| !owned.contains(*name)) {
         let split = |suffix: &&'static str| Some((tensor.strip_suffix(*suffix)?, *suffix));
-        let found = SUFFIXES.iter().find_map(split);
+        let families = [&QWEIGHT[..], &PACKED, &BITMASK, &OTHERS];
+        let found = families.into_iter().flatten().find_map(split);
         if let Some((module, suffix)) = found.filter(|(module, _)| !module.is_empty()) {
             prefixes.entry(module).or_default().insert(suffix);
         }
@@ -153,17 +164,22 @@ pub(crate) fn find(file: &WeightFile, owned: &BTreeSet<String>) -> Found {
             suffixes,
         };
         if let Some(layout) = classify(&names) {
-            let tensors = names.suffixes.iter();
-            let tensors = tensors.map(|suffix| format!("{module}{suffix}")).collect();
-            found.insert(module.into(), (layout, tensors));
+            let there = |suffix: &&&str| names.suffixes.contains(**suffix);
+            let tensors = belonging(layout).iter().filter(there);
+            let tensors = tensors.map(|suffix| format!("{module}{suffix}"));
+            found.insert(module.into(), (layout, tensors.collect()));
         }
     }
     found
 }
 
-/// What tensors of these names are, or are a part of.
+/// What tensors of these names are, or are a part of. Of the readable families two must be
+/// there: one that is missing is then named.
 fn classify(names: &Names<'_>) -> Option<Layout> {
     let has = |suffix| names.has(suffix);
+    let several = |family: &[&'static str]| family.iter().filter(|s| has(s)).count() > 1;
+    let scaled = has(".weight_scale") || has(".weight_scale_inv");
+    let weight = names.dtype(".weight");
     if has(".W_q") {
         Some(Layout::Other(HQQ))
     } else if has(".codebooks") && has(".codes") {
@@ -174,29 +190,27 @@ fn classify(names: &Names<'_>) -> Option<Layout> {
         Some(Layout::Other(BITSANDBYTES))
     } else if names.dtype(".B") == Some(TensorDtype::I32) && has(".s") {
         Some(Layout::Other(MARLIN))
-    } else if has(".qweight") || has(".qzeros") || has(".g_idx") {
+    } else if several(&QWEIGHT) {
         Some(of_qweight(names))
     } else if has(".weight_packed") && has(".meta") {
         Some(Layout::Other(MARLIN_24))
     } else if names.dtype(".weight_packed") == Some(TensorDtype::U8) {
         Some(Layout::Other(FLOAT_PACKED))
-    } else if has(".weight_packed") {
+    } else if scaled && matches!(weight, Some(TensorDtype::F8_E4M3 | TensorDtype::F8_E5M2)) {
+        Some(Layout::Other(FP8))
+    } else if scaled && weight == Some(TensorDtype::I8) {
+        Some(Layout::Other(INT8))
+    } else if several(&PACKED) && (has(".weight_packed") || weight.is_none()) {
+        // Scales beside a plain weight say how it was rounded.
         Some(Layout::PackQuantized)
-    } else if has(".weight_scale") || has(".weight_scale_inv") || has(".weight_shape") {
-        match names.dtype(".weight") {
-            Some(TensorDtype::F8_E4M3 | TensorDtype::F8_E5M2) => Some(Layout::Other(FP8)),
-            Some(TensorDtype::I8) => Some(Layout::Other(INT8)),
-            Some(_) => None,
-            None => Some(Layout::PackQuantized),
-        }
-    } else {
-        let either = |short, long| has(short) || has(long);
+    } else if several(&BITMASK) {
         let values = [".compressed", ".weight.compressed"];
         let rank = values.iter().find_map(|name| names.stored(name));
         let rank = rank.map(|stored| stored.shape.len());
-        let offsets = either(".row_offsets", ".weight.row_offsets");
-        (either(values[0], values[1]) || either(".bitmask", ".weight.bitmask"))
-            .then(|| bitmask::layout(offsets, rank))
+        let offsets = has(".row_offsets") || has(".weight.row_offsets");
+        Some(bitmask::layout(offsets, rank))
+    } else {
+        None
     }
 }
 
