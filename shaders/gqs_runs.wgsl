@@ -17,6 +17,8 @@
 const SUMS: u32 = PANEL * BATCH;
 const QUADS: u32 = GROUP / 4u;
 const PART: u32 = GROUP / PARTS;   // columns
+// Shorter pairs share lines, and lose more by the load than they gain (measured at 4 words and 8).
+const AHEAD: bool = WORDS >= 8u;
 
 // Sum i belongs to row i / BATCH of the panel and vector i % BATCH.
 var<workgroup> sums: array<f32, SUMS * LANES>;
@@ -119,6 +121,9 @@ fn add_slot(
 // The first word of the codes of a slot, loaded by itself a round ahead: LLVM loads wider ones of most
 // lanes under masks, and a line of memory that a masked load is first to touch comes late (see `gemv`).
 fn first_word(slot: u32, end: u32) -> u32 {
+    if !AHEAD {
+        return 0u;
+    }
     return words[params.values + min(slot, end - PAIR) / PAIR * WORDS];
 }
 
@@ -135,7 +140,9 @@ fn add_run(begin: u32, end: u32, first: u32, lane: u32) {
         let slot = base + PAIR * lane;
         let at = min(slot, end - PAIR);
         var packed = load(params.values, at / PAIR);
-        packed[0] = head;
+        if AHEAD {
+            packed[0] = head;
+        }
         head = first_word(slot + PAIR * LANES, end);
         let scales = pair(params.scales + at);
         add_slot(packed, 0u, scales.x, xs, totals, lane, slot < end);
