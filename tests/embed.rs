@@ -177,6 +177,17 @@ fn packed_weights_come_back_from_their_bytes() {
             }
         }
     }
+    let limits = wgpu::Limits {
+        max_storage_buffer_binding_size: 64 << 10,
+        ..wgpu::Limits::default()
+    };
+    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor {
+        required_limits: limits,
+        ..Default::default()
+    });
+    let large = Packed::new(&matrix(300, 200, "f32", 1), Layout::Rows, gpu.caps()).unwrap();
+    let refused = Gpu::from_wgpu(device, queue).upload_packed(&large);
+    assert!(matches!(refused, Err(Error::Limit { limit: 65_536, .. })));
     let bands = Packed::new(&matrix(300, 200, "w4g16", 1), Layout::Bands, gpu.caps()).unwrap();
     assert_eq!(Packed::from_bytes(&bands.to_bytes()), Ok(bands));
 }

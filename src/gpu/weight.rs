@@ -63,12 +63,8 @@ impl Gpu {
     /// # Errors
     /// Those of [`Gpu::upload`] and [`Gpu::upload_bands`].
     pub fn upload_as(&self, layout: Layout, class: DeviceClass, weight: &Matrix) -> Result<Weight> {
-        let limit = self
-            .caps()
-            .max_binding_bytes
-            .min(self.caps().max_buffer_bytes);
         let mut parts = vec![];
-        for part in layout.split(weight, class, limit)? {
+        for part in layout.split(weight, class, self.part_limit())? {
             parts.push(self.part(part, &layout.pack(weight, &part))?);
         }
         Ok(Weight {
@@ -87,7 +83,15 @@ impl Gpu {
     /// # Errors
     /// [`Error::Limit`] where it was packed for larger bindings, [`Error::OutOfMemory`].
     pub fn upload_packed(&self, packed: &Packed) -> Result<Weight> {
-        let parts = packed.parts.iter();
+        let (parts, limit) = (packed.parts.iter(), self.part_limit());
+        let bytes = |(part, _): &(PartLayout, Vec<u32>)| 4 * u64::from(part.words);
+        if let Some(value) = parts.clone().map(bytes).find(|&bytes| bytes > limit) {
+            return Err(Error::Limit {
+                what: "bytes of a part of a packed weight",
+                value,
+                limit,
+            });
+        }
         Ok(Weight {
             rows: packed.rows,
             cols: packed.cols,
@@ -99,6 +103,12 @@ impl Gpu {
                 .map(|(part, words)| self.part(*part, words))
                 .collect::<Result<_>>()?,
         })
+    }
+
+    /// Bytes that a part may have.
+    fn part_limit(&self) -> u64 {
+        let caps = self.caps();
+        caps.max_binding_bytes.min(caps.max_buffer_bytes)
     }
 
     fn part(&self, layout: PartLayout, words: &[u32]) -> Result<Part> {
@@ -161,11 +171,7 @@ impl Weight {
                 return replace(what, got.to_string(), expected.to_string());
             }
         }
-        let limit = gpu
-            .caps()
-            .max_binding_bytes
-            .min(gpu.caps().max_buffer_bytes);
-        let new = self.layout.split(weight, self.class, limit)?;
+        let new = self.layout.split(weight, self.class, gpu.part_limit())?;
         if new.len() != self.parts.len() {
             return replace(
                 "number of parts",
