@@ -5,10 +5,10 @@
 mod checks;
 
 use lacuna::{
-    Caps,
+    Activation, Caps,
     caps::{DeviceClass, Subgroups},
     format::Precision,
-    kernel::{self, Dispatch},
+    kernel::{self, Dispatch, compact},
     verify,
 };
 use naga::back::{hlsl, msl, spv};
@@ -47,9 +47,15 @@ fn devices() -> Vec<Caps> {
     devices
 }
 
-/// Every distinct launch of the quick case table.
+/// Every distinct launch of the quick case table, and of the lists that its products skip by.
 fn dispatches() -> BTreeMap<String, Dispatch> {
     let mut all = BTreeMap::new();
+    for caps in devices() {
+        for (channels, scalar) in [(64, true), (64, false), (67, true), (67, false)] {
+            let list = compact::dispatch(2, channels, scalar, Activation::GeluTanh, &caps);
+            all.entry(list.wgsl()).or_insert(list);
+        }
+    }
     for case in verify::cases(true) {
         for caps in devices() {
             if case.problem.precision == Precision::F16 && caps.cooperative.is_none() {

@@ -6,7 +6,8 @@ mod reopen;
 
 use common::gpu;
 use lacuna::{
-    Activation, Error, PlanBuilder, compress, format::Dense, reference, verify::Random, wgpu,
+    Activation, Caps, Error, PlanBuilder, caps::DeviceClass, compress, format::Dense,
+    kernel::compact, reference, verify::Random, wgpu,
 };
 use reopen::reopen;
 
@@ -30,22 +31,36 @@ fn a_list_names_the_active_channels_in_order_and_keeps_nan() {
         if channels > 3 {
             (x[1], x[2]) = (-0.0, f32::NEG_INFINITY);
         }
-        let active = gpu.active(batch, channels).unwrap();
         let xs = gpu.tensor_from(batch, channels, &x).unwrap();
         let limits = gpu.tensor_from(1, channels, &thresholds).unwrap();
-        let mut builder = PlanBuilder::new(&gpu);
-        builder
-            .threshold(&xs, &limits, Activation::None, &active)
-            .unwrap();
-        builder.build().unwrap().run().unwrap();
-        let kept = active.kept().read_blocking(&gpu).unwrap();
         let expected = reference::threshold(&x, &thresholds);
-        let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&kept), bits(&expected), "{batch} x {channels}");
-        let listed = active.read_blocking(&gpu).unwrap();
         let any = |c: &u32| (0..batch).any(|b| expected[b * channels + *c as usize] != 0.0);
-        let expected: Vec<u32> = (0..channels as u32).filter(any).collect();
-        assert_eq!(listed, expected, "{batch} x {channels}");
+        let listed: Vec<u32> = (0..channels as u32).filter(any).collect();
+        // Lists are made one way by a subgroup, another way by any workgroup.
+        let own = *gpu.caps();
+        let [cpu, other] = [DeviceClass::Cpu, DeviceClass::Gpu].map(|class| Caps { class, ..own });
+        let subgroups = None;
+        for caps in [cpu, other, Caps { subgroups, ..cpu }] {
+            let active = gpu.active(batch, channels).unwrap();
+            let launch = compact::dispatch(batch, channels, false, Activation::None, &caps);
+            let tensors = [&xs, &limits, active.kept(), active.list()].map(Clone::clone);
+            let mut builder = PlanBuilder::new(&gpu);
+            builder.dispatch(launch, &tensors).unwrap();
+            let plan = builder.build().unwrap();
+            plan.run().unwrap();
+            plan.run().unwrap();
+            let kept = active.kept().read_blocking(&gpu).unwrap();
+            let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(
+                bits(&kept),
+                bits(&expected),
+                "{batch} x {channels}, {caps:?}"
+            );
+            let found = active.read_blocking(&gpu).unwrap();
+            assert_eq!(found, listed, "{batch} x {channels}, {caps:?}");
+            let tally = active.tally_blocking(&gpu).unwrap();
+            assert_eq!(tally, (2 * listed.len() as u64, 2), "{batch} x {channels}");
+        }
     }
 }
 

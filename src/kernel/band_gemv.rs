@@ -18,7 +18,6 @@ use crate::{
 use std::borrow::Cow;
 
 const VARIANTS: &[(&str, bool, Load)] = &[
-    ("spread-octs", true, Load::Octs),
     ("spread-pairs", true, Load::Pairs),
     ("spread", true, Load::Words),
     ("quads", false, Load::Quads),
@@ -90,7 +89,6 @@ impl Kernel for BandGemv {
                 }
                 vec![
                     spread("spread-pairs", 4),
-                    spread("spread-octs", 8),
                     spread("spread", 4),
                     config("portable", 8, 8, 1, 64, batch(4)),
                 ]

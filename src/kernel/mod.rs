@@ -6,7 +6,7 @@
 
 mod band_gemv;
 pub(crate) mod bands;
-pub(crate) mod compact;
+pub mod compact;
 mod dispatch;
 mod empty;
 mod gemm_coop;
