@@ -220,9 +220,9 @@ fn untuned(problem: &Problem, class: DeviceClass) -> f64 {
     match (class, problem.skip) {
         (_, Skip::Nothing) => 1.0,
         (DeviceClass::Gpu, _) => 0.8,
-        (DeviceClass::Cpu, Skip::Rows) => 0.85,
+        (DeviceClass::Cpu, Skip::Rows) => 0.95,
         (DeviceClass::Cpu, Skip::Cols) => match problem.format.dtype() {
-            Some(_) => 0.55,
+            Some(_) => 0.8,
             // Codes in bands are decoded with fewer loads than codes in rows.
             None => 1.0,
         },

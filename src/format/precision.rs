@@ -97,11 +97,16 @@ pub(crate) fn lost(block: &[f32]) -> impl Iterator<Item = f64> + '_ {
 pub(crate) fn lost_f16(value: f64) -> f64 {
     let least = f64::from(f16::MIN_POSITIVE);
     let magnitude = value.abs();
-    match f64::from(f16::from_f64(value)) {
-        _ if magnitude < least => magnitude,
-        exact if exact == value => 0.0,
-        rounded if rounded.is_finite() => magnitude * f64::exp2(-10.0),
-        _ => f64::NAN,
+    let rounded = f64::from(f16::from_f64(value));
+    let off = (rounded - value).abs();
+    if !rounded.is_finite() {
+        f64::NAN
+    } else if magnitude < least {
+        magnitude
+    } else if off > 0.0 {
+        magnitude * f64::exp2(-10.0)
+    } else {
+        0.0
     }
 }
 

@@ -128,9 +128,12 @@ pub fn linear_rows(
     let factor = weight
         .codes()
         .map_or(1.0, |codes| f64::from(codes.factor()));
-    let lost_weight = |value: f32| match halves {
-        true => factor * format::lost_f16(f64::from(value) / factor),
-        false => 0.0,
+    let lost_weight = |value: f32| {
+        if halves {
+            factor * format::lost_f16(f64::from(value) / factor)
+        } else {
+            0.0
+        }
     };
     // Matrix units may cut sums off instead of rounding them, sixteen products at a time.
     let adds = if halves { 8.0 } else { 32.0 };
