@@ -218,9 +218,9 @@ impl Case {
         if precision == Precision::F16 {
             let vectors = self.x.chunks_mut(cols.max(1)).enumerate();
             for (_, vector) in vectors.filter(|(b, _)| (b + rows).is_multiple_of(2)) {
-                vector
-                    .iter_mut()
-                    .for_each(|x| *x = half::f16::from_f32(*x).to_f32());
+                for x in vector {
+                    *x = half::f16::from_f32(*x).to_f32();
+                }
             }
         }
         if precision == Precision::I8 {

@@ -104,28 +104,18 @@ impl Kernel for Gemv {
                 None => fragments.push(fragment!("values")),
                 Some(quant) => {
                     let group = group_slots(problem.format.pattern(), quant, problem.cols);
+                    let segment = gcd(group, packets.span);
                     consts.extend([
                         ("BITS", Const::U32(quant.bits())),
                         ("GROUP", Const::U32(group as u32)),
-                        ("SEGMENT", Const::U32(gcd(group, packets.span) as u32)),
+                        ("SEGMENT", Const::U32(segment as u32)),
                     ]);
-                    if variant.load.int64() && gcd(group, packets.span) % 4 == 0 {
-                        fragments.extend([fragment!("dot_quads"), fragment!("code_quad")]);
+                    fragments.extend(code_fragments(variant.load, segment));
+                    fragments.push(if listed {
+                        fragment!("scales_listed")
                     } else {
-                        fragments.push(fragment!("dot_codes"));
-                    }
-                    fragments.extend([
-                        fragment!("codes"),
-                        fragment!("scale"),
-                        match variant.load {
-                            _ if listed => fragment!("scales_listed"),
-                            Load::Octs if config.rows == 8 => fragment!("scales_octs"),
-                            Load::Pairs if config.rows % 4 == 0 => fragment!("scales_pairs"),
-                            Load::Longs if config.rows % 2 == 0 => fragment!("scales_longs"),
-                            Load::Quads if config.rows % 4 == 0 => fragment!("scales_quads"),
-                            _ => fragment!("scales_words"),
-                        },
-                    ]);
+                        scales_fragment(variant.load, config.rows)
+                    });
                     if words && !variant.load.words() && !sparse {
                         fragments.push(fragment!("index_words"));
                     }
@@ -159,6 +149,28 @@ impl Kernel for Gemv {
             }));
         }
         Ok(dispatches)
+    }
+}
+
+/// What multiplies codes, `segment` of them with one scale.
+fn code_fragments(load: Load, segment: usize) -> Vec<Cow<'static, str>> {
+    let mut fragments = if load.int64() && segment.is_multiple_of(4) {
+        vec![fragment!("dot_quads"), fragment!("code_quad")]
+    } else {
+        vec![fragment!("dot_codes")]
+    };
+    fragments.extend([fragment!("codes"), fragment!("scale")]);
+    fragments
+}
+
+/// What loads the scales of `rows` rows that lie side by side.
+fn scales_fragment(load: Load, rows: u32) -> Cow<'static, str> {
+    match load {
+        Load::Octs if rows == 8 => fragment!("scales_octs"),
+        Load::Pairs if rows.is_multiple_of(4) => fragment!("scales_pairs"),
+        Load::Longs if rows.is_multiple_of(2) => fragment!("scales_longs"),
+        Load::Quads if rows.is_multiple_of(4) => fragment!("scales_quads"),
+        _ => fragment!("scales_words"),
     }
 }
 

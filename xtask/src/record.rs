@@ -1,6 +1,6 @@
 //! `cargo xtask record`: the whole bench on the adapter at hand, written down.
 
-use std::{fs, path::PathBuf, process::Stdio};
+use std::{fmt::Write, fs, path::PathBuf, process::Stdio};
 
 use serde_json::Value;
 
@@ -58,7 +58,7 @@ pub fn run(may_install: bool) -> Result<()> {
             .stderr(Stdio::inherit());
         let printed = process::capture_stdout(&mut command)?;
         let run = run.split_whitespace().collect::<Vec<_>>().join(" ");
-        text += &format!("\n## `{run}`\n\n{}\n", printed.trim());
+        let _ = writeln!(text, "\n## `{run}`\n\n{}", printed.trim());
     }
     let path = adapter.file(&workspace, day);
     let write = || {
