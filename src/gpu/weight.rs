@@ -32,8 +32,8 @@ impl Gpu {
     /// Copies `weight` to the device, cut into parts where a binding could not hold it.
     ///
     /// # Errors
-    /// [`Error::Limit`](crate::Error::Limit) where the rows of one index set are larger than
-    /// a binding, [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    /// [`Error::Limit`] where the rows of one index set are larger than
+    /// a binding, [`Error::OutOfMemory`].
     pub fn upload(&self, weight: &Matrix) -> Result<Weight> {
         self.upload_for(self.caps().class, weight)
     }
@@ -52,7 +52,7 @@ impl Gpu {
     /// for [`PlanBuilder::linear`](crate::PlanBuilder::linear) of any batch.
     ///
     /// # Errors
-    /// [`Error::Unfit`](crate::Error::Unfit) unless it is dense, or codes of 2, 4 or 8 bits of
+    /// [`Error::Unfit`] unless it is dense, or codes of 2, 4 or 8 bits of
     /// every column in groups of a multiple of 16; otherwise those of [`Gpu::upload`].
     pub fn upload_bands(&self, weight: &Matrix) -> Result<Weight> {
         self.upload_as(Layout::Bands, self.caps().class, weight)
