@@ -25,11 +25,12 @@ pub enum Precision {
     F16,
     /// As integers of eight bits that share a step in each block of up to 32 columns: faster
     /// where a device multiplies bytes, and less exact. For weights of codes whose bits divide
-    /// a byte, of every column.
+    /// a byte, of every column, where 32 bits of them do not reach into a second block.
     I8,
 }
 
-/// Columns of a block where groups do not ask for less.
+/// Columns of a block where groups do not ask for less; half as many under codes of eight bits: 16
+/// bytes of codes.
 const BLOCK: usize = 32;
 
 /// The largest quotient.
@@ -55,7 +56,7 @@ impl Precision {
                     pattern: None,
                     quant,
                 },
-            ) => 8 % quant.bits() == 0,
+            ) => 8 % quant.bits() == 0 && block_cols(quant) * quant.bits() as usize % 32 == 0,
             (Self::I8, _) => false,
         }
     }
@@ -116,7 +117,13 @@ mod tests {
 
     #[test]
     fn blocks_divide_groups() {
-        for (format, expected) in [("w4g128", 32), ("w2g16", 16), ("w8g40", 8), ("w4row", 32)] {
+        for (format, expected) in [
+            ("w4g128", 32),
+            ("w2g16", 16),
+            ("w8row", 16),
+            ("w8g40", 8),
+            ("w4row", 32),
+        ] {
             let format: Format = format.parse().unwrap();
             assert_eq!(block_cols(format.quant().unwrap()), expected, "{format}");
         }
@@ -128,6 +135,7 @@ mod tests {
             ("w4g128", true),
             ("w8row", true),
             ("w2g64", true),
+            ("w2g8", false),
             ("w3g32", false),
             ("f16", false),
             ("2:4+w4g64", false),
