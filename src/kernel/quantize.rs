@@ -78,7 +78,11 @@ pub(super) fn dispatch(
         operands: vec![problem::X, Operand::write("quotients", 2, Role::Scratch)],
         invocations: WORKGROUP,
         int64: caps.int64,
-        scratch_bytes: all.saturating_mul(4 * words),
+        // Whole quads: the product reads the last pair of words as half of one.
+        scratch_bytes: all
+            .saturating_mul(4 * words)
+            .min(u64::MAX - 15)
+            .next_multiple_of(16),
         grid: super::fold(all.div_ceil(WORKGROUP.into()), caps.max_workgroups),
         ..Dispatch::default()
     })
