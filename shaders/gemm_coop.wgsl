@@ -14,7 +14,8 @@
 //
 // Consts: WORKGROUP, TILE_ROWS, TILE_BATCH, TILE_SLOTS, MR, MB; SETS = index sets of the tile,
 // 1 for dense; SET_ROWS = rows of the tile that meet the same x; EDGE as in the fragments.
-// Fragments: linear, bias, decoded (and what it loads with), x, coop_8 or coop_16, coop_dense or coop_nm.
+// Fragments: linear, bias, decoded (and what it loads with), tile_weights, x, coop_8 or coop_16,
+// coop_dense or coop_nm.
 const DOWN: u32 = TILE_ROWS / (MR * SIZE);
 const ACROSS: u32 = TILE_BATCH / (MB * SIZE);
 const SUBGROUPS: u32 = DOWN * ACROSS;
@@ -26,22 +27,6 @@ var<workgroup> w_tile: array<f16, TILE_ROWS * STRIDE>;
 var<workgroup> x_tile: array<f16, SETS * TILE_BATCH * STRIDE>;
 // A matrix of sums of each subgroup on its way out.
 var<workgroup> y_tile: array<f32, SUBGROUPS * SIZE * SIZE>;
-
-const PACKETS: u32 = TILE_SLOTS / SPAN;
-const W_ITEMS: u32 = PACKETS * TILE_ROWS;
-const W_HELD: u32 = (W_ITEMS + WORKGROUP - 1u) / WORKGROUP;
-
-// What lies past an end repeats what comes before it; it is put down as zeros.
-fn fetch_weights(row0: u32, step: u32, lane: u32) -> array<array<u32, RAW>, W_HELD> {
-    var held: array<array<u32, RAW>, W_HELD>;
-    let last = (params.slots + SPAN - 1u) / SPAN - 1u;
-    for (var k = 0u; k < W_HELD; k++) {
-        let i = k * WORKGROUP + lane;
-        let row = min(row0 + i / PACKETS, params.rows - 1u);
-        held[k] = fetch_packet(row, min(step * PACKETS + i % PACKETS, last));
-    }
-    return held;
-}
 
 fn put_weights(held: array<array<u32, RAW>, W_HELD>, step: u32, lane: u32) {
     for (var k = 0u; k < W_HELD; k++) {

@@ -15,7 +15,7 @@
 // Consts: WORKGROUP, TILE_ROWS, TILE_BATCH, TILE_COLS, TILE_SLOTS, TR, TB, SHARE; W_PLANE =
 // quads of a plane of W; ROUND = sums of a lane that are added at a time; EDGE = the last
 // columns do not fill a quad.
-// Fragments: linear, bias, decoded (and what it loads with), x, tile.
+// Fragments: linear, bias, decoded (and what it loads with), tile_weights, x, tile.
 const QUADS: u32 = TILE_SLOTS / 4u;
 const COL_QUADS: u32 = TILE_COLS / 4u;
 const ACROSS: u32 = TILE_BATCH / TB;   // lanes of a team along the batch
@@ -32,24 +32,6 @@ var<workgroup> x_tile: array<array<vec4<f32>, X_PLANE>, TB / 4u>;
 // Plane r: row r of every lane, four slots a quad. The stride is odd for the same reason.
 const W_STRIDE: u32 = QUADS | 1u;
 var<workgroup> w_tile: array<array<vec4<f32>, W_PLANE>, TR>;
-
-// A lane's part of a step's weights, as stored. What lies past an end repeats what comes before
-// it, so that nothing is conditional here; it is put down as zeros.
-const PACKETS: u32 = TILE_SLOTS / SPAN;
-const W_ITEMS: u32 = PACKETS * TILE_ROWS;
-const W_HELD: u32 = (W_ITEMS + WORKGROUP - 1u) / WORKGROUP;
-
-fn fetch_weights(row0: u32, step: u32, lane: u32) -> array<array<u32, RAW>, W_HELD> {
-    var held: array<array<u32, RAW>, W_HELD>;
-    let last = (params.slots + SPAN - 1u) / SPAN - 1u;
-    for (var k = 0u; k < W_HELD; k++) {
-        let i = k * WORKGROUP + lane;
-        // Sums of rows past the end are not stored.
-        let row = min(row0 + i / PACKETS, params.rows - 1u);
-        held[k] = fetch_packet(row, min(step * PACKETS + i % PACKETS, last));
-    }
-    return held;
-}
 
 fn put_weights(held: array<array<u32, RAW>, W_HELD>, step: u32, lane: u32) {
     for (var k = 0u; k < W_HELD; k++) {

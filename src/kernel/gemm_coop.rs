@@ -95,7 +95,7 @@ impl Kernel for GemmCoop {
         if sparse && wide {
             fragments.push(fragment!("index_words"));
         }
-        fragments.push(shader!("gemm_coop"));
+        fragments.extend([fragment!("tile_weights"), shader!("gemm_coop")]);
         consts.extend(problem.consts());
         let numbers = [
             ("WORKGROUP", config.workgroup),

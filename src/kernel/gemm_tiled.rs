@@ -125,7 +125,7 @@ impl Kernel for GemmTiled {
         if sparse && wide {
             fragments.push(fragment!("index_words"));
         }
-        fragments.push(shader!("gemm_tiled"));
+        fragments.extend([fragment!("tile_weights"), shader!("gemm_tiled")]);
         consts.extend(problem.consts());
         let numbers = [
             ("WORKGROUP", config.workgroup as usize),
