@@ -17,6 +17,9 @@ use crate::{
 };
 use std::borrow::Cow;
 
+/// Values of a row that a lane holds at a time. A loop over more is not unrolled (llvmpipe), and
+/// then a product takes twice as long.
+const HELD: usize = 4;
 const TRANSPOSE_TILE: u32 = 16;
 /// Elements of a cache line of 64 bytes.
 const CACHE_LINE: usize = 16;
@@ -49,6 +52,14 @@ impl Variant {
             load,
             x,
         }
+    }
+
+    fn of(config: &Config, problem: &Problem) -> Result<&'static Self> {
+        let found = VARIANTS.iter().find(|v| v.name == config.variant);
+        found.ok_or_else(|| Error::NoKernel {
+            problem: problem.to_string(),
+            reasons: config.to_string(),
+        })
     }
 
     fn x_fragment(&self) -> Cow<'static, str> {
@@ -84,7 +95,7 @@ impl Kernel for GemmLanes {
         let words = if problem.format.quant().is_some() {
             1
         } else {
-            4
+            (HELD / problem.values_in(1)) as u32
         };
         let rows = |most| match problem.format.pattern() {
             None => most,
@@ -108,17 +119,16 @@ impl Kernel for GemmLanes {
             Format::Gqs { .. } => vec![],
             // Rows with columns of their own share no x: hold few, wide.
             _ if v == 1 && problem.format.pattern().is_some() => vec![
-                config("spread-x4", 1, 4, words),
-                config("spread-x4", 1, 8, words),
                 config("spread-x4", 4, 4, words),
+                config("spread-x4", 1, 4, words),
+                config("spread-x2", 4, 2, words),
                 config("spread", 4, 4, words),
                 config("each", 1, 4, words),
             ],
             _ => vec![
                 config("spread-x4", rows(8), 4, words),
-                config("spread-x4", rows(16), 4, words),
-                config("spread-x2", rows(16), 2, words),
-                config("spread", rows(16), 2, words),
+                config("spread-x2", rows(8), 2, words),
+                config("spread", rows(8), 2, words),
                 config("each", rows(4), 4, words),
             ],
         }
@@ -131,13 +141,7 @@ impl Kernel for GemmLanes {
         parts: &[PartLayout],
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
-        let variant = VARIANTS
-            .iter()
-            .find(|v| v.name == config.variant)
-            .ok_or_else(|| Error::NoKernel {
-                problem: problem.to_string(),
-                reasons: config.to_string(),
-            })?;
+        let variant = Variant::of(config, problem)?;
         if problem.batch == 0 {
             return Ok(vec![]);
         }
@@ -157,7 +161,7 @@ impl Kernel for GemmLanes {
         let bands = problem.layout == Layout::Bands;
         let span = match (bands, coded) {
             (true, _) => 1,
-            (false, true) => packet::CODES,
+            (false, true) => HELD,
             (false, false) => problem.values_in(config.words as usize),
         };
         // All lanes take the same packet.
@@ -175,6 +179,10 @@ impl Kernel for GemmLanes {
             let needed = "to be one subgroup of fixed size";
             return Err(unfit("workgroup", config.workgroup as usize, needed));
         }
+        let load = match (variant.load, config.words) {
+            (Load::Pairs, 2) => Load::Longs,
+            (load, _) => load,
+        };
         let pairs = !coded && variant.load == Load::Pairs;
         if bands {
             consts.extend(band_consts(problem, config, parts));
@@ -189,7 +197,7 @@ impl Kernel for GemmLanes {
                 fragments.push(fragment!("tile_band_values"));
             }
         } else {
-            let (of_weight, decoding) = packet::decoded(problem, span, variant.load);
+            let (of_weight, decoding) = packet::decoded(problem, span, load);
             consts.extend(of_weight);
             fragments.extend(decoding);
             fragments.push(fragment!("tile_rows"));

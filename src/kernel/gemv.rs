@@ -19,8 +19,14 @@ use crate::{
 };
 use std::borrow::Cow;
 
-/// Vectors that the kernel takes at most.
+/// Vectors that one launch takes at most.
 pub const MAX_BATCH: usize = 8;
+
+/// Vectors up to which launches in turn may beat the kernels of many vectors.
+const MOST_IN_TURNS: usize = 32;
+
+/// Values of x that a lane of a CPU adapter holds for a packet, at most (measured).
+const MOST_HELD: usize = 64;
 
 /// Values that a loop over rows may add while CPU adapters unroll it (measured with codes).
 const MOST_UNROLLED: usize = 128;
@@ -177,9 +183,9 @@ fn scales_fragment(load: Load, rows: u32) -> Cow<'static, str> {
 /// Refuses what no configuration serves.
 fn check(problem: &Problem, parts: &[PartLayout]) -> Result<()> {
     let listed = problem.skip == Skip::Rows;
-    // Products that no other kernel has are taken in turns.
-    if problem.batch > MAX_BATCH && problem.format.quant().is_none() && !listed {
-        return Err(unfit("batch", problem.batch, "at most 8"));
+    // Products that no other kernel has are taken in turns, however many.
+    if problem.batch > MOST_IN_TURNS && problem.format.quant().is_none() && !listed {
+        return Err(unfit("batch", problem.batch, "at most 32"));
     }
     if listed && problem.format.stores_less() {
         let needed = "a dense weight, or codes of every column";
@@ -235,23 +241,26 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
     let held = problem.batch * problem.values_in(1);
     match problem.format {
         Format::Dense(_) => {
-            let mut configs = vec![
+            // Packets of halves meet too much x from the eighth vector on.
+            let short = problem.values_in(4) * MAX_BATCH < MOST_HELD;
+            let most = if short { MAX_BATCH } else { MAX_BATCH - 1 };
+            let even = |variant, lanes, rows, words| Config {
+                batch: even_turn(problem.batch, most) as u32,
+                ..config(variant, lanes, rows, words)
+            };
+            vec![
+                even("one-pairs-x4", lanes, 4, 4),
                 config("one-pairs-x4", lanes, 8, 4),
-                config("one-pairs-x4", lanes, 4, 4),
                 config("one-octs-x4", lanes, 8, 8),
                 config("one-quads-x4", lanes, 4, 4),
                 config("one-quads-x4", lanes, 8, 4),
                 config("one-quads", lanes, 4, 4),
-                config("one", lanes, 4, 1),
                 config("one", lanes, 8, 1),
+                config("one", lanes, 4, 1),
                 config("portable-quads", 8, 4, 4),
                 config("portable", 8, 4, 1),
                 config("portable", 64, 1, 1),
-            ];
-            if held > 4 {
-                configs.rotate_left(1);
-            }
-            configs
+            ]
         }
         _ if v == 1 => {
             // x held for a packet: beyond a few registers selection loses to gathering,
@@ -345,12 +354,19 @@ fn code_configs(problem: &Problem, quant: Quant, class: DeviceClass, caps: &Caps
     };
     // The fewest words that hold whole codes.
     let unit = quant.bits() >> quant.bits().trailing_zeros();
-    // Longer bodies are not unrolled by CPU adapters, and then cost several times as much.
-    let most = 64 / (problem.values_in(unit as usize) * problem.batch.clamp(1, MAX_BATCH));
-    let most = (most as u32).clamp(1, 8);
     match class {
         DeviceClass::Cpu => {
             let lanes = caps.subgroups.map_or(8, |s| s.min);
+            // Codes that straddle words come 32 at a time: enough for one vector.
+            let turn = if unit > 1 { 1 } else { MAX_BATCH };
+            let turn = even_turn(problem.batch, turn);
+            let config = |variant, workgroup, rows, words| Config {
+                batch: turn as u32,
+                ..config(variant, workgroup, rows, words)
+            };
+            // Longer bodies are not unrolled, and then cost several times as much.
+            let most = MOST_HELD / (problem.values_in(unit as usize) * turn.max(1));
+            let most = (most as u32).clamp(1, 8);
             let mut configs = vec![
                 config("one-x4", lanes, rows(most), unit),
                 config("one", lanes, rows(most), unit),
@@ -388,7 +404,7 @@ fn code_configs(problem: &Problem, quant: Quant, class: DeviceClass, caps: &Caps
 }
 
 fn config(problem: &Problem) -> impl Fn(&'static str, u32, u32, u32) -> Config {
-    let batch = problem.batch.min(MAX_BATCH) as u32;
+    let batch = even_turn(problem.batch, MAX_BATCH) as u32;
     move |variant, workgroup, rows, words| Config {
         variant,
         workgroup,
@@ -396,6 +412,12 @@ fn config(problem: &Problem) -> impl Fn(&'static str, u32, u32, u32) -> Config {
         batch,
         words,
     }
+}
+
+/// Vectors of a turn where `batch` are taken in as few turns as hold `most`: turns are alike, for what
+/// one more costs falls with their number.
+fn even_turn(batch: usize, most: usize) -> usize {
+    batch.div_ceil(batch.div_ceil(most).max(1))
 }
 
 /// Parts of a loop over `share` rows, each of which adds `span` values of every vector.
@@ -417,9 +439,8 @@ fn quad_config(problem: &Problem, quant: Quant, lanes: u32) -> Option<Config> {
         8 => ("one-pairs-x4", 4, 4, 4),
         _ => return None,
     };
-    let config = config(problem)(variant, lanes, rows, words);
     Some(Config {
-        batch: config.batch.min(vectors),
-        ..config
+        batch: even_turn(problem.batch, vectors) as u32,
+        ..config(problem)(variant, lanes, rows, words)
     })
 }

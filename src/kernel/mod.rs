@@ -179,18 +179,8 @@ pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<(
     let serving = serving.filter(|k| k.precision() == problem.precision);
     let serving = serving.filter(|k| k.serves(problem.layout, problem.skip));
     let mut kernels: Vec<&'static dyn Kernel> = serving.collect();
-    // Few vectors: memory decides, so GEMV first. More: arithmetic does. On CPU adapters
-    // rows that share their columns gain from the lane kernel earlier (measured).
-    let shared = layout::sharing(problem.format) > 1 || matches!(problem.format, Format::Dense(_));
-    let few = match (caps.class, problem.format) {
-        // Long groups fill the registers of a lane at two vectors (measured at 16 and 64 columns).
-        (DeviceClass::Cpu, Format::Gqs { quant, .. }) => match quant.group_cols(problem.cols) {
-            ..64 => 7,
-            _ => 4,
-        },
-        (DeviceClass::Cpu, _) if shared => 5,
-        _ => gemv::MAX_BATCH,
-    };
+    // Few vectors: memory decides, so GEMV first. More: arithmetic does.
+    let few = few_vectors(problem, caps.class);
     if problem.batch > few {
         kernels.sort_by_key(|k| matches!(k.name(), "gemv" | "band_gemv" | "gqs_gemv" | "gqs_runs"));
     }
@@ -207,6 +197,37 @@ pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<(
     Ok(all
         .map(|c| (c, c.lower(problem, &parts, caps).map(drop)))
         .collect())
+}
+
+/// Vectors up to which GEMV, in turns where it must be, beats the kernels of many vectors (measured
+/// at 2048 x 2048).
+fn few_vectors(problem: &Problem, class: DeviceClass) -> usize {
+    if class == DeviceClass::Gpu {
+        return gemv::MAX_BATCH;
+    }
+    // Codes that straddle words lie in packets long enough to fill the registers of a lane.
+    let whole = problem
+        .format
+        .quant()
+        .is_none_or(|q| q.bits().is_power_of_two());
+    match problem.format {
+        Format::Dense(Dtype::F32) => 12,
+        Format::Dense(_) => 8,
+        Format::Nm { .. } if layout::sharing(problem.format) > 1 => 7,
+        Format::Nm { dtype, .. } if dtype.unwrap_or(Dtype::F32) == Dtype::F32 => 8,
+        Format::Nm { .. } => 4,
+        Format::Quantized { pattern, quant } => match (pattern, quant.bits()) {
+            (Some(_), _) if !whole => 1,
+            (None, 4 | 8) => 12,
+            (None, 2) => 8,
+            _ => 4,
+        },
+        // Long groups fill the registers of a lane at two vectors (measured at 16 and 64 columns).
+        Format::Gqs { quant, .. } => match quant.group_cols(problem.cols) {
+            ..64 => 7,
+            _ => 4,
+        },
+    }
 }
 
 /// The legal candidates for `problem`, best guess first.
