@@ -7,7 +7,7 @@
 //
 // Consts: LANES, ROWS, STRIPS; SHARE = rows of the tile that use the same columns;
 // EDGE = some packet reaches past `cols`.
-// Fragments: linear, bias, tile, decoded (and what they load with), hold, xt, packet (and columns
+// Fragments: linear, y, bias, tile, decoded (and what they load with), hold, xt, packet (and columns
 // for N:M).
 @compute @workgroup_size(LANES)
 fn main(
@@ -53,11 +53,15 @@ fn main(
         }
     }
 
-    for (var r = 0u; r < ROWS; r++) {
+    for (var r = 0u; r < ROWS; r += RUN) {
         for (var t = 0u; t < STRIPS; t++) {
+            var sums: array<f32, RUN>;
+            for (var i = 0u; i < RUN; i++) {
+                sums[i] = acc[(r + i) * STRIPS + t];
+            }
             let vector = vector0 + t;
             if row0 + r < params.rows && vector < params.batch {
-                store(row0 + r, vector, acc[r * STRIPS + t]);
+                store_run(row0 + r, vector, sums);
             }
         }
     }

@@ -9,7 +9,7 @@
 // Consts: LANES, PANEL, STRIPS, BITS; GROUP = columns of a group; WORDS = words of its codes;
 // PARTS = 1 to 4, of a group; ZERO_BITS; MIDDLE = the zero where none is stored; EDGE = the last
 // group, or quad, reaches past `cols`.
-// Fragments: linear, bias, load, code_quad, scale, hold, x, pieces.
+// Fragments: linear, y, bias, load, code_quad, scale, hold, x, pieces.
 const QUADS: u32 = GROUP / 4u;
 const PART: u32 = QUADS / PARTS;
 
@@ -149,11 +149,15 @@ fn main(
         let run = panel * params.index_stride + number;
         add_run(run_start(run), run_start(run + 1u), number * GROUP, vector0, lane);
     }
-    for (var r = 0u; r < PANEL; r++) {
+    for (var r = 0u; r < PANEL; r += RUN) {
         let row = panel * PANEL + r;
         for (var t = 0u; t < STRIPS; t++) {
             if row < params.rows && vector0 + t < params.batch {
-                store(row, vector0 + t, sums[(r * STRIPS + t) * LANES + lane]);
+                var run: array<f32, RUN>;
+                for (var i = 0u; i < RUN; i++) {
+                    run[i] = sums[((r + i) * STRIPS + t) * LANES + lane];
+                }
+                store_run(row, vector0 + t, run);
             }
         }
     }

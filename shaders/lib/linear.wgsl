@@ -18,9 +18,13 @@ struct Linear {
 }
 
 @group(0) @binding(0) var<uniform> params: Linear;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
-fn store(row: u32, vector: u32, sum: f32) {
-    let r = params.row_base + row;
-    y[(params.vector_base + vector) * params.y_stride + r] = params.factor * sum + bias_of(r);
+// y of a row of this part, from its sum of products.
+fn finished(row: u32, sum: f32) -> f32 {
+    return params.factor * sum + bias_of(params.row_base + row);
+}
+
+// Index of y.
+fn place_of(row: u32, vector: u32) -> u32 {
+    return (params.vector_base + vector) * params.y_stride + params.row_base + row;
 }

@@ -253,6 +253,7 @@ fn text(
     }
     let mut fragments = vec![
         fragment!("linear"),
+        fragment!("y_words"),
         // Slices leave the bias to the launch that adds.
         if slices > 1 {
             fragment!("bias_none")
@@ -334,6 +335,7 @@ fn in_slices(
         ],
         fragments: vec![
             fragment!("linear"),
+            fragment!("y_words"),
             problem.bias_fragment(),
             shader!("band_sum"),
         ],

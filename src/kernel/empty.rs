@@ -17,6 +17,7 @@ pub(super) fn dispatches(problem: &Problem, parts: &[PartLayout], caps: &Caps) -
         consts: vec![("WORKGROUP", Const::U32(WORKGROUP))],
         fragments: vec![
             fragment!("linear"),
+            fragment!("y_words"),
             problem.bias_fragment(),
             shader!("empty"),
         ],

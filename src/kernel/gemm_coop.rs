@@ -75,6 +75,7 @@ impl Kernel for GemmCoop {
         let sparse = problem.format.pattern().is_some();
         let wide = problem.format.quant().is_none();
         let mut fragments = problem.fragments(caps.class);
+        fragments.push(fragment!("y_words"));
         fragments.push(if problem.cols % 4 == 0 {
             fragment!("x_quads")
         } else {

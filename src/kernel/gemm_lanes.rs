@@ -21,6 +21,7 @@ use std::borrow::Cow;
 /// then a product takes twice as long.
 const HELD: usize = 4;
 const TRANSPOSE_TILE: u32 = 16;
+const TRANSPOSE_LANES: usize = 8;
 /// Elements of a cache line of 64 bytes.
 const CACHE_LINE: usize = 16;
 
@@ -156,7 +157,7 @@ impl Kernel for GemmLanes {
         let scratch_bytes = (x_stride as u64)
             .saturating_mul(problem.cols as u64)
             .saturating_mul(4);
-        let transpose = transpose(problem, x_stride, scratch_bytes, caps);
+        let transpose = transpose(problem, variant, x_stride, scratch_bytes, caps);
         let coded = problem.format.quant().is_some();
         let bands = problem.layout == Layout::Bands;
         let span = match (bands, coded) {
@@ -175,6 +176,7 @@ impl Kernel for GemmLanes {
             ("EDGE", Const::Bool(packets.edge)),
         ]);
         let mut fragments = problem.fragments(caps.class);
+        fragments.push(problem.y_fragment(parts, variant.x > 1 && config.rows % 4 == 0));
         if variant.spread && caps.fixed_subgroup() != Some(config.workgroup) {
             let needed = "to be one subgroup of fixed size";
             return Err(unfit("workgroup", config.workgroup as usize, needed));
@@ -265,13 +267,15 @@ fn band_consts(
 }
 
 /// The launch that writes x, columns first, to scratch: `x_stride` vectors a column.
-fn transpose(problem: &Problem, x_stride: usize, scratch_bytes: u64, caps: &Caps) -> Dispatch {
-    let tiles = |n: usize| n.div_ceil(TRANSPOSE_TILE as usize) as u64;
-    Dispatch {
+fn transpose(
+    problem: &Problem,
+    variant: &Variant,
+    x_stride: usize,
+    scratch_bytes: u64,
+    caps: &Caps,
+) -> Dispatch {
+    let dispatch = Dispatch {
         name: format!("transpose x of {problem}"),
-        enables: vec![],
-        consts: vec![("TILE", Const::U32(TRANSPOSE_TILE))],
-        fragments: vec![shader!("transpose")],
         params: vec![problem.batch as u32, problem.cols as u32, x_stride as u32],
         operands: vec![
             problem::X,
@@ -282,11 +286,27 @@ fn transpose(problem: &Problem, x_stride: usize, scratch_bytes: u64, caps: &Caps
                 write: true,
             },
         ],
+        scratch_bytes,
+        ..Dispatch::default()
+    };
+    if variant.x > 1 && problem.cols % 4 == 0 {
+        let blocks = (x_stride / 4) as u64 * problem.cols.div_ceil(4 * TRANSPOSE_LANES) as u64;
+        return Dispatch {
+            consts: vec![("LANES", Const::U32(TRANSPOSE_LANES as u32))],
+            fragments: vec![shader!("transpose_pairs")],
+            invocations: TRANSPOSE_LANES as u32,
+            int64: true,
+            grid: super::fold(blocks, caps.max_workgroups),
+            ..dispatch
+        };
+    }
+    let tiles = |n: usize| n.div_ceil(TRANSPOSE_TILE as usize) as u64;
+    Dispatch {
+        consts: vec![("TILE", Const::U32(TRANSPOSE_TILE))],
+        fragments: vec![shader!("transpose")],
         invocations: TRANSPOSE_TILE,
         workgroup_bytes: TRANSPOSE_TILE * (TRANSPOSE_TILE + 1) * 4,
-        subgroups: false,
-        int64: false,
-        scratch_bytes,
         grid: super::fold(tiles(x_stride) * tiles(problem.cols), caps.max_workgroups),
+        ..dispatch
     }
 }

@@ -109,6 +109,7 @@ impl Kernel for GemmTiled {
         let coded = problem.format.quant().is_some();
         let edge = problem.cols % 4 != 0;
         let mut fragments = problem.fragments(caps.class);
+        fragments.push(fragment!("y_words"));
         fragments.push(if sparse {
             fragment!("tile_nm")
         } else {

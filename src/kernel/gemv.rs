@@ -92,6 +92,7 @@ impl Kernel for Gemv {
                 ),
             ]);
             let mut fragments = problem.fragments(caps.class);
+            fragments.push(fragment!("y_words"));
             fragments.push(if listed {
                 fragment!("rows_listed")
             } else {

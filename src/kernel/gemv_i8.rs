@@ -139,6 +139,7 @@ impl Kernel for GemvI8 {
             ]);
             frame.fragments.extend([
                 fragment!("linear"),
+                fragment!("y_words"),
                 problem.bias_fragment(),
                 fragment!("rows_all"),
                 load.fragment(),

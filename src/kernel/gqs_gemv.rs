@@ -93,6 +93,7 @@ impl Kernel for GqsGemv {
         let by_tasks = config.variant.starts_with("tasks");
         let mut fragments = vec![
             fragment!("linear"),
+            fragment!("y_words"),
             // Tasks leave the bias to the launch that adds.
             if by_tasks {
                 fragment!("bias_none")

@@ -83,6 +83,7 @@ impl Kernel for GqsRuns {
         };
         let mut fragments = vec![
             fragment!("linear"),
+            fragment!("y_words"),
             load.fragment(),
             fragment!("code_quad"),
             fragment!("scale"),

@@ -48,6 +48,7 @@ impl Pieces {
             consts,
             fragments: vec![
                 fragment!("linear"),
+                fragment!("y_words"),
                 problem.bias_fragment(),
                 fragment!("index_words"),
                 self.fragment,

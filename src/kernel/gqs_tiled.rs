@@ -94,6 +94,7 @@ impl Kernel for GqsTiled {
         ];
         let fragments = vec![
             fragment!("linear"),
+            fragment!("y_words"),
             problem.bias_fragment(),
             fragment!("scale"),
             fragment!("slot"),
