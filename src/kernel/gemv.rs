@@ -290,8 +290,15 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
             configs
         }
         _ => {
+            let turn = even_turn(problem.batch, MAX_BATCH).max(1);
+            let most = MOST_UNROLLED / (problem.values_in(4) * turn);
             let mut configs = vec![
-                config("one-pairs", lanes, vector_rows(8), 4),
+                config(
+                    "one-pairs",
+                    lanes,
+                    vector_rows((most as u32).clamp(1, 8)),
+                    4,
+                ),
                 config("one-octs", lanes, vector_rows(8), 8),
                 config("one-quads", lanes, vector_rows(8), 4),
                 config("one-quads", lanes, vector_rows(4), 4),

@@ -45,7 +45,9 @@ impl Kernel for GqsLanes {
             let needed = (problem.batch as u32).div_ceil(lanes).max(1);
             // What the lanes sum must fit the workgroup memory.
             let room = caps.max_workgroup_bytes / (rows * lanes * 4);
-            let strips = needed.min(room).min(held as u32).clamp(1, MOST_STRIPS);
+            let most = room.min(held as u32).clamp(1, MOST_STRIPS);
+            // As few tiles as hold the batch, all alike.
+            let strips = needed.div_ceil(needed.div_ceil(most));
             Config {
                 variant,
                 workgroup: lanes,

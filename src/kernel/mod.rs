@@ -213,7 +213,6 @@ fn few_vectors(problem: &Problem, class: DeviceClass) -> usize {
     match problem.format {
         Format::Dense(Dtype::F32) => 12,
         Format::Dense(_) => 8,
-        Format::Nm { .. } if layout::sharing(problem.format) > 1 => 7,
         Format::Nm { dtype, .. } if dtype.unwrap_or(Dtype::F32) == Dtype::F32 => 8,
         Format::Nm { .. } => 4,
         Format::Quantized { pattern, quant } => match (pattern, quant.bits()) {
