@@ -110,8 +110,10 @@ impl Kernel for GemmLanes {
                 config(variant, words(rows) * per_word, strips, words(rows))
             };
             return vec![
-                tile("spread-x4", 8, 4),
                 tile("spread-x4", 16, 4),
+                tile("spread-x4", 8, 4),
+                tile("spread-x2", 16, 2),
+                tile("spread-x2", 8, 2),
                 tile("spread", 8, 2),
                 tile("each", 8, 4),
             ];

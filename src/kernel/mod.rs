@@ -211,8 +211,11 @@ fn few_vectors(problem: &Problem, class: DeviceClass) -> usize {
         .quant()
         .is_none_or(|q| q.bits().is_power_of_two());
     match problem.format {
-        Format::Dense(Dtype::F32) => 12,
-        Format::Dense(_) => 8,
+        Format::Dense(dtype) => match (problem.layout, dtype) {
+            (Layout::Rows, Dtype::F32) => 12,
+            (Layout::Bands, Dtype::F32) | (Layout::Rows, _) => 8,
+            (Layout::Bands, _) => 4,
+        },
         Format::Nm { dtype, .. } if dtype.unwrap_or(Dtype::F32) == Dtype::F32 => 8,
         Format::Nm { .. } => 4,
         Format::Quantized { pattern, quant } => match (pattern, quant.bits()) {
