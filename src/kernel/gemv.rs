@@ -249,7 +249,7 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
                 batch: even_turn(problem.batch, most) as u32,
                 ..config(variant, lanes, rows, words)
             };
-            vec![
+            let mut configs = vec![
                 even("one-pairs-x4", lanes, 4, 4),
                 config("one-pairs-x4", lanes, 8, 4),
                 config("one-octs-x4", lanes, 8, 8),
@@ -261,7 +261,12 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
                 config("portable-quads", 8, 4, 4),
                 config("portable", 8, 4, 1),
                 config("portable", 64, 1, 1),
-            ]
+            ];
+            // Long rows of little x: more rows share it.
+            if held <= 4 && problem.cols > 2048 {
+                configs.swap(0, 1);
+            }
+            configs
         }
         _ if v == 1 => {
             // x held for a packet: beyond a few registers selection loses to gathering,

@@ -7,7 +7,8 @@
 //!         words: | scale f16 | zero |
 //! ```
 //! Rows are row-major and start on 32 bytes, so that they can be read as `vec4<u32>` or
-//! `vec4<u64>`; padding is zero. Values are f32, f16, bf16 or codes of a row side by side.
+//! `vec4<u64>`; padding is zero. For CPU adapters rows of a multiple of 2 KiB are a cache line longer:
+//! else those of a tile would meet in few sets of a processor's caches. Values are f32, f16, bf16 or codes of a row side by side.
 //!
 //! Index fields are widened to a power of two bits, so that none straddles a word.
 //! A word holds four slots of 8 / bits consecutive index sets, which is what a tile of
@@ -32,6 +33,10 @@ use crate::{
 
 pub(super) const SECTION_WORDS: usize = 64;
 const ROW_WORDS: usize = 8;
+/// Words of a line of a processor's caches.
+const LINE_WORDS: usize = 16;
+/// Rows so many words apart, or a multiple, fall into few sets of a processor's first cache.
+const ALIASED_WORDS: usize = 512;
 pub(super) const QUAD_WORDS: usize = 4;
 /// Slots of one index set in a word of indices.
 pub(super) const SLOTS_PER_WORD: usize = 4;
@@ -227,7 +232,7 @@ pub fn split(
             DeviceClass::Gpu => panels::split((quant, pruning), rows, cols, max_bytes),
             DeviceClass::Cpu => runs::split((quant, pruning), rows, cols, max_bytes),
         },
-        _ => split_rows(format, rows, cols, max_bytes),
+        _ => split_rows(format, rows, cols, class, max_bytes),
     }
 }
 
@@ -246,7 +251,7 @@ pub fn split_weight(
             DeviceClass::Gpu => panels::split_weight(w, max_bytes),
             DeviceClass::Cpu => runs::split_weight(w, max_bytes),
         },
-        _ => split_rows(weight.format(), rows, cols, max_bytes),
+        _ => split_rows(weight.format(), rows, cols, class, max_bytes),
     }?;
     if let Some(codes) = weight.codes() {
         let factor = codes.factor().to_bits();
@@ -273,11 +278,20 @@ pub(super) fn word_limit(max_bytes: u64) -> usize {
         .min(u32::MAX as usize)
 }
 
-fn split_rows(format: Format, rows: usize, cols: usize, max_bytes: u64) -> Result<Vec<PartLayout>> {
+fn split_rows(
+    format: Format,
+    rows: usize,
+    cols: usize,
+    class: DeviceClass,
+    max_bytes: u64,
+) -> Result<Vec<PartLayout>> {
     let slots = slots(format, cols);
-    let value_stride = (slots * value_bits(format))
+    let mut value_stride = (slots * value_bits(format))
         .div_ceil(32)
         .next_multiple_of(ROW_WORDS);
+    if class == DeviceClass::Cpu && value_stride > 0 && value_stride % ALIASED_WORDS == 0 {
+        value_stride += LINE_WORDS;
+    }
     let index_stride = match format.pattern() {
         None => 0,
         Some(_) => slots.div_ceil(SLOTS_PER_WORD),
