@@ -263,7 +263,7 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
                 config("portable", 64, 1, 1),
             ];
             // Long rows of little x: more rows share it.
-            if held <= 4 && problem.cols > 2048 {
+            if held <= 4 && problem.cols > 4096 / problem.values_in(1) {
                 configs.swap(0, 1);
             }
             configs
