@@ -33,7 +33,7 @@ fn seconds(gpu: &Gpu, format: &str, batch: usize) -> f64 {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo xtask test --full"]
 fn no_batch_costs_out_of_proportion_to_a_smaller_one() {
     let Some(gpu) = gpu() else { return };
     for format in [

@@ -7,8 +7,9 @@
 //!         words: | scale f16 | zero |
 //! ```
 //! Rows are row-major and start on 32 bytes, so that they can be read as `vec4<u32>` or
-//! `vec4<u64>`; padding is zero. For CPU adapters rows of a multiple of 2 KiB are a cache line longer:
-//! else those of a tile would meet in few sets of a processor's caches. Values are f32, f16, bf16 or codes of a row side by side.
+//! `vec4<u64>`; padding is zero. For CPU adapters rows of a multiple of 2 KiB are a cache line
+//! longer: else those of a tile would meet in few sets of a processor's caches. Values are f32,
+//! f16, bf16 or codes of a row side by side.
 //!
 //! Index fields are widened to a power of two bits, so that none straddles a word.
 //! A word holds four slots of 8 / bits consecutive index sets, which is what a tile of

@@ -205,11 +205,6 @@ fn few_vectors(problem: &Problem, class: DeviceClass) -> usize {
     if class == DeviceClass::Gpu {
         return gemv::MAX_BATCH;
     }
-    // Codes that straddle words lie in packets long enough to fill the registers of a lane.
-    let whole = problem
-        .format
-        .quant()
-        .is_none_or(|q| q.bits().is_power_of_two());
     match problem.format {
         Format::Dense(dtype) => match (problem.layout, dtype) {
             (Layout::Rows, Dtype::F32) => 12,
@@ -219,7 +214,8 @@ fn few_vectors(problem: &Problem, class: DeviceClass) -> usize {
         Format::Nm { dtype, .. } if dtype.unwrap_or(Dtype::F32) == Dtype::F32 => 8,
         Format::Nm { .. } => 4,
         Format::Quantized { pattern, quant } => match (pattern, quant.bits()) {
-            (Some(_), _) if !whole => 1,
+            // Codes that straddle words lie in packets long enough to fill the registers of a lane.
+            (Some(_), bits) if !bits.is_power_of_two() => 1,
             (None, 4 | 8) => 12,
             (None, 2) => 8,
             _ => 4,
