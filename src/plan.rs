@@ -292,9 +292,14 @@ impl PlanBuilder {
             Some(&blocks),
         )?;
 
+        let pipelines = {
+            let declared = steps
+                .iter()
+                .map(|s| sharing::declared(&s.dispatch, &s.tensors));
+            gpu.pipelines(&declared.collect::<Result<Vec<_>>>()?)?
+        };
         let mut launches = vec![];
-        for (step, params_offset) in steps.into_iter().zip(offsets) {
-            let pipeline = gpu.pipeline(&*sharing::declared(&step.dispatch, &step.tensors)?)?;
+        for ((step, params_offset), pipeline) in steps.into_iter().zip(offsets).zip(pipelines) {
             let bindings = Bindings {
                 params: &params,
                 params_offset,

@@ -8,6 +8,7 @@ use lacuna::{
     gpu::{Options, Selector},
     wgpu,
 };
+use lacuna_io::printable;
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
 
@@ -32,6 +33,9 @@ pub struct Args {
     /// Chooses kernels by guess, whatever was measured
     #[arg(long, global = true, conflicts_with = "tuning")]
     untuned: bool,
+    /// Neither reads nor writes compiled pipelines in your cache folder
+    #[arg(long, global = true)]
+    no_pipeline_cache: bool,
 }
 
 /// Where to compute.
@@ -65,7 +69,7 @@ pub fn open(args: &Args) -> Result<Gpu> {
         .as_deref()
         .map_or(Selector::Best, Selector::from);
     let timeout = args.timeout.map(|s| Duration::from_secs(s.into()));
-    let gpu = Gpu::new_blocking(&Options {
+    let mut gpu = Gpu::new_blocking(&Options {
         adapter,
         timeout,
         max_submission: args
@@ -74,6 +78,9 @@ pub fn open(args: &Args) -> Result<Gpu> {
         cooperative: args.cooperative,
         ..Options::default()
     })?;
+    if let (Some(folder), false) = (pipelines(), args.no_pipeline_cache) {
+        gpu = gpu.keep_pipelines(&folder);
+    }
     let info = gpu.info();
     log::info!(
         "adapter {} ({}, {:?})",
@@ -85,6 +92,19 @@ pub fn open(args: &Args) -> Result<Gpu> {
         return Ok(gpu);
     }
     tuning::apply(gpu, args.tuning.as_deref())
+}
+
+/// Where compiled pipelines are kept, if this system has a place for that.
+fn pipelines() -> Option<PathBuf> {
+    dirs::cache_dir().map(|cache| cache.join("lacuna/pipelines"))
+}
+
+/// In words, for `info`.
+pub fn describe_pipelines(gpu: &Gpu) -> String {
+    gpu.pipelines_file().map_or_else(
+        || "not kept".into(),
+        |file| printable(&file.to_string_lossy()),
+    )
 }
 
 /// What identifies an adapter in reports.

@@ -47,6 +47,8 @@ struct Selected {
     limits: Vec<(&'static str, u64)>,
     /// Products whose choices were measured, and where that is kept.
     tuning: String,
+    /// Where compiled pipelines are kept from one run to the next.
+    pipelines: String,
     products: Vec<Product>,
 }
 
@@ -143,6 +145,7 @@ fn selected(index: Option<usize>, gpu: &Gpu, offered: Option<&AdapterReport>) ->
             ),
         ],
         tuning: device::tuning::describe(gpu),
+        pipelines: device::describe_pipelines(gpu),
         products,
     })
 }
@@ -198,6 +201,7 @@ fn text(report: &Report) -> String {
     );
     lines.extend([
         format!("  tuning: {}", selected.tuning),
+        format!("  compiled pipelines: {}", selected.pipelines),
         String::new(),
         "kernels, the default of each product first".into(),
     ]);

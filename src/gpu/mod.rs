@@ -3,6 +3,8 @@
 
 mod active;
 mod adapter;
+#[cfg(not(target_arch = "wasm32"))]
+mod kept;
 mod loss;
 mod pipeline;
 mod read;
@@ -48,6 +50,18 @@ struct Inner {
     /// Set once, never cleared: no call works on a lost device again.
     lost: Arc<OnceLock<String>>,
     pipelines: pipeline::Cache,
+    #[cfg(not(target_arch = "wasm32"))]
+    kept: OnceLock<kept::Kept>,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // What a lost device says of its pipelines is worth nothing.
+        if let (Some(kept), None) = (self.kept.get(), self.lost.get()) {
+            kept.save();
+        }
+    }
 }
 
 impl std::fmt::Debug for Gpu {
@@ -70,7 +84,8 @@ impl Gpu {
         let adapter = adapter::select(options).await?;
         let wanted = wgpu::Features::SUBGROUP
             | wgpu::Features::SHADER_INT64
-            | wgpu::Features::TIMESTAMP_QUERY;
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::PIPELINE_CACHE;
         let mut features = adapter.features() & wanted;
         let cooperative = options
             .cooperative
@@ -152,6 +167,8 @@ impl Gpu {
                 max_submission: options.max_submission,
                 lost,
                 pipelines: pipeline::Cache::default(),
+                #[cfg(not(target_arch = "wasm32"))]
+                kept: OnceLock::new(),
             }),
             caps,
             tuning: Arc::default(),
@@ -163,6 +180,30 @@ impl Gpu {
     pub fn tuned(mut self, tuning: Tuning) -> Self {
         self.tuning = Arc::new(tuning);
         self
+    }
+
+    /// The same device, whose compiled pipelines are read from a file in `folder`, if an earlier
+    /// process left one there, and written to it when the last clone of this `Gpu` is dropped.
+    ///
+    /// For drivers that keep nothing themselves, as on Android, or that have no folder to keep it
+    /// in. Works on Vulkan, for devices with `PIPELINE_CACHE`, as [`Gpu::new`] opens them;
+    /// elsewhere nothing happens. A file that is damaged or of another driver is not used, one
+    /// that cannot be read or written is logged: neither is an error, shaders are compiled again.
+    /// Keep the folder private to the user: the driver trusts what is in it. Of several calls
+    /// the first counts.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[must_use]
+    pub fn keep_pipelines(self, folder: &std::path::Path) -> Self {
+        if let Some(kept) = kept::Kept::open(&self, folder) {
+            let _ = self.inner.kept.set(kept);
+        }
+        self
+    }
+
+    /// The file that [`keep_pipelines`](Self::keep_pipelines) uses, if it uses one.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn pipelines_file(&self) -> Option<&std::path::Path> {
+        self.inner.kept.get().map(|kept| kept.file.as_path())
     }
 
     /// What was measured on the device.

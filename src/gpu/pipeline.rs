@@ -1,4 +1,4 @@
-//! Pipelines, made once for each WGSL text on a device.
+//! Pipelines, made once for each WGSL text on a device, several at a time.
 
 use super::Gpu;
 use crate::{
@@ -6,8 +6,15 @@ use crate::{
     kernel::Dispatch,
 };
 use std::{
+    borrow::Borrow,
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+#[cfg(not(target_arch = "wasm32"))]
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
 };
 
 /// A compute pipeline with the layout of its only bind group.
@@ -20,21 +27,71 @@ pub(crate) struct Pipeline {
 #[derive(Default)]
 pub(super) struct Cache(Mutex<HashMap<String, Arc<Pipeline>>>);
 
+impl Cache {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Pipeline>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Gpu {
+    /// The pipelines of `dispatches`. Drivers compile for long: those that are new are made on
+    /// all cores.
+    ///
+    /// # Errors
+    /// Of the first that is refused, as [`Gpu::pipeline`].
+    pub(crate) fn pipelines<D: Borrow<Dispatch> + Sync>(
+        &self,
+        dispatches: &[D],
+    ) -> Result<Vec<Arc<Pipeline>>> {
+        #[cfg(not(target_arch = "wasm32"))]
+        self.prepare(dispatches);
+        dispatches
+            .iter()
+            .map(|d| self.pipeline(d.borrow()))
+            .collect()
+    }
+
+    /// Makes what is new. What is refused stays new: who asks for it hears why.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn prepare<D: Borrow<Dispatch> + Sync>(&self, dispatches: &[D]) {
+        let mut seen = HashSet::new();
+        let new: Vec<&Dispatch> = {
+            let made = self.inner.pipelines.lock();
+            let dispatches = dispatches.iter().map(Borrow::borrow);
+            dispatches
+                .filter(|d| {
+                    let text = d.wgsl();
+                    !made.contains_key(&text) && seen.insert(text)
+                })
+                .collect()
+        };
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        if new.len().min(cores) < 2 {
+            return;
+        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(dispatch) = new.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if self.pipeline(dispatch).is_err() {
+                    return;
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..cores.min(new.len()) {
+                // Without a thread the caller makes what is missing.
+                let _ = thread::Builder::new().spawn_scoped(scope, work);
+            }
+        });
+    }
+
     /// The pipeline of `dispatch`, from the cache or new.
     ///
     /// # Errors
     /// [`Error::Kernel`] where the shader or the pipeline is refused; nothing is cached then.
     pub(crate) fn pipeline(&self, dispatch: &Dispatch) -> Result<Arc<Pipeline>> {
         let text = dispatch.wgsl();
-        let cache = || {
-            self.inner
-                .pipelines
-                .0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        if let Some(found) = cache().get(&text) {
+        if let Some(found) = self.inner.pipelines.lock().get(&text) {
             return Ok(Arc::clone(found));
         }
         self.alive()?;
@@ -48,7 +105,7 @@ impl Gpu {
         })?;
         self.alive()?;
         let made = Arc::new(made);
-        cache().insert(text, Arc::clone(&made));
+        self.inner.pipelines.lock().insert(text, Arc::clone(&made));
         Ok(made)
     }
 
@@ -104,6 +161,13 @@ impl Gpu {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
+        #[cfg(not(target_arch = "wasm32"))]
+        let cache = self.inner.kept.get().map(|kept| {
+            kept.more.store(true, Ordering::Relaxed);
+            &kept.cache
+        });
+        #[cfg(target_arch = "wasm32")]
+        let cache = None;
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,
             layout: Some(&pipeline_layout),
@@ -114,7 +178,7 @@ impl Gpu {
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
-            cache: None,
+            cache,
         });
         Pipeline { pipeline, layout }
     }

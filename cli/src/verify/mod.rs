@@ -111,10 +111,17 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Checks on one device: pipelines stay in memory as long as it does, and software adapters have
+/// half a megabyte each.
+const PER_DEVICE: usize = 512;
+
 /// Takes checks from the list until none is left.
-fn work(gpu: &Gpu, shared: &Mutex<Shared>) -> Result<()> {
-    loop {
+fn work(mut gpu: Gpu, device: &device::Args, shared: &Mutex<Shared>) -> Result<()> {
+    for n in 1.. {
         interrupt::check()?;
+        if n % PER_DEVICE == 0 {
+            gpu = device::open(device)?;
+        }
         let next = {
             let Shared {
                 checks,
@@ -132,13 +139,14 @@ fn work(gpu: &Gpu, shared: &Mutex<Shared>) -> Result<()> {
             return Ok(());
         };
         log::debug!("{candidate}: {}", known.case.problem);
-        let outcome = known.case.check(gpu, candidate, &known.truth);
+        let outcome = known.case.check(&gpu, candidate, &known.truth);
         // Nothing runs on this device any more.
         if let Err(e @ (lacuna::Error::DeviceLost(_) | lacuna::Error::Timeout(_))) = outcome {
             return Err(e.into());
         }
         lock(shared).report.record(&known, candidate, outcome);
     }
+    Ok(())
 }
 
 /// A device for every core where shaders are compiled and run on cores: a device compiles one at
@@ -175,14 +183,15 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         spinner: progress::spinner(),
     });
     let worker = |gpu| {
-        let outcome = work(gpu, &shared);
+        let outcome = work(gpu, device, &shared);
         if outcome.is_err() {
             lock(&shared).checks.stop();
         }
         outcome
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = gpus.iter().map(|gpu| scope.spawn(|| worker(gpu))).collect();
+        let spawn = |gpu| scope.spawn(|| worker(gpu));
+        let workers: Vec<_> = gpus.into_iter().map(spawn).collect();
         workers
             .into_iter()
             .try_for_each(|worker| worker.join().unwrap_or_else(|e| resume_unwind(e)))
