@@ -17,12 +17,13 @@ mod out;
 mod progress;
 #[cfg(feature = "recover")]
 mod recover;
+mod shell;
 mod table;
 mod unpack;
 mod verify;
 mod weights;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Sparse neural-network weights on any GPU.
@@ -76,6 +77,10 @@ enum Command {
     Generate(model::generate::Args),
     /// Times prefill and decoding of a language model, formats side by side
     BenchModel(model::bench::Args),
+    /// Prints a completion script for a shell
+    Completions(shell::Completions),
+    /// Prints or writes manual pages
+    Man(shell::Man),
 }
 
 fn main() -> ExitCode {
@@ -105,6 +110,8 @@ fn main() -> ExitCode {
         Command::Eval(args) => model::eval::run(&args, &device),
         Command::Generate(args) => model::generate::run(&args, &device),
         Command::BenchModel(args) => model::bench::run(&args, &device),
+        Command::Completions(args) => shell::completions(&args, Cli::command()),
+        Command::Man(args) => shell::man(&args, Cli::command()),
     };
     match result {
         // Whoever closed the pipe has read what they wanted.
