@@ -1,12 +1,14 @@
-//! The repository's chores as one program: `cargo xtask demo`, `test` and `record`.
+//! The repository's chores as one program: `cargo xtask demo`, `test`, `record` and `adapters`.
 //!
 //! All start from a fresh clone and a Rust toolchain and do the rest themselves: they
 //! build the command line, look for a graphics adapter, install a software one where
 //! that is possible, and say what to install where it is not.
 
+mod adapters;
 mod checks;
 mod date;
 mod demo;
+mod drivers;
 mod error;
 mod install;
 mod lacuna;
@@ -36,6 +38,7 @@ Chores of the Lacuna repository. All commands do all set-up on a fresh machine.
 usage: cargo xtask demo [--no-install]
        cargo xtask record [--no-install]
        cargo xtask test [--full] [--no-install]
+       cargo xtask adapters [--if-reachable]
 
   demo          compress real trained weights, check them, write text with them, time
                 them, write a report
@@ -43,6 +46,11 @@ usage: cargo xtask demo [--no-install]
                 benches/record, with date, driver and commit
   test          every suite that finishes within 15 minutes on two cores
     --full      the slow suites too
+  adapters      `verify --quick` on SwiftShader and on a newer Mesa, under the validation
+                layer and its detector of data races: downloads 110 MB of Debian packages
+                to target/adapters and installs nothing
+    --if-reachable
+                warns and succeeds where they cannot be had
 
   --no-install  never install a package: where no graphics adapter is found, `demo`
                 runs on the processor and `test` says what to install and fails
@@ -78,6 +86,7 @@ fn run(arguments: &[String]) -> Result<()> {
     let allowed: &[&str] = match command.as_str() {
         "demo" | "record" => &["--no-install"],
         "test" => &["--no-install", "--full"],
+        "adapters" => &["--if-reachable"],
         other => return Err(Error::Usage(format!("there is no command {other:?}"))),
     };
     if let Some(flag) = flags.iter().find(|flag| !allowed.contains(&flag.as_str())) {
@@ -88,6 +97,7 @@ fn run(arguments: &[String]) -> Result<()> {
     match command.as_str() {
         "demo" => demo::run(may_install),
         "record" => record::run(may_install),
+        "adapters" => adapters::run(has("--if-reachable")),
         _ => suites::run(may_install, has("--full")),
     }
 }
@@ -98,7 +108,7 @@ mod tests {
 
     #[test]
     fn unknown_words_are_usage_errors() {
-        for line in ["", "dance", "demo --full", "test --fast"] {
+        for line in ["", "dance", "demo --full", "test --fast", "adapters --full"] {
             let words: Vec<String> = line.split_whitespace().map(String::from).collect();
             assert!(matches!(run(&words), Err(Error::Usage(_))), "{line:?}");
         }

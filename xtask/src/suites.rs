@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Recovery by gradient builds Burn, which takes minutes: its tests are for the full run.
-const WITHOUT_BURN: [&str; 2] = ["--exclude", "lacuna-recover"];
+pub const WITHOUT_BURN: [&str; 2] = ["--exclude", "lacuna-recover"];
 
 pub fn run(may_install: bool, full: bool) -> Result<()> {
     let workspace = Workspace::find()?;

@@ -50,8 +50,17 @@ impl Workspace {
         command
     }
 
-    /// Builds, and returns the path of the executable of the name given.
-    pub fn build(&self, arguments: &[&str], executable: &str) -> Result<PathBuf> {
+    /// Builds, and returns the path of the program of the name given.
+    pub fn build(&self, arguments: &[&str], program: &str) -> Result<PathBuf> {
+        self.built(arguments, program, false)
+    }
+
+    /// Builds, and returns the path of the test program of the name given.
+    pub fn build_test(&self, arguments: &[&str], program: &str) -> Result<PathBuf> {
+        self.built(arguments, program, true)
+    }
+
+    fn built(&self, arguments: &[&str], program: &str, test: bool) -> Result<PathBuf> {
         let mut command = self.cargo();
         command.arg("build").args(arguments);
         command.arg("--message-format=json-render-diagnostics");
@@ -59,11 +68,11 @@ impl Workspace {
         messages
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter(|message| message["target"]["name"] == executable)
-            // A unit test of the same name is an executable too.
-            .filter(|message| message["profile"]["test"] == false)
+            .filter(|message| message["target"]["name"] == program)
+            // A program and its unit tests have one name.
+            .filter(|message| message["profile"]["test"] == test)
             .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-            .ok_or_else(|| Error::new(format!("the build made no executable {executable}")))
+            .ok_or_else(|| Error::new(format!("the build made no program {program}")))
     }
 }
 
