@@ -3,6 +3,12 @@
 //! The engine's own tests, `lacuna verify` and an embedder's own checks all use this list,
 //! so that a kernel that passes here has met the same shapes everywhere.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod fence;
+
+#[cfg(not(target_arch = "wasm32"))]
+use fence::Fenced;
+
 use crate::{
     caps::{Caps, DeviceClass},
     compress,
@@ -275,11 +281,12 @@ impl Case {
         Ok(all)
     }
 
-    /// Runs one candidate. y is poisoned with NaN before, so that an element that the
-    /// kernel does not write shows.
+    /// Runs one candidate. x and y lie between fences of NaN, and y is NaN before: reads past x and
+    /// elements of y that the kernel does not write show in the result.
     ///
     /// # Errors
-    /// Whatever building or running the plan refuses.
+    /// Whatever building or running the plan refuses; [`Error::Kernel`] where something was
+    /// written beside y.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn run(&self, gpu: &Gpu, candidate: Candidate) -> Result<Vec<f32>> {
         let Problem {
@@ -306,8 +313,9 @@ impl Case {
             DeviceClass::Gpu => DeviceClass::Cpu,
         };
         let weight = gpu.upload_as(layout, class, &self.weight)?;
-        let x = gpu.tensor_from(batch, cols, &self.x)?;
-        let y = gpu.tensor_from(batch, rows, &vec![f32::NAN; batch * rows])?;
+        let x = Fenced::new(gpu, batch, cols, &self.x)?.tensor;
+        let fenced = Fenced::new(gpu, batch, rows, &vec![f32::NAN; batch * rows])?;
+        let y = &fenced.tensor;
         let bias = self
             .bias
             .as_ref()
@@ -316,9 +324,9 @@ impl Case {
         let mut builder = PlanBuilder::new(gpu);
         if skip == Skip::Nothing {
             builder.precision(precision);
-            builder.linear_with(candidate, &weight, &x, bias.as_ref(), &y)?;
+            builder.linear_with(candidate, &weight, &x, bias.as_ref(), y)?;
             builder.build()?.run()?;
-            return y.read_blocking(gpu);
+            return fenced.read_blocking(gpu, candidate);
         }
         let thresholds = gpu.tensor_from(1, 1, &[THRESHOLD])?;
         let gate = gpu.tensor_from(batch, rows, &self.gate)?;
@@ -327,15 +335,14 @@ impl Case {
             _ => (&x, gpu.active(batch, cols)?),
         };
         builder.threshold(decides, &thresholds, Activation::None, &active)?;
-        let result = if skip == Skip::Rows {
+        if skip == Skip::Rows {
             builder.masked_with(candidate, &weight, &x, bias.as_ref(), &active)?;
-            active.kept()
-        } else {
-            builder.input_sparse_with(candidate, &weight, &active, bias.as_ref(), &y)?;
-            &y
-        };
+            builder.build()?.run()?;
+            return active.kept().read_blocking(gpu);
+        }
+        builder.input_sparse_with(candidate, &weight, &active, bias.as_ref(), y)?;
         builder.build()?.run()?;
-        result.read_blocking(gpu)
+        fenced.read_blocking(gpu, candidate)
     }
 
     /// Runs one candidate and compares it with the truth.

@@ -17,7 +17,7 @@ fn product(barriers: bool) {
     let weight = gpu.upload(&case.weight).unwrap();
     let x = gpu.tensor_from(1, COLS, &case.x).unwrap();
     let y = gpu.tensor(1, ROWS).unwrap();
-    let layouts: Vec<_> = weight.layouts().cloned().collect();
+    let layouts: Vec<_> = weight.layouts().copied().collect();
     let candidates = kernel::candidates(&case.problem, gpu.caps()).unwrap();
     let mut dispatch = candidates
         .iter()
