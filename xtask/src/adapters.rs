@@ -5,7 +5,7 @@
 //! layer also finds data races in workgroup memory; that it would is tested with a kernel whose
 //! barriers are taken out.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{collections::BTreeMap, process::Command};
 
 use crate::{
     drivers::{Driver, Drivers},
