@@ -1,4 +1,5 @@
-//! The repository's chores as one program: `cargo xtask demo`, `test`, `record` and `adapters`.
+//! The repository's chores as one program: `cargo xtask demo`, `test`, `record`, `tables` and
+//! `adapters`.
 //!
 //! All start from a fresh clone and a Rust toolchain and do the rest themselves: they
 //! build the command line, look for a graphics adapter, install a software one where
@@ -25,6 +26,7 @@ mod setup;
 mod speed;
 mod suites;
 mod table;
+mod tables;
 mod timings;
 mod workspace;
 
@@ -39,6 +41,7 @@ usage: cargo xtask demo [--no-install]
        cargo xtask record [--no-install]
        cargo xtask test [--full] [--no-install]
        cargo xtask adapters [--if-reachable]
+       cargo xtask tables
 
   demo          compress real trained weights, check them, write text with them, time
                 them, write a report
@@ -51,6 +54,7 @@ usage: cargo xtask demo [--no-install]
                 to target/adapters and installs nothing
     --if-reachable
                 warns and succeeds where they cannot be had
+  tables        writes the README's tables of measurements anew, from the records they name
 
   --no-install  never install a package: where no graphics adapter is found, `demo`
                 runs on the processor and `test` says what to install and fails
@@ -87,6 +91,7 @@ fn run(arguments: &[String]) -> Result<()> {
         "demo" | "record" => &["--no-install"],
         "test" => &["--no-install", "--full"],
         "adapters" => &["--if-reachable"],
+        "tables" => &[],
         other => return Err(Error::Usage(format!("there is no command {other:?}"))),
     };
     if let Some(flag) = flags.iter().find(|flag| !allowed.contains(&flag.as_str())) {
@@ -98,6 +103,7 @@ fn run(arguments: &[String]) -> Result<()> {
         "demo" => demo::run(may_install),
         "record" => record::run(may_install),
         "adapters" => adapters::run(has("--if-reachable")),
+        "tables" => tables::run(),
         _ => suites::run(may_install, has("--full")),
     }
 }
