@@ -1,14 +1,15 @@
 //! The checks of a run, in order: candidates of case after case.
 
-use crate::error::Result;
+use super::Args;
+use crate::error::{Error as Failure, Result};
 use lacuna::{
     Caps, Error,
-    kernel::{self, Candidate, Config},
+    kernel::{self, Candidate, Config, KERNELS},
     reference::Reference,
     verify::{Case, cases},
 };
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -26,6 +27,8 @@ pub struct Known {
 pub struct Checks {
     caps: Caps,
     quick: bool,
+    /// Names of kernels; none is all.
+    kernels: Vec<String>,
     cases: Box<dyn Iterator<Item = Case> + Send>,
     known: Option<Arc<Known>>,
     waiting: VecDeque<Candidate>,
@@ -36,16 +39,42 @@ pub struct Checks {
 }
 
 impl Checks {
-    pub fn new(caps: &Caps, quick: bool) -> Self {
-        Self {
+    /// # Errors
+    /// Where a kernel or a format is not in the table.
+    pub fn new(caps: &Caps, args: &Args) -> Result<Self> {
+        let unknown = |what: &str, name: &str, known: Vec<String>| {
+            let known = known.join(", ");
+            Err(Failure::Usage(format!(
+                "no {what} {name:?} is checked: there are {known}"
+            )))
+        };
+        let kernels = KERNELS.iter().map(|k| k.name().to_owned());
+        let kernels: Vec<String> = kernels.collect();
+        if let Some(name) = args.kernel.iter().find(|&name| !kernels.contains(name)) {
+            return unknown("kernel", name, kernels);
+        }
+        let wanted: Vec<String> = args.format.iter().map(ToString::to_string).collect();
+        if !wanted.is_empty() {
+            let names = cases(args.quick).map(|case| case.problem.format.to_string());
+            let formats: BTreeSet<String> = names.collect();
+            if let Some(name) = wanted.iter().find(|w| !formats.iter().any(|f| is_of(f, w))) {
+                return unknown("format", name, formats.into_iter().collect());
+            }
+        }
+        let cases = cases(args.quick).filter(move |case| {
+            let format = case.problem.format.to_string();
+            wanted.is_empty() || wanted.iter().any(|w| is_of(&format, w))
+        });
+        Ok(Self {
             caps: *caps,
-            quick,
-            cases: Box::new(cases(quick)),
+            quick: args.quick,
+            kernels: args.kernel.clone(),
+            cases: Box::new(cases),
             known: None,
             waiting: VecDeque::new(),
             met: HashMap::new(),
             count: 0,
-        }
+        })
     }
 
     /// The next check; `skip` hears of candidates that are not legal here.
@@ -64,6 +93,10 @@ impl Checks {
             let own = kernel::survey(&case.problem, &self.caps)?;
             let own: HashSet<String> = own.iter().map(|(c, _)| c.to_string()).collect();
             for (candidate, legal) in case.survey(&self.caps)? {
+                let name = candidate.kernel.name();
+                if !self.kernels.is_empty() && !self.kernels.iter().any(|k| k == name) {
+                    continue;
+                }
                 match legal {
                     Ok(()) if self.wants(&candidate, own.contains(&candidate.to_string())) => {
                         self.waiting.push_back(candidate);
@@ -97,14 +130,56 @@ impl Checks {
     }
 }
 
+/// Whether a format is `wanted`, which may leave the type of the values open.
+fn is_of(format: &str, wanted: &str) -> bool {
+    format == wanted || format.split('@').next() == Some(wanted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use lacuna::caps::{DeviceClass, Subgroups};
 
+    fn args(quick: bool) -> Args {
+        Args {
+            quick,
+            kernel: vec![],
+            format: vec![],
+            json: false,
+        }
+    }
+
+    #[test]
+    fn the_list_is_cut_to_kernels_and_formats_that_it_has() {
+        let args = |kernel: &str, format: &str| Args {
+            kernel: kernel
+                .split(',')
+                .filter(|k| !k.is_empty())
+                .map(String::from)
+                .collect(),
+            format: format.split(',').map(|f| f.parse().unwrap()).collect(),
+            ..args(true)
+        };
+        let mut checks = Checks::new(&Caps::PORTABLE, &args("gemv,gemm_tiled", "2:4,f32")).unwrap();
+        let mut seen = HashSet::new();
+        while let Some((known, candidate)) = checks.next(|_, _| {}).unwrap() {
+            let format = known.case.problem.format.to_string();
+            seen.insert((candidate.kernel.name(), format));
+        }
+        let of = |kernel, format: &str| (kernel, format.to_owned());
+        let expected = ["gemv", "gemm_tiled"].map(|k| ["f32", "2:4@f32"].map(|f| of(k, f)));
+        assert_eq!(seen, expected.concat().into_iter().collect());
+        for (kernel, format) in [("gemx", "f32"), ("", "7:9")] {
+            assert!(matches!(
+                Checks::new(&Caps::PORTABLE, &args(kernel, format)),
+                Err(Failure::Usage(_))
+            ));
+        }
+    }
+
     /// Kernels and configurations, whatever the batch, and how often each was checked.
     fn checked(caps: &Caps, quick: bool) -> HashMap<(&'static str, Config), usize> {
-        let mut checks = Checks::new(caps, quick);
+        let mut checks = Checks::new(caps, &args(quick)).unwrap();
         let mut count = HashMap::new();
         while let Some((_, candidate)) = checks.next(|_, _| {}).unwrap() {
             let config = Config {

@@ -10,7 +10,9 @@ use crate::{
 };
 use checks::{Checks, Known};
 use indicatif::ProgressBar;
-use lacuna::{Gpu, caps::DeviceClass, kernel::Candidate, reference::Comparison, wgpu};
+use lacuna::{
+    Gpu, caps::DeviceClass, format::Format, kernel::Candidate, reference::Comparison, wgpu,
+};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +28,12 @@ pub struct Args {
     /// Leaves out the large and unusual shapes, and most repetitions of a candidate
     #[arg(long)]
     quick: bool,
+    /// Kernels to check [default: all]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    kernel: Vec<String>,
+    /// Weight formats to check, of every value type where none is named [default: all]
+    #[arg(long, value_name = "FORMAT", value_delimiter = ',')]
+    format: Vec<Format>,
     /// Prints JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -165,7 +173,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let gpus = devices(device)?;
     let begin = Instant::now();
     let shared = Mutex::new(Shared {
-        checks: Checks::new(gpus[0].caps(), args.quick),
+        checks: Checks::new(gpus[0].caps(), args)?,
         report: Report {
             tool: "lacuna",
             version: env!("CARGO_PKG_VERSION"),
@@ -219,7 +227,9 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     }
     match report.failed {
         0 if report.run > 0 => Ok(()),
-        0 => Err(Error::Check("no kernel can run on this adapter".into())),
+        0 => Err(Error::Check(
+            "no such kernel can run on this adapter".into(),
+        )),
         failed => Err(Error::Check(format!(
             "{failed} of {} checks failed",
             report.run
