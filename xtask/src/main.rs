@@ -1,11 +1,12 @@
-//! The repository's chores as one program: `cargo xtask demo`, `test`, `record`, `tables` and
-//! `adapters`.
+//! The repository's chores as one program: `cargo xtask demo`, `test`, `record`, `sweep`,
+//! `tables` and `adapters`.
 //!
 //! All start from a fresh clone and a Rust toolchain and do the rest themselves: they
 //! build the command line, look for a graphics adapter, install a software one where
 //! that is possible, and say what to install where it is not.
 
 mod adapters;
+mod axis;
 mod checks;
 mod date;
 mod demo;
@@ -14,6 +15,7 @@ mod error;
 mod install;
 mod lacuna;
 mod language;
+mod lines;
 mod pattern;
 mod process;
 mod product;
@@ -25,6 +27,7 @@ mod safetensors;
 mod setup;
 mod speed;
 mod suites;
+mod sweep;
 mod table;
 mod tables;
 mod timings;
@@ -39,6 +42,7 @@ Chores of the Lacuna repository. All commands do all set-up on a fresh machine.
 
 usage: cargo xtask demo [--no-install]
        cargo xtask record [--no-install]
+       cargo xtask sweep [--no-install]
        cargo xtask test [--full] [--no-install]
        cargo xtask adapters [--if-reachable]
        cargo xtask tables
@@ -47,6 +51,8 @@ usage: cargo xtask demo [--no-install]
                 them, write a report
   record        times products and a model on this adapter and writes the tables to
                 benches/record, with date, driver and commit
+  sweep         times products over sizes, batches, zeros and active shares, says where
+                one costs more than its neighbours suggest, and draws them
   test          every suite that finishes within 15 minutes on two cores
     --full      the slow suites too
   adapters      `verify --quick` on SwiftShader and on a newer Mesa, under the validation
@@ -88,7 +94,7 @@ fn run(arguments: &[String]) -> Result<()> {
         return Err(Error::Usage("which command?".into()));
     };
     let allowed: &[&str] = match command.as_str() {
-        "demo" | "record" => &["--no-install"],
+        "demo" | "record" | "sweep" => &["--no-install"],
         "test" => &["--no-install", "--full"],
         "adapters" => &["--if-reachable"],
         "tables" => &[],
@@ -102,6 +108,7 @@ fn run(arguments: &[String]) -> Result<()> {
     match command.as_str() {
         "demo" => demo::run(may_install),
         "record" => record::run(may_install),
+        "sweep" => sweep::run(may_install),
         "adapters" => adapters::run(has("--if-reachable")),
         "tables" => tables::run(),
         _ => suites::run(may_install, has("--full")),

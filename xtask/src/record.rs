@@ -1,6 +1,11 @@
 //! `cargo xtask record`: the whole bench on the adapter at hand, written down.
 
-use std::{fmt::Write, fs, path::PathBuf, process::Stdio};
+use std::{
+    fmt::Write,
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
 
@@ -36,20 +41,8 @@ pub fn run(may_install: bool) -> Result<()> {
     let adapter = Adapter::of(&lacuna)?;
     let date = date::now();
     let day = &date[..10];
-    let commit = process::ask(
-        std::process::Command::new("git")
-            .args(["describe", "--always", "--dirty"])
-            .current_dir(&workspace.root),
-    );
-    let commit = commit.map_or_else(|| "unknown".into(), |c| c.trim().to_owned());
-    let mut text = format!(
-        "# {day}, {}\n\n`cargo xtask record`, {} {}, commit {commit}, {} cores, {}.\n",
-        adapter.name,
-        adapter.driver,
-        adapter.driver_info,
-        std::thread::available_parallelism().map_or(0, usize::from),
-        std::env::consts::ARCH,
-    );
+    let about = adapter.about("cargo xtask record", &commit(&workspace));
+    let mut text = format!("# {day}, {}\n\n{about}\n", adapter.name());
     for run in RUNS {
         let mut command = lacuna.command();
         command
@@ -70,14 +63,22 @@ pub fn run(may_install: bool) -> Result<()> {
     Ok(())
 }
 
-struct Adapter {
+/// What the tree is at.
+pub fn commit(workspace: &Workspace) -> String {
+    let mut git = Command::new("git");
+    let git = git.args(["describe", "--always", "--dirty"]);
+    let commit = process::ask(git.current_dir(&workspace.root));
+    commit.map_or_else(|| "unknown".into(), |c| c.trim().to_owned())
+}
+
+pub struct Adapter {
     name: String,
     driver: String,
     driver_info: String,
 }
 
 impl Adapter {
-    fn of(lacuna: &Lacuna) -> Result<Self> {
+    pub fn of(lacuna: &Lacuna) -> Result<Self> {
         let text = process::capture_stdout(lacuna.command().args(["info", "--json"]))?;
         let info: Value = serde_json::from_str(&text)
             .map_err(|e| Error::new(format!("`lacuna info` printed no JSON: {e}")))?;
@@ -92,8 +93,23 @@ impl Adapter {
         })
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The line under the title of a record.
+    pub fn about(&self, command: &str, commit: &str) -> String {
+        format!(
+            "`{command}`, {} {}, commit {commit}, {} cores, {}.",
+            self.driver,
+            self.driver_info,
+            std::thread::available_parallelism().map_or(0, usize::from),
+            std::env::consts::ARCH,
+        )
+    }
+
     /// A file of the day that is not there yet, in the adapter's folder.
-    fn file(&self, workspace: &Workspace, day: &str) -> PathBuf {
+    pub fn file(&self, workspace: &Workspace, day: &str) -> PathBuf {
         let folder = workspace.root.join("benches/record").join(self.slug());
         let names = std::iter::once(format!("{day}.md"));
         let mut names = names.chain((2..).map(|n| format!("{day}-{n}.md")));

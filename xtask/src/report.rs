@@ -8,6 +8,16 @@ use crate::{
 
 const STYLE: &str = include_str!("report.css");
 
+/// A page that needs nothing beside itself.
+pub fn page(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n",
+        escape(title)
+    )
+}
+
 pub struct Report<'a> {
     pub quality: &'a Quality,
     pub language: &'a Language,
@@ -19,17 +29,12 @@ pub struct Report<'a> {
 
 impl Report<'_> {
     pub fn to_html(&self) -> String {
-        let mut html = format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <title>Lacuna demo</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
-        );
+        let mut html = String::new();
         self.summary(&mut html);
         self.quality(&mut html);
         self.language(&mut html);
         self.speed(&mut html);
-        html.push_str("</body>\n</html>\n");
-        html
+        page("Lacuna demo", &html)
     }
 
     fn summary(&self, html: &mut String) {

@@ -55,6 +55,14 @@ impl Table {
         text
     }
 
+    /// As in a record; without the title and the notes.
+    pub fn to_markdown(&self) -> String {
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let rule = vec!["---".to_owned(); self.head.len()];
+        let rows = self.rows.iter().map(|row| line(row));
+        line(&self.head) + &line(&rule) + &rows.collect::<String>()
+    }
+
     pub fn to_html(&self) -> String {
         let mut html = format!(
             "<h3>{}</h3>\n<div class=\"wide\"><table>\n<thead><tr>",

@@ -17,6 +17,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use crate::{
     error::{Error, Result},
+    table::figure,
     workspace::Workspace,
 };
 
@@ -230,7 +231,7 @@ fn products(record: &Record, lines: &[Line]) -> Result<Vec<Vec<String>>> {
             line.shape(),
             line.batch.into(),
             format!("`{format}`"),
-            three_digits(row.micros / scale),
+            figure(row.micros / scale),
             if few { rate.into() } else { "–".into() },
             row.x_dense.into(),
         ];
@@ -279,15 +280,9 @@ fn shares(record: &Record, lines: &[Line]) -> Result<Vec<Vec<String>>> {
     Ok(rows)
 }
 
-fn three_digits(value: f64) -> String {
-    let whole = value.abs().max(1e-9).log10().floor() as i32 + 1;
-    let places = usize::try_from(3 - whole).unwrap_or(0);
-    format!("{value:.places$}")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Record, renewed, table, three_digits};
+    use super::{Record, renewed, table};
     use crate::workspace::Workspace;
     use std::fs;
 
@@ -335,13 +330,5 @@ mod tests {
         let text = fs::read_to_string(root.join("README.md")).expect("a text");
         let new = renewed(&text, &root).expect("records");
         assert!(new == text, "run `cargo xtask tables`");
-    }
-
-    #[test]
-    fn figures_have_three_digits() {
-        assert_eq!(
-            [2.884, 21.12, 164.4, 0.9731].map(three_digits),
-            ["2.88", "21.1", "164", "0.973"]
-        );
     }
 }
