@@ -45,7 +45,7 @@ const SWEEPS: [Sweep; 5] = [
         note: "The floor is that of the f32 weight. Small products are bound by what a launch costs.",
     },
     Sweep {
-        title: "Batch: 2048 x 2048, microseconds a vector",
+        title: "Batch: 2048 x 2048",
         across: "vectors",
         up: "µs a vector",
         arguments: "--shape 2048x2048 --batch 1,2,4,6,8,12,16,24,32,64,128,256,512,1024 \
@@ -253,7 +253,11 @@ pub fn run(may_install: bool) -> Result<()> {
     let title = format!("{}, sweeps: {}", &date[..10], adapter.name());
     let about = adapter.about("cargo xtask sweep", &commit(&workspace));
     let mut text = format!("# {title}\n\n{about}\n");
-    let mut html = format!("<h1>{}</h1>\n<p>{}</p>\n", escape(&title), escape(&about));
+    let mut html = format!(
+        "<h1>{}</h1>\n<p>{}</p>\n",
+        escape(&title),
+        escape(&about.replace('`', ""))
+    );
     for sweep in &SWEEPS {
         let measured = sweep.run(&lacuna)?;
         let table = sweep.table(&measured);
