@@ -1,5 +1,4 @@
-//! The repository's chores as one program: `cargo xtask demo`, `test`, `record`, `sweep`,
-//! `tables` and `adapters`.
+//! The repository's chores as one program: `cargo xtask demo`, `test` and more rarely needed ones.
 //!
 //! All start from a fresh clone and a Rust toolchain and do the rest themselves: they
 //! build the command line, look for a graphics adapter, install a software one where
@@ -21,6 +20,7 @@ mod process;
 mod product;
 mod quality;
 mod record;
+mod release;
 mod report;
 mod roofline;
 mod safetensors;
@@ -46,6 +46,7 @@ usage: cargo xtask demo [--no-install]
        cargo xtask test [--full] [--no-install]
        cargo xtask adapters [--if-reachable]
        cargo xtask tables
+       cargo xtask release
 
   demo          compress real trained weights, check them, write text with them, time
                 them, write a report
@@ -61,6 +62,7 @@ usage: cargo xtask demo [--no-install]
     --if-reachable
                 warns and succeeds where they cannot be had
   tables        writes the README's tables of measurements anew, from the records they name
+  release       builds every package from its archive, and with the oldest Rust it allows
 
   --no-install  never install a package: where no graphics adapter is found, `demo`
                 runs on the processor and `test` says what to install and fails
@@ -97,7 +99,7 @@ fn run(arguments: &[String]) -> Result<()> {
         "demo" | "record" | "sweep" => &["--no-install"],
         "test" => &["--no-install", "--full"],
         "adapters" => &["--if-reachable"],
-        "tables" => &[],
+        "tables" | "release" => &[],
         other => return Err(Error::Usage(format!("there is no command {other:?}"))),
     };
     if let Some(flag) = flags.iter().find(|flag| !allowed.contains(&flag.as_str())) {
@@ -111,6 +113,7 @@ fn run(arguments: &[String]) -> Result<()> {
         "sweep" => sweep::run(may_install),
         "adapters" => adapters::run(has("--if-reachable")),
         "tables" => tables::run(),
+        "release" => release::run(),
         _ => suites::run(may_install, has("--full")),
     }
 }
