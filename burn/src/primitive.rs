@@ -45,10 +45,9 @@ fn in_memory(tensor: Primitive) -> CubeTensor {
 /// As Burn does with data from the host: the handle is there, and the stream learns of it.
 #[cfg(feature = "fusion")]
 fn promised(tensor: CubeTensor) -> Primitive {
-    use burn::backend::fusion::custom::StreamId;
     use burn::backend::{
         TensorMetadata,
-        fusion::{FusionBackend, NoOp, get_client},
+        fusion::{NoOp, custom::StreamId, get_client},
         ir::{InitOperationIr, OperationIr, OperationOutput},
     };
     use burn_cubecl::CubeBackend;
