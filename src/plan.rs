@@ -451,59 +451,95 @@ impl Plan {
         self.gpu.submit(encoder)
     }
 
+    /// [`encode`](Self::encode) with other tensors in the places of some: `(old, new)` for each.
+    /// The plan stays as it was, and keeps nothing of them alive.
+    ///
+    /// For hosts whose tensors lie elsewhere at every call; [`Gpu::slot`] gives the tensors to
+    /// build such a plan with. Bind groups are made anew, and a pipeline where operands of a step
+    /// share a buffer for the first time.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the shapes of a pair differ, [`Error::Aliasing`],
+    /// [`Error::DeviceLost`]; nothing is recorded then.
+    pub fn encode_with(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        pairs: &[(&Tensor, &Tensor)],
+    ) -> Result<()> {
+        self.gpu.alive()?;
+        let rebound = self.rebound(pairs)?;
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for (launch, other) in self.launches.iter().zip(&rebound) {
+            other.as_ref().unwrap_or(launch).record(&mut pass);
+        }
+        Ok(())
+    }
+
     /// Puts `new` in the place of `old` in every step, and returns in how many.
     ///
     /// # Errors
     /// [`Error::Shape`] where their shapes differ, [`Error::Aliasing`]; the plan is then
     /// as it was.
     pub fn rebind(&mut self, old: &Tensor, new: &Tensor) -> Result<usize> {
-        for (what, got, expected) in [
-            ("rebound vectors", new.batch(), old.batch()),
-            ("rebound elements", new.len(), old.len()),
-        ] {
-            if got != expected {
-                return Err(Error::Shape {
-                    what,
-                    got,
-                    expected,
-                });
+        let rebound = self.rebound(&[(old, new)])?;
+        let mut count = 0;
+        for (launch, other) in self.launches.iter_mut().zip(rebound) {
+            if let Some(other) = other {
+                *launch = other;
+                count += 1;
             }
         }
-        let mut changed = vec![];
-        for (i, launch) in self.launches.iter().enumerate() {
-            if !launch.step.tensors.contains(old) {
-                continue;
+        Ok(count)
+    }
+
+    /// For each launch that has an old tensor of `pairs`, the same with the new ones.
+    fn rebound(&self, pairs: &[(&Tensor, &Tensor)]) -> Result<Vec<Option<Launch>>> {
+        for (old, new) in pairs {
+            for (what, got, expected) in [
+                ("rebound vectors", new.batch(), old.batch()),
+                ("rebound elements", new.len(), old.len()),
+            ] {
+                if got != expected {
+                    return Err(Error::Shape {
+                        what,
+                        got,
+                        expected,
+                    });
+                }
             }
-            let swap = |t: &Tensor| if t == old { new.clone() } else { t.clone() };
+        }
+        let swapped = |tensor: &Tensor| {
+            let pair = pairs.iter().find(|(old, _)| *old == tensor);
+            pair.map(|(_, new)| (*new).clone())
+        };
+        let rebound = |launch: &Launch| {
+            let tensors = launch.step.tensors.iter();
+            if tensors.clone().all(|tensor| swapped(tensor).is_none()) {
+                return Ok(None);
+            }
             let step = Step {
                 dispatch: launch.step.dispatch.clone(),
-                tensors: launch.step.tensors.iter().map(swap).collect(),
+                tensors: tensors
+                    .map(|tensor| swapped(tensor).unwrap_or_else(|| tensor.clone()))
+                    .collect(),
                 parts: launch.step.parts.clone(),
             };
-            let pipeline = self
-                .gpu
-                .pipeline(&*sharing::declared(&step.dispatch, &step.tensors)?)?;
+            let declared = sharing::declared(&step.dispatch, &step.tensors)?;
+            let pipeline = self.gpu.pipeline(&declared)?;
             let bindings = Bindings {
                 params: &self.params,
                 params_offset: launch.params_offset,
                 scratch: &self.scratch,
             };
             let group = bindings.group(&self.gpu, &pipeline, &step)?;
-            changed.push((
-                i,
-                Launch {
-                    step,
-                    params_offset: launch.params_offset,
-                    pipeline,
-                    group,
-                },
-            ));
-        }
-        let count = changed.len();
-        for (i, launch) in changed {
-            self.launches[i] = launch;
-        }
-        Ok(count)
+            Ok(Some(Launch {
+                step,
+                params_offset: launch.params_offset,
+                pipeline,
+                group,
+            }))
+        };
+        self.launches.iter().map(rebound).collect()
     }
 
     /// The launches, in order.

@@ -156,6 +156,69 @@ fn a_tensor_is_rebound_into_the_buffer_of_another() {
     assert_eq!(y.read_blocking(&gpu).unwrap(), first);
 }
 
+#[test]
+fn a_plan_of_slots_computes_wherever_each_call_says() {
+    let Some(gpu) = gpu() else { return };
+    for (format, batch) in [("2:4", 1), ("w4g64s50", 1), ("2:4x8", 37)] {
+        let case = Case::new(64, 64, batch, format.parse().unwrap(), true);
+        let truth = case.reference().unwrap();
+        let weight = gpu.upload(&case.weight).unwrap();
+        let bias = gpu.tensor_from(1, 64, case.bias.as_ref().unwrap()).unwrap();
+        let (x, y) = (gpu.slot(batch, 64).unwrap(), gpu.slot(batch, 64).unwrap());
+        assert_ne!(x, y);
+        let mut builder = PlanBuilder::new(&gpu);
+        builder.linear(&weight, &x, Some(&bias), &y).unwrap();
+        let plan = builder.build().unwrap();
+        let mut arena = Arena::new(&gpu, 64 << 10);
+        let places = [(); 3].map(|()| arena.take(&gpu, batch, 64));
+        let apart = gpu.tensor(batch, 64).unwrap();
+        // The second call reads where the first wrote; the last leaves the arena.
+        let [a, b, c] = &places;
+        for (from, to) in [(a, b), (b, c), (c, a), (a, &apart), (&apart, a)] {
+            from.write(&gpu, &case.x).unwrap();
+            let mut encoder = gpu.encoder();
+            plan.encode_with(&mut encoder, &[(&x, from), (&y, to)])
+                .unwrap();
+            gpu.submit(encoder).unwrap();
+            let found = to.read_blocking(&gpu).unwrap();
+            let comparison = truth.compare(&found).unwrap();
+            assert!(comparison.passes(), "{format}: {comparison:?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_stand_in_a_slot_is_refused() {
+    let gpu = noop();
+    let weight = gpu.upload(&matrix(64, 64, "f32", 1)).unwrap();
+    let (x, y) = (gpu.slot(2, 64).unwrap(), gpu.slot(2, 64).unwrap());
+    let mut builder = PlanBuilder::new(&gpu);
+    builder.linear(&weight, &x, None, &y).unwrap();
+    let plan = builder.build().unwrap();
+    let mut encoder = gpu.encoder();
+    let right = gpu.tensor(2, 64).unwrap();
+    for wrong in [gpu.tensor(1, 64).unwrap(), gpu.tensor(2, 65).unwrap()] {
+        let refused = plan.encode_with(&mut encoder, &[(&x, &wrong), (&y, &right)]);
+        assert!(matches!(refused, Err(Error::Shape { .. })), "{refused:?}");
+    }
+    let refused = plan.encode_with(&mut encoder, &[(&x, &right), (&y, &right)]);
+    assert!(
+        matches!(refused, Err(Error::Aliasing { .. })),
+        "{refused:?}"
+    );
+    // A slot has no memory of its own.
+    let refused = x.read_blocking(&gpu);
+    assert!(matches!(refused, Err(Error::Buffer { .. })), "{refused:?}");
+    assert!(x.write(&gpu, &[0.0; 128]).is_err());
+    assert!(matches!(
+        gpu.slot(usize::MAX, 2),
+        Err(Error::TooLarge { .. })
+    ));
+    gpu.mark_lost("unplugged");
+    let lost = plan.encode_with(&mut encoder, &[(&x, &right)]);
+    assert_eq!(lost, Err(Error::DeviceLost("unplugged".into())));
+}
+
 /// Every kind of format, one with codes too small for f16 scales among them.
 const FORMATS: &[&str] = &[
     "f32",

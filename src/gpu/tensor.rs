@@ -60,6 +60,25 @@ impl Gpu {
         })
     }
 
+    /// The place of vectors `[batch, len]` in a plan, without memory for them: what
+    /// [`Plan::encode_with`](crate::Plan::encode_with) puts another tensor for each time.
+    ///
+    /// No two are equal. Reading or writing one is an error, and a plan recorded without another
+    /// in its place computes nothing of use.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::OutOfMemory`].
+    pub fn slot(&self, batch: usize, len: usize) -> Result<Tensor> {
+        byte_len(batch, len)?;
+        let buffer = self.buffer("slot", 0, wgpu::BufferUsages::STORAGE, None)?;
+        Ok(Tensor {
+            buffer,
+            offset: 0,
+            batch,
+            len,
+        })
+    }
+
     /// Vectors that live in the host's `buffer`, `offset` bytes from its start. It needs the
     /// usages `STORAGE`, `COPY_SRC` for [`Tensor::read`] and `COPY_DST` for [`Tensor::write`].
     ///
@@ -185,9 +204,11 @@ impl Tensor {
         })
     }
 
-    /// The binding of this tensor, at least 16 bytes for the engine's own buffers.
+    /// The binding of this tensor, at least 16 bytes for the engine's own buffers; of a slot,
+    /// what there is.
     pub(crate) fn binding(&self) -> wgpu::BufferBinding<'_> {
-        let size = self.bytes().max(16).min(self.buffer.size() - self.offset);
+        let there = self.buffer.size().saturating_sub(self.offset);
+        let size = self.bytes().max(16).min(there);
         wgpu::BufferBinding {
             buffer: &self.buffer,
             offset: self.offset,

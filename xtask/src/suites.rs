@@ -7,7 +7,8 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Recovery by gradient builds Burn, which takes minutes: its tests are for the full run.
+/// Recovery by gradient builds Burn, which takes minutes: its tests are for the full run, and
+/// so are those of the modules for Burn.
 pub const WITHOUT_BURN: [&str; 2] = ["--exclude", "lacuna-recover"];
 
 pub fn run(may_install: bool, full: bool) -> Result<()> {
@@ -48,6 +49,8 @@ pub fn run(may_install: bool, full: bool) -> Result<()> {
         cargo_test(&[&all.concat()[..], &["--", "--ignored"]].concat())?;
         let recovery = ["-p", "lacuna-recover", "-p", "lacuna-cli"];
         cargo_test(&[&recovery[..], &["--features", "lacuna-cli/recover"]].concat())?;
+        // Outside the workspace, for what Burn's runtime would bring into its lock file.
+        cargo_test(&["--locked", "--manifest-path", "burn/Cargo.toml"])?;
     }
     cargo_test(&[&["--workspace"][..], &WITHOUT_BURN].concat())
 }
