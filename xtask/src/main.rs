@@ -1,13 +1,14 @@
-//! The repository's chores as one program: `cargo xtask demo`, `test` and `record`.
+//! The repository's chores as one program: `cargo xtask demo`, `test`, `record` and `fuzz`.
 //!
-//! All start from a fresh clone and a Rust toolchain and do the rest themselves: they
+//! They start from a fresh clone and a Rust toolchain and do the rest themselves: they
 //! build the command line, look for a graphics adapter, install a software one where
-//! that is possible, and say what to install where it is not.
+//! that is possible, and say what to install where it is not. `fuzz` needs more, and says what.
 
 mod checks;
 mod date;
 mod demo;
 mod error;
+mod fuzz;
 mod install;
 mod lacuna;
 mod language;
@@ -31,11 +32,12 @@ use std::process::ExitCode;
 use error::{Error, Result};
 
 const USAGE: &str = "\
-Chores of the Lacuna repository. All commands do all set-up on a fresh machine.
+Chores of the Lacuna repository. All but `fuzz` do all set-up on a fresh machine.
 
 usage: cargo xtask demo [--no-install]
        cargo xtask record [--no-install]
        cargo xtask test [--full] [--no-install]
+       cargo xtask fuzz [--minutes N] [TARGET]
 
   demo          compress real trained weights, check them, write text with them, time
                 them, write a report
@@ -43,6 +45,8 @@ usage: cargo xtask demo [--no-install]
                 benches/record, with date, driver and commit
   test          every suite that finishes within 15 minutes on two cores
     --full      the slow suites too
+  fuzz          looks for bytes that make a reader fail, 10 minutes a target unless told
+                otherwise; needs a nightly compiler and cargo-fuzz, and says how to get them
 
   --no-install  never install a package: where no graphics adapter is found, `demo`
                 runs on the processor and `test` says what to install and fails
@@ -75,6 +79,9 @@ fn run(arguments: &[String]) -> Result<()> {
     let Some((command, flags)) = arguments.split_first() else {
         return Err(Error::Usage("which command?".into()));
     };
+    if command == "fuzz" {
+        return fuzz::run(&fuzz::Options::parse(flags)?);
+    }
     let allowed: &[&str] = match command.as_str() {
         "demo" | "record" => &["--no-install"],
         "test" => &["--no-install", "--full"],
@@ -98,7 +105,7 @@ mod tests {
 
     #[test]
     fn unknown_words_are_usage_errors() {
-        for line in ["", "dance", "demo --full", "test --fast"] {
+        for line in ["", "dance", "demo --full", "test --fast", "fuzz --fast"] {
             let words: Vec<String> = line.split_whitespace().map(String::from).collect();
             assert!(matches!(run(&words), Err(Error::Usage(_))), "{line:?}");
         }
