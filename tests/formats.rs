@@ -392,6 +392,12 @@ fn sections_of_the_wrong_length_are_refused() {
         Dense::from_f32(usize::MAX, 2, vec![]),
         Err(Error::TooLarge { .. })
     ));
+    // As many slots as that would pass the largest number.
+    let all = Pattern::new(32, 32).unwrap();
+    assert!(matches!(
+        Nm::from_parts(all, 0, usize::MAX, Values::F32(vec![]), vec![]),
+        Err(Error::TooLarge { .. })
+    ));
 }
 
 #[test]

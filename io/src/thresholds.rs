@@ -9,7 +9,7 @@
 
 use crate::{
     container::THRESHOLDS_KEY,
-    error::{Error, Result, parser_words},
+    error::{Error, Result, parser_words, quoted},
     file::WeightFile,
     output::Output,
     tensor::TensorDtype,
@@ -118,7 +118,8 @@ impl ThresholdFile {
                 reason,
             };
             let Some(thresholds) = modules.get_mut(&module) else {
-                let reason = format!("{module}.active stands without {module}.thresholds");
+                let [active, missing] = [ACTIVE, SUFFIX].map(|s| quoted(&format!("{module}{s}")));
+                let reason = format!("tensor {active} stands without {missing}");
                 return Err(malformed(reason));
             };
             *thresholds = thresholds.clone().expecting(share).map_err(weight)?;

@@ -35,6 +35,7 @@ impl Nm {
         values: Values,
         indices: Vec<u32>,
     ) -> Result<Self> {
+        checked_len("weight", rows, cols)?;
         let slots = pattern.slots(cols);
         let expected = checked_len("values", rows, slots)?;
         if values.len() != expected {

@@ -111,14 +111,17 @@ pub fn split(
     };
     let limit = word_limit(max_bytes);
     let bands = rows.div_ceil(band);
-    if bands > 0 && words(1) > limit {
+    if bands == 0 {
+        return Ok(vec![]);
+    }
+    if words(1) > limit {
         return Err(Error::Limit {
             what: "bytes of a band of rows",
             value: words(1) as u64 * 4,
             limit: limit as u64 * 4,
         });
     }
-    let mut per_part = bands.max(1);
+    let mut per_part = bands;
     while words(per_part) > limit {
         per_part = per_part.div_ceil(2);
     }

@@ -1,8 +1,8 @@
 //! The repository's chores as one program: `cargo xtask demo`, `test` and more rarely needed ones.
 //!
-//! All start from a fresh clone and a Rust toolchain and do the rest themselves: they
+//! They start from a fresh clone and a Rust toolchain and do the rest themselves: they
 //! build the command line, look for a graphics adapter, install a software one where
-//! that is possible, and say what to install where it is not.
+//! that is possible, and say what to install where it is not. `fuzz` needs more, and says what.
 
 mod adapters;
 mod axis;
@@ -11,6 +11,7 @@ mod date;
 mod demo;
 mod drivers;
 mod error;
+mod fuzz;
 mod install;
 mod lacuna;
 mod language;
@@ -38,7 +39,7 @@ use std::process::ExitCode;
 use error::{Error, Result};
 
 const USAGE: &str = "\
-Chores of the Lacuna repository. All commands do all set-up on a fresh machine.
+Chores of the Lacuna repository. All but `fuzz` do all set-up on a fresh machine.
 
 usage: cargo xtask demo [--no-install]
        cargo xtask record [--no-install]
@@ -47,6 +48,7 @@ usage: cargo xtask demo [--no-install]
        cargo xtask adapters [--if-reachable]
        cargo xtask tables
        cargo xtask release
+       cargo xtask fuzz [--minutes N] [TARGET]
 
   demo          compress real trained weights, check them, write text with them, time
                 them, write a report
@@ -63,6 +65,8 @@ usage: cargo xtask demo [--no-install]
                 warns and succeeds where they cannot be had
   tables        writes the README's tables of measurements anew, from the records they name
   release       builds every package from its archive, and with the oldest Rust it allows
+  fuzz          looks for bytes that make a reader fail, 10 minutes a target unless told
+                otherwise; needs a nightly compiler and cargo-fuzz, and says how to get them
 
   --no-install  never install a package: where no graphics adapter is found, `demo`
                 runs on the processor and `test` says what to install and fails
@@ -95,6 +99,9 @@ fn run(arguments: &[String]) -> Result<()> {
     let Some((command, flags)) = arguments.split_first() else {
         return Err(Error::Usage("which command?".into()));
     };
+    if command == "fuzz" {
+        return fuzz::run(&fuzz::Options::parse(flags)?);
+    }
     let allowed: &[&str] = match command.as_str() {
         "demo" | "record" | "sweep" => &["--no-install"],
         "test" => &["--no-install", "--full"],
@@ -124,7 +131,14 @@ mod tests {
 
     #[test]
     fn unknown_words_are_usage_errors() {
-        for line in ["", "dance", "demo --full", "test --fast", "adapters --full"] {
+        for line in [
+            "",
+            "dance",
+            "demo --full",
+            "test --fast",
+            "adapters --full",
+            "fuzz --fast",
+        ] {
             let words: Vec<String> = line.split_whitespace().map(String::from).collect();
             assert!(matches!(run(&words), Err(Error::Usage(_))), "{line:?}");
         }

@@ -47,7 +47,7 @@ fn head(view: &View<'_>) -> Result<(usize, usize, Dtype)> {
     let mask = named(view, BITMASK);
     let [of_mask, bytes] = view.matrix_shape(mask, TensorDtype::U8, "U8")?;
     if rows != of_mask || cols.div_ceil(8) != bytes {
-        let expected = format!("[{rows}, ceil({cols} / 8)], as {} has it", view.name(name));
+        let expected = format!("[{rows}, ceil({cols} / 8)], as {} has it", view.shown(name));
         return Err(view.wrong_shape(mask, &[of_mask, bytes], expected));
     }
     let name = named(view, COMPRESSED);

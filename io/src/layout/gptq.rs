@@ -157,7 +157,7 @@ fn shape(view: &View<'_>) -> Result<Shape> {
         return Err(view.wrong_shape(SCALES, &scales.shape, "[groups, outputs]"));
     };
     if of_scales != rows || groups == 0 {
-        let expected = format!("[groups, {rows}], as {} has outputs", view.name(QWEIGHT));
+        let expected = format!("[groups, {rows}], as {} has outputs", view.shown(QWEIGHT));
         return Err(view.wrong_shape(SCALES, &scales.shape, expected));
     }
     let [of_zeros, zero_words] = view.matrix_shape(QZEROS, TensorDtype::I32, "I32")?;
@@ -176,7 +176,7 @@ fn shape(view: &View<'_>) -> Result<Shape> {
     if words * 32 % bits != 0 {
         let expected = format!(
             "a number of rows that {bits}-bit codes fill (by {})",
-            view.name(QZEROS)
+            view.shown(QZEROS)
         );
         return Err(view.wrong_shape(QWEIGHT, &[words, rows], expected));
     }

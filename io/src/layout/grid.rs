@@ -13,10 +13,7 @@
 //! | other groups, groups in another order, other scales | f32 values |
 
 use super::{Look, Refusal, View};
-use crate::{
-    container::Declared,
-    error::{Result, quoted},
-};
+use crate::{container::Declared, error::Result};
 use half::f16;
 use lacuna::format::{Codes, Dense, Dtype, Format, Matrix, Quant, Quantized, Values};
 
@@ -106,7 +103,7 @@ fn order(view: &View<'_>, suffix: &str, cols: usize, groups: usize) -> Result<Ve
         let reading = format!(
             "tensor {} puts every column into group {}, though there are {groups}: some programs \
              take that as written, others as no order at all",
-            quoted(&view.name(suffix)),
+            view.shown(suffix),
             order[0]
         );
         return Err(view.refuse(Refusal::Ambiguous { reading }));

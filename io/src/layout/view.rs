@@ -2,7 +2,7 @@
 
 use super::{Convention, Layout, Quantization, Refusal};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, quoted},
     file::{Stored, WeightFile},
     tensor::{TensorDtype, weight_dtype},
 };
@@ -30,6 +30,11 @@ impl View<'_> {
 
     pub fn name(&self, suffix: &str) -> String {
         format!("{}{suffix}", self.module)
+    }
+
+    /// The name as messages have it.
+    pub fn shown(&self, suffix: &str) -> String {
+        quoted(&self.name(suffix))
     }
 
     pub fn find(&self, suffix: &str) -> Option<&Stored> {

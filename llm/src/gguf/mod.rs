@@ -9,7 +9,7 @@ use crate::{
     limits::{self, MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH},
 };
 use lacuna_io::{FromGguf, GgufFile};
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 const ARCHITECTURE: &str = "general.architecture";
 /// The values of `general.architecture` that are understood, for messages.
@@ -271,11 +271,8 @@ fn eos(keys: &Keys<'_>) -> Result<Vec<u32>> {
             .filter(|(_, t)| turn(t))
             .map(|(id, _)| id),
     );
-    let mut seen = Vec::new();
-    eos.retain(|id| {
-        let new = !seen.contains(id);
-        seen.push(*id);
-        new
-    });
+    // A file may repeat such a token as often as it likes.
+    let mut seen = BTreeSet::new();
+    eos.retain(|&id| seen.insert(id));
     Ok(eos)
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 use fields::{Fields, read_json};
 use serde_json::Value;
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 /// The values of `model_type` that are understood, for messages.
 const MODEL_TYPES: &str = "llama, mistral, qwen2, qwen3, gemma3 and gemma3_text";
@@ -99,14 +99,10 @@ pub(crate) fn read(folder: &Path) -> Result<Config> {
     let mut config = read_config(&folder.join("config.json"))?;
     let file = folder.join("generation_config.json");
     if let Some(json) = read_json(&file)? {
-        for id in Fields::of(&file, &json)?
-            .tokens("eos_token_id")?
-            .unwrap_or_default()
-        {
-            if !config.eos.contains(&id) {
-                config.eos.push(id);
-            }
-        }
+        let ids = Fields::of(&file, &json)?.tokens("eos_token_id")?;
+        let mut known: BTreeSet<u32> = config.eos.iter().copied().collect();
+        let new = ids.into_iter().flatten().filter(|&id| known.insert(id));
+        config.eos.extend(new);
     }
     Ok(config)
 }

@@ -56,7 +56,7 @@ fn shape(view: &View<'_>) -> Result<(usize, usize)> {
 /// that `config.json` names.
 fn width(view: &View<'_>, rows: usize, cols: usize) -> Result<(u32, Packing)> {
     let [of_packed, words] = view.matrix_shape(PACKED, TensorDtype::I32, "I32")?;
-    let shape = view.name(SHAPE);
+    let shape = view.shown(SHAPE);
     if of_packed != rows {
         let expected = format!("{rows} rows, as {shape} has");
         return Err(view.wrong_shape(PACKED, &[of_packed, words], expected));

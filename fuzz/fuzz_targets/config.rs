@@ -1,0 +1,5 @@
+//! `config` for libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| lacuna_fuzz::config(data));

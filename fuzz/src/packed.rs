@@ -1,0 +1,16 @@
+//! Weights as they lie on a device, in bytes that a host kept.
+
+use crate::walk;
+use lacuna::kernel::Packed;
+
+/// The bytes of a packed weight. What is accepted can be walked as kernels walk it without leaving
+/// its words.
+pub fn packed(data: &[u8]) {
+    match Packed::from_bytes(data) {
+        Ok(packed) => {
+            assert_eq!(packed.to_bytes(), data);
+            walk::dense(data);
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}

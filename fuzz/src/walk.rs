@@ -1,0 +1,212 @@
+//! The words of a packed weight, read as kernels read them, but by the documentation of
+//! `kernel/packed.rs`, `layout.rs`, `bands.rs`, `panels.rs` and `runs.rs` alone. Every place is
+//! checked: one outside of its part panics.
+
+use half::{bf16, f16};
+use lacuna::format::{Dtype, Format, Quant, bits};
+
+/// Values of the largest weight that is walked.
+const MOST_VALUES: usize = 1 << 20;
+
+/// Rows whose scales lie together.
+const SCALE_ROWS: usize = 8;
+/// Slots of one index set in a word.
+const SLOTS_PER_WORD: usize = 4;
+/// Slots whose groups count from the same one, and rows of a panel, on GPUs.
+const BLOCK: usize = 32;
+const PANEL_ROWS: usize = 16;
+
+/// The weight that sound bytes hold, row-major; `None` where it is large.
+pub(crate) fn dense(bytes: &[u8]) -> Option<Vec<f32>> {
+    let word = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+    let words: Vec<u32> = bytes.chunks_exact(4).map(word).collect();
+    let [bands, rows, cols, len] = [4, 7, 9, 13].map(|at| words[at] as usize);
+    let name = str::from_utf8(&bytes[56..56 + len]).expect("the name is text");
+    let format: Format = name.parse().expect("the name is a format");
+    if rows.max(1).saturating_mul(cols.max(1)) > MOST_VALUES {
+        return None;
+    }
+
+    let at = 14 + len.div_ceil(4);
+    let (layouts, mut rest) = words[at + 1..].split_at(12 * words[at] as usize);
+    let mut values = vec![0.0; rows * cols];
+    for layout in layouts.chunks_exact(12) {
+        let (held, after) = rest.split_at(layout[8] as usize);
+        rest = after;
+        let part = Part {
+            format,
+            cols,
+            at: layout,
+            words: held,
+        };
+        let rows = part.number(ROW_BASE)..part.number(ROW_BASE) + part.number(ROWS);
+        let of_part = &mut values[rows.start * cols..rows.end * cols];
+        match format {
+            _ if bands == 1 => part.bands(of_part),
+            Format::Gqs { quant, .. } if part.number(PANEL) == PANEL_ROWS => {
+                part.panels(quant, of_part);
+            }
+            Format::Gqs { quant, .. } => part.runs(quant, of_part),
+            _ => part.rows(of_part),
+        }
+    }
+    Some(values)
+}
+
+/// One part of a weight.
+struct Part<'a> {
+    format: Format,
+    cols: usize,
+    /// The words of its layout.
+    at: &'a [u32],
+    words: &'a [u32],
+}
+
+/// Where the words of a layout stand.
+const ROW_BASE: usize = 0;
+const ROWS: usize = 1;
+const VALUES: usize = 2;
+const VALUE_STRIDE: usize = 3;
+const INDICES: usize = 4;
+const INDEX_STRIDE: usize = 5;
+const SCALES: usize = 6;
+const SCALE_STRIDE: usize = 7;
+const PANEL: usize = 9;
+const FACTOR: usize = 11;
+
+impl Part<'_> {
+    fn number(&self, what: usize) -> usize {
+        self.at[what] as usize
+    }
+
+    /// Bits of a stored value.
+    fn width(&self) -> u32 {
+        let size = |dtype: Option<Dtype>| 8 * dtype.map_or(4, Dtype::size) as u32;
+        self.format
+            .quant()
+            .map_or(size(self.format.dtype()), Quant::bits)
+    }
+
+    /// What a field and, for codes, the word of its group stand for.
+    fn value(&self, field: u32, scale: u32) -> f32 {
+        match (self.format.quant(), self.format.dtype()) {
+            (Some(quant), _) => {
+                let zero = match self.format {
+                    // There the row follows the zero, or stands in its place.
+                    Format::Gqs { .. } if quant.symmetric() => u32::from(quant.middle()),
+                    Format::Gqs { .. } => scale >> 16 & u32::from(quant.max_code()),
+                    _ => scale >> 16,
+                };
+                let steps = i64::from(field) - i64::from(zero);
+                f32::from_bits(self.at[FACTOR]) * (half_of(scale) * steps as f32)
+            }
+            (None, Some(Dtype::F16)) => f16::from_bits(field as u16).to_f32(),
+            (None, Some(Dtype::Bf16)) => bf16::from_bits(field as u16).to_f32(),
+            _ => f32::from_bits(field),
+        }
+    }
+
+    /// Row-major, or what a pattern keeps of the rows.
+    fn rows(&self, values: &mut [f32]) {
+        let (format, cols) = (self.format, self.cols);
+        let (stride, scale_stride) = (self.number(VALUE_STRIDE), self.number(SCALE_STRIDE));
+        let slots = format.pattern().map_or(cols, |p| p.slots(cols));
+        for row in 0..self.number(ROWS) {
+            let of_row = &self.words[self.number(VALUES) + row * stride..][..stride];
+            for slot in 0..slots {
+                let col = format.pattern().map_or(slot, |pattern| {
+                    let width = pattern.index_bits().max(1).next_power_of_two();
+                    let interleave = 8 / width as usize;
+                    let set = row / pattern.v();
+                    let at = self.number(INDICES)
+                        + set / interleave * self.number(INDEX_STRIDE)
+                        + slot / SLOTS_PER_WORD;
+                    let field = set % interleave * SLOTS_PER_WORD + slot % SLOTS_PER_WORD;
+                    let index = bits::get(&self.words[at..=at], width, field);
+                    slot / pattern.n() * pattern.m() + index as usize
+                });
+                let scale = format.quant().map_or(0, |quant| {
+                    let whole = quant.group_cols(cols);
+                    let group = slot / format.pattern().map_or(whole, |p| p.slots(whole));
+                    let of_rows = self.number(SCALES) + row / SCALE_ROWS * scale_stride;
+                    self.words[of_rows + group * SCALE_ROWS + row % SCALE_ROWS]
+                });
+                // A spare slot has no column.
+                if col < cols {
+                    let field = bits::get(of_row, self.width(), slot);
+                    values[row * cols + col] = self.value(field, scale);
+                }
+            }
+        }
+    }
+
+    /// Column by column, in bands of rows.
+    fn bands(&self, values: &mut [f32]) {
+        let (cols, band, stride) = (self.cols, self.number(PANEL), self.number(VALUE_STRIDE));
+        for row in 0..self.number(ROWS) {
+            for col in 0..cols {
+                let run = self.number(VALUES) + (row / band * cols + col) * stride;
+                let field = bits::get(&self.words[run..run + stride], self.width(), row % band);
+                let scale = self.format.quant().map_or(0, |quant| {
+                    let group = row / band * quant.groups(cols) + col / quant.group_cols(cols);
+                    self.words[self.number(SCALES) + group * band + row % band]
+                });
+                values[row * cols + col] = self.value(field, scale);
+            }
+        }
+    }
+
+    /// Kept groups by panels of rows, for GPUs.
+    fn panels(&self, quant: Quant, values: &mut [f32]) {
+        let (indices, stride) = (self.number(INDICES), self.number(SCALE_STRIDE));
+        let row_at = 16 + if quant.symmetric() { 0 } else { quant.bits() };
+        for panel in 0..self.number(ROWS).div_ceil(PANEL_ROWS) {
+            let slots = self.words[indices + panel]..self.words[indices + panel + 1];
+            for slot in slots.start as usize..slots.end as usize {
+                let at = self.number(SCALES) + slot * stride;
+                let word = self.words[at];
+                let first = self.words[indices + self.number(INDEX_STRIDE) + slot / BLOCK];
+                let number = if stride == 2 {
+                    self.words[at + 1]
+                } else {
+                    first.wrapping_add(word >> (row_at + PANEL_ROWS.ilog2()))
+                };
+                let row = panel * PANEL_ROWS + (word >> row_at) as usize % PANEL_ROWS;
+                self.group(quant, slot, row, number as usize, values);
+            }
+        }
+    }
+
+    /// Kept groups by runs of rows that meet the same columns, for CPU adapters.
+    fn runs(&self, quant: Quant, values: &mut [f32]) {
+        let (groups, panel_rows) = (quant.groups(self.cols), self.number(PANEL));
+        let row_at = 16 + if quant.symmetric() { 0 } else { quant.bits() };
+        for run in 0..self.number(ROWS).div_ceil(panel_rows) * groups {
+            let at = self.number(INDICES) + run;
+            for slot in self.words[at] as usize..self.words[at + 1] as usize {
+                let word = self.words[self.number(SCALES) + slot];
+                let row = run / groups * panel_rows + (word >> row_at) as usize % panel_rows;
+                self.group(quant, slot, row, run % groups, values);
+            }
+        }
+    }
+
+    /// The codes of a kept group, unless its scale says that there is none.
+    fn group(&self, quant: Quant, slot: usize, row: usize, number: usize, values: &mut [f32]) {
+        let scale = self.words[self.number(SCALES) + slot * self.number(SCALE_STRIDE)];
+        let (size, stride) = (quant.group_cols(self.cols), self.number(VALUE_STRIDE));
+        let codes = &self.words[self.number(VALUES) + slot * stride..][..stride];
+        for within in 0..size {
+            let field = bits::get(codes, quant.bits(), within);
+            let col = number * size + within;
+            if half_of(scale) != 0.0 && row < self.number(ROWS) && col < self.cols {
+                values[row * self.cols + col] = self.value(field, scale);
+            }
+        }
+    }
+}
+
+/// The scale in the lower half of a word.
+fn half_of(word: u32) -> f32 {
+    f16::from_bits(word as u16).to_f32()
+}
