@@ -1,6 +1,6 @@
 //! Products that skip what is not active, and the list that says what is.
 
-use super::PlanBuilder;
+use super::builder::{PlanBuilder, check_linear};
 use crate::{
     error::{Error, Result},
     gpu::{Active, Tensor, Weight},
@@ -136,7 +136,7 @@ fn masked_problem(
     bias: Option<&Tensor>,
     active: &Active,
 ) -> Result<Problem> {
-    let problem = super::check_linear(weight, x, bias, &active.kept)?;
+    let problem = check_linear(weight, x, bias, &active.kept)?;
     Ok(Problem {
         skip: Skip::Rows,
         ..problem
@@ -149,7 +149,7 @@ fn input_problem(
     bias: Option<&Tensor>,
     y: &Tensor,
 ) -> Result<Problem> {
-    let problem = super::check_linear(weight, &active.kept, bias, y)?;
+    let problem = check_linear(weight, &active.kept, bias, y)?;
     Ok(Problem {
         skip: Skip::Cols,
         ..problem

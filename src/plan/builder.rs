@@ -1,0 +1,304 @@
+//! Choosing candidates and collecting launches.
+
+use super::{
+    Plan, Workspace,
+    launch::{Bindings, Launch, PARAM_ALIGNMENT, Step},
+    sharing,
+};
+use crate::{
+    error::{Error, Result},
+    format::Precision,
+    gpu::{Gpu, Tensor, Weight},
+    kernel::{Candidate, Dispatch, Problem, Role, Skip},
+};
+
+/// Where the heaviest panel of rows keeps this many times what the mean one does, equal tasks
+/// are faster than panels. Measured on llvmpipe: 0.62 × at 1, 1.22 × at 2; between them by line.
+const UNBALANCED: f64 = 1.6;
+/// Collects the steps of a [`Plan`].
+pub struct PlanBuilder {
+    pub(super) gpu: Gpu,
+    steps: Vec<Step>,
+    workspace: Option<Workspace>,
+    precision: Precision,
+}
+
+impl PlanBuilder {
+    /// An empty plan on `gpu`.
+    pub fn new(gpu: &Gpu) -> Self {
+        Self {
+            gpu: gpu.clone(),
+            steps: vec![],
+            workspace: None,
+            precision: Precision::F32,
+        }
+    }
+
+    /// Uses `workspace` for scratch instead of a buffer of the plan's own.
+    #[must_use]
+    pub fn workspace(mut self, workspace: &Workspace) -> Self {
+        self.workspace = Some(workspace.clone());
+        self
+    }
+
+    /// How [`linear`](Self::linear) products appended from here on take their activations: in f32
+    /// unless this says otherwise. No other choice is ever made for the caller.
+    pub fn precision(&mut self, precision: Precision) -> &mut Self {
+        self.precision = precision;
+        self
+    }
+
+    /// Appends `y[b, r] = bias[r] + Σ_c W[r, c] · x[b, c]` with the best legal candidate.
+    ///
+    /// `x` is `[batch, cols]`, `y` is `[batch, rows]`, `bias` is `[1, rows]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::Limit`], [`Error::NoKernel`], [`Error::Aliasing`].
+    pub fn linear(
+        &mut self,
+        weight: &Weight,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        y: &Tensor,
+    ) -> Result<&mut Self> {
+        let problem = self.linear_problem(weight, x, bias, y)?;
+        let legal = self.candidates(&problem)?;
+        let mut best = legal[0];
+        if weight.imbalance > UNBALANCED && !best.is_task_centric() {
+            let suits =
+                |c: &&Candidate| c.is_task_centric() && c.kernel.name() == best.kernel.name();
+            best = *legal.iter().find(suits).unwrap_or(&best);
+        }
+        self.linear_with(best, weight, x, bias, y)
+    }
+
+    /// [`linear`](Self::linear) with a candidate of the caller's choice.
+    ///
+    /// # Errors
+    /// Those of [`linear`](Self::linear), and why the candidate is not legal.
+    pub fn linear_with(
+        &mut self,
+        candidate: Candidate,
+        weight: &Weight,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        y: &Tensor,
+    ) -> Result<&mut Self> {
+        let problem = self.linear_problem(weight, x, bias, y)?;
+        let tensors: Vec<_> = [x, y].into_iter().chain(bias).cloned().collect();
+        self.product(candidate, &problem, weight, &tensors)
+    }
+
+    /// The legal candidates for a product, best first; there is one at least.
+    pub(super) fn candidates(&self, problem: &Problem) -> Result<Vec<Candidate>> {
+        self.gpu.tuning().candidates(problem, self.gpu.caps())
+    }
+
+    fn linear_problem(
+        &self,
+        weight: &Weight,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        y: &Tensor,
+    ) -> Result<Problem> {
+        Ok(Problem {
+            precision: self.precision,
+            ..check_linear(weight, x, bias, y)?
+        })
+    }
+
+    /// The launches of `candidate`, bound to `weight` and `tensors`.
+    pub(super) fn product(
+        &mut self,
+        candidate: Candidate,
+        problem: &Problem,
+        weight: &Weight,
+        tensors: &[Tensor],
+    ) -> Result<&mut Self> {
+        let layouts: Vec<_> = weight.parts.iter().map(|p| p.layout).collect();
+        let parts: Vec<_> = weight.parts.iter().map(|p| p.buffer.clone()).collect();
+        for dispatch in candidate.lower(problem, &layouts, self.gpu.caps())? {
+            self.push(dispatch, tensors, &parts)?;
+        }
+        Ok(self)
+    }
+
+    /// [`dispatch`](Self::dispatch) for a launch that also reads parts of `weight`.
+    ///
+    /// # Errors
+    /// Those of [`dispatch`](Self::dispatch).
+    pub fn dispatch_on(
+        &mut self,
+        dispatch: Dispatch,
+        weight: &Weight,
+        tensors: &[Tensor],
+    ) -> Result<&mut Self> {
+        dispatch.fits(self.gpu.caps())?;
+        let parts: Vec<_> = weight.parts.iter().map(|p| p.buffer.clone()).collect();
+        self.push(dispatch, tensors, &parts)?;
+        Ok(self)
+    }
+
+    /// Appends a launch of the host's own, `tensors` being what its operands name.
+    ///
+    /// Its shader runs without wgpu's guards against endless loops and division by zero:
+    /// every loop must count up to a const or a parameter, every divisor be non-zero.
+    /// Set [`Options::checked`](crate::gpu::Options::checked) to keep the guards.
+    ///
+    /// Operands may share a buffer in disjoint ranges; where one of them is written, those that
+    /// are only read must be declared as `var<storage, read> name:`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where an operand names no tensor, [`Error::Aliasing`], and those of
+    /// [`Dispatch::fits`].
+    pub fn dispatch(&mut self, dispatch: Dispatch, tensors: &[Tensor]) -> Result<&mut Self> {
+        dispatch.fits(self.gpu.caps())?;
+        self.push(dispatch, tensors, &[])?;
+        Ok(self)
+    }
+
+    fn push(
+        &mut self,
+        dispatch: Dispatch,
+        tensors: &[Tensor],
+        parts: &[wgpu::Buffer],
+    ) -> Result<()> {
+        for operand in &dispatch.operands {
+            let (what, index, len) = match operand.role {
+                Role::Tensor(i) => ("tensor of an operand", i, tensors.len()),
+                Role::Part(i) => ("weight part of an operand", i, parts.len()),
+                Role::Scratch => continue,
+            };
+            if index >= len {
+                return Err(Error::Shape {
+                    what,
+                    got: index,
+                    expected: len.saturating_sub(1),
+                });
+            }
+        }
+        sharing::declared(&dispatch, tensors)?;
+        self.steps.push(Step {
+            dispatch,
+            tensors: tensors.to_vec(),
+            parts: parts.to_vec(),
+        });
+        Ok(())
+    }
+
+    /// Bytes of scratch that the steps so far need: what a [`Workspace`] must hold.
+    pub fn scratch_bytes(&self) -> u64 {
+        let steps = self.steps.iter();
+        steps.map(|s| s.dispatch.scratch_bytes).max().unwrap_or(0)
+    }
+
+    /// Makes everything that running the plan needs.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`] where a pipeline is refused, [`Error::OutOfMemory`],
+    /// [`Error::Limit`] where the workspace is too small, [`Error::DeviceLost`].
+    pub fn build(self) -> Result<Plan> {
+        let scratch_bytes = self.scratch_bytes();
+        let Self {
+            gpu,
+            steps,
+            workspace,
+            ..
+        } = self;
+        let scratch = match workspace {
+            Some(w) if w.scratch.size() < scratch_bytes => {
+                return Err(Error::Limit {
+                    what: "bytes of scratch in the workspace",
+                    value: scratch_bytes,
+                    limit: w.scratch.size(),
+                });
+            }
+            Some(w) => w.scratch,
+            None => gpu.buffer("scratch", scratch_bytes, wgpu::BufferUsages::STORAGE, None)?,
+        };
+
+        let mut blocks = vec![];
+        let mut offsets = vec![];
+        for step in &steps {
+            offsets.push(blocks.len() as u64);
+            blocks.extend_from_slice(bytemuck::cast_slice(&step.dispatch.params));
+            blocks.resize(
+                blocks
+                    .len()
+                    .next_multiple_of(PARAM_ALIGNMENT as usize)
+                    .max(PARAM_ALIGNMENT as usize),
+                0,
+            );
+        }
+        let params = gpu.buffer(
+            "params",
+            blocks.len() as u64,
+            wgpu::BufferUsages::UNIFORM,
+            Some(&blocks),
+        )?;
+
+        let pipelines = {
+            let declared = steps
+                .iter()
+                .map(|s| sharing::declared(&s.dispatch, &s.tensors));
+            gpu.pipelines(&declared.collect::<Result<Vec<_>>>()?)?
+        };
+        let mut launches = vec![];
+        for ((step, params_offset), pipeline) in steps.into_iter().zip(offsets).zip(pipelines) {
+            let bindings = Bindings {
+                params: &params,
+                params_offset,
+                scratch: &scratch,
+            };
+            let group = bindings.group(&gpu, &pipeline, &step)?;
+            launches.push(Launch {
+                step,
+                params_offset,
+                pipeline,
+                group,
+            });
+        }
+        Ok(Plan {
+            gpu,
+            launches,
+            params,
+            scratch,
+            scratch_bytes,
+            #[cfg(not(target_arch = "wasm32"))]
+            pace: std::sync::Mutex::default(),
+        })
+    }
+}
+
+pub(super) fn check_linear(
+    weight: &Weight,
+    x: &Tensor,
+    bias: Option<&Tensor>,
+    y: &Tensor,
+) -> Result<Problem> {
+    let bias_len = bias.map_or(weight.rows(), |b| b.batch() * b.len());
+    for (what, got, expected) in [
+        ("x columns", x.len(), weight.cols()),
+        ("y columns", y.len(), weight.rows()),
+        ("y vectors", y.batch(), x.batch()),
+        ("bias elements", bias_len, weight.rows()),
+    ] {
+        if got != expected {
+            return Err(Error::Shape {
+                what,
+                got,
+                expected,
+            });
+        }
+    }
+    Ok(Problem {
+        rows: weight.rows(),
+        cols: weight.cols(),
+        batch: x.batch(),
+        format: weight.format(),
+        bias: bias.is_some(),
+        layout: weight.layout(),
+        skip: Skip::Nothing,
+        precision: Precision::F32,
+    })
+}

@@ -1,0 +1,36 @@
+//! What plans take on the device, and share.
+
+use crate::{error::Result, gpu::Gpu};
+
+/// Scratch memory that several plans share; they must not run at the same time.
+///
+/// Commands of one queue run one after the other, so plans of one [`Gpu`] may.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    pub(super) scratch: wgpu::Buffer,
+}
+
+impl Workspace {
+    /// Allocates `bytes`, the largest [`Memory::scratch`] of the plans that will share it.
+    ///
+    /// # Errors
+    /// [`Error::Limit`], [`Error::OutOfMemory`].
+    pub fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
+        Ok(Self {
+            scratch: gpu.buffer("workspace", bytes, wgpu::BufferUsages::STORAGE, None)?,
+        })
+    }
+}
+
+/// Bytes on the device that a plan uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Weights that its steps read, each counted once.
+    pub weights: u64,
+    /// Tensors that its steps read or write, each counted once.
+    pub tensors: u64,
+    /// Scratch, in the plan's own buffer or in the workspace.
+    pub scratch: u64,
+    /// Parameters.
+    pub params: u64,
+}
