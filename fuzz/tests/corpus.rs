@@ -4,7 +4,7 @@ use lacuna_fuzz::TARGETS;
 use std::{fs, panic, path::Path};
 
 /// Runs of changed files, shared among all files of a target.
-const CHANGES: usize = 1000;
+const CHANGES: usize = 3000;
 
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
