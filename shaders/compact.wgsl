@@ -9,15 +9,14 @@
 //
 // CHESS's channel-wise thresholds, https://arxiv.org/abs/2409.01366. A workgroup lists a part of
 // the channels, four a lane at a time, and first counts what is active before its part, by itself:
-// that is a few loads a channel, and saves a launch or a wait for the others. Magnitudes are
-// compared as integers, whose order is the same: a NaN is above every threshold and kept, and no
-// driver's idea of NaN matters.
+// that is a few loads a channel, and saves a launch or a wait for the others. Of many vectors
+// flags.wgsl keeps what is kept first, and its flags are the vectors here.
 //
 // Reads x and the thresholds once to list and, in later parts, once more to count; writes kept and
 // the list: some 16 bytes a channel.
 //
-// Consts: WORKGROUP. Fragments: activate, channels (quads or scalars), limits (one, quads or
-// scalars), ranks (ballot or shared).
+// Consts: WORKGROUP. Fragments: keep, activate, channels (quads, scalars or flags), limits (one,
+// quads or scalars; flags have their own), ranks (ballot or shared).
 struct Compact {
     channels: u32,
     batch: u32,
@@ -28,24 +27,8 @@ struct Compact {
 @group(0) @binding(0) var<uniform> params: Compact;
 @group(0) @binding(4) var<storage, read_write> list: array<u32>;
 
-fn magnitudes(v: vec4<f32>) -> vec4<u32> {
-    return bitcast<vec4<u32>>(v) & vec4(0x7fffffffu);
-}
-
-// Which of channels 4·quad … 4·quad + 3 any vector keeps; what it keeps is put down where `own`.
 fn threshold(quad: u32, own: bool) -> vec4<bool> {
-    let limits = magnitudes(limits_of(quad));
-    var any = vec4(false);
-    for (var b = 0u; b < params.batch; b++) {
-        let x = x_of(b, quad);
-        let v = vec4(activate(x.x), activate(x.y), activate(x.z), activate(x.w));
-        let keeps = magnitudes(v) > limits;
-        if own {
-            put_kept(b, quad, select(vec4<f32>(), v, keeps));
-        }
-        any |= keeps;
-    }
-    return any & (vec4(4u * quad) + vec4(0u, 1u, 2u, 3u) < vec4(params.channels));
+    return keep(0u, params.batch, quad, own);
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -291,7 +291,7 @@ impl Case {
     /// elements of y that the kernel does not write show in the result.
     ///
     /// # Errors
-    /// Whatever building or running the plan refuses; [`Error::Kernel`] where something was
+    /// Whatever building or running the plan refuses; [`Kernel`](crate::Error::Kernel) where something was
     /// written beside y.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn run(&self, gpu: &Gpu, candidate: Candidate) -> Result<Vec<f32>> {

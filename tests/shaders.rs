@@ -52,8 +52,12 @@ fn dispatches() -> BTreeMap<String, Dispatch> {
     let mut all = BTreeMap::new();
     for caps in devices() {
         for (channels, scalar) in [(64, true), (64, false), (67, true), (67, false)] {
-            let list = compact::dispatch(2, channels, scalar, Activation::GeluTanh, &caps);
-            all.entry(list.wgsl()).or_insert(list);
+            for batch in [2, 40] {
+                let gelu = Activation::GeluTanh;
+                for launch in compact::dispatches(batch, channels, scalar, gelu, &caps) {
+                    all.entry(launch.wgsl()).or_insert(launch);
+                }
+            }
         }
     }
     for case in verify::cases(true) {

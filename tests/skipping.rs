@@ -14,7 +14,21 @@ use reopen::reopen;
 #[test]
 fn a_list_names_the_active_channels_in_order_and_keeps_nan() {
     let Some(gpu) = gpu() else { return };
-    for (batch, channels) in [(1, 1), (1, 16), (2, 17), (3, 1000), (1, 70_001), (2, 0)] {
+    for (batch, channels) in [
+        (1, 1),
+        (1, 16),
+        (2, 17),
+        (3, 1000),
+        (1, 70_001),
+        (2, 0),
+        (16, 33),
+        (17, 33),
+        (40, 1000),
+        (33, 0),
+        // More rounds than Mesa 22.3 grants the loops of a shader.
+        (300, 8192),
+        (70_001, 3),
+    ] {
         let mut x = Random(7).vector(batch * channels);
         if let Some(first) = x.first_mut() {
             *first = f32::NAN;
@@ -42,10 +56,11 @@ fn a_list_names_the_active_channels_in_order_and_keeps_nan() {
         let subgroups = None;
         for caps in [cpu, other, Caps { subgroups, ..cpu }] {
             let active = gpu.active(batch, channels).unwrap();
-            let launch = compact::dispatch(batch, channels, false, Activation::None, &caps);
             let tensors = [&xs, &limits, active.kept(), active.list()].map(Clone::clone);
             let mut builder = PlanBuilder::new(&gpu);
-            builder.dispatch(launch, &tensors).unwrap();
+            for launch in compact::dispatches(batch, channels, false, Activation::None, &caps) {
+                builder.dispatch(launch, &tensors).unwrap();
+            }
             let plan = builder.build().unwrap();
             plan.run().unwrap();
             plan.run().unwrap();

@@ -46,13 +46,81 @@ pub const fn list_words(channels: usize) -> usize {
 /// Channels that a lane takes at a time.
 const QUAD: usize = 4;
 
-/// The launch that fills a list. Tensors: x `[batch, channels]`, thresholds `[1, 1]` or
+/// Vectors that one launch goes through for every channel; more go in as many blocks.
+const BLOCKS: usize = 16;
+
+/// The launches that fill a list. Tensors: x `[batch, channels]`, thresholds `[1, 1]` or
 /// `[1, channels]`, kept `[batch, channels]`, list.
-pub fn dispatch(
+pub fn dispatches(
     batch: usize,
     channels: usize,
     scalar: bool,
     activation: Activation,
+    caps: &Caps,
+) -> Vec<Dispatch> {
+    let quads = channels % QUAD == 0;
+    let tensor = |name, binding, i| Operand::read(name, binding, Role::Tensor(i));
+    let keeping = [
+        activation.wgsl(),
+        fragment!("keep"),
+        match (scalar, quads) {
+            (true, _) => fragment!("limits_one"),
+            (false, true) => fragment!("limits_quads"),
+            (false, false) => fragment!("limits_scalars"),
+        },
+        if quads {
+            fragment!("channels_quads")
+        } else {
+            fragment!("channels_scalars")
+        },
+    ];
+    let operands = [
+        tensor("x", 1, 0),
+        tensor("thresholds", 2, 1),
+        Operand::write("kept", 3, Role::Tensor(2)),
+    ];
+    if batch <= BLOCKS {
+        return vec![list(channels, batch, &keeping, &operands, caps)];
+    }
+    let (vectors, words) = (batch.div_ceil(BLOCKS), channels.div_ceil(QUAD));
+    let blocks = batch.div_ceil(vectors);
+    let workgroup = match caps.class {
+        DeviceClass::Cpu => caps.fixed_subgroup().unwrap_or(8),
+        DeviceClass::Gpu => 64,
+    };
+    let workgroup = workgroup.min(caps.max_invocations);
+    let scratch_bytes = (4 * blocks * words).next_multiple_of(16) as u64;
+    let flags = Operand::write("flags", 4, Role::Scratch);
+    let keep = Dispatch {
+        name: "flags".into(),
+        consts: vec![("WORKGROUP", Const::U32(workgroup))],
+        fragments: [&keeping[..], &[shader!("flags")]].concat(),
+        params: vec![channels as u32, batch as u32, vectors as u32],
+        operands: [&operands[..], &[flags]].concat(),
+        invocations: workgroup,
+        scratch_bytes,
+        grid: [words.div_ceil(workgroup as usize) as u32, blocks as u32, 1],
+        ..Dispatch::default()
+    };
+    let flagged = [
+        Activation::None.wgsl(),
+        fragment!("keep"),
+        fragment!("channels_flags"),
+    ];
+    let flags = [Operand::read("flags", 1, Role::Scratch)];
+    let list = Dispatch {
+        scratch_bytes,
+        ..list(channels, blocks, &flagged, &flags, caps)
+    };
+    vec![keep, list]
+}
+
+/// The launch that lists what `vectors` keep, whom `keeping` and `operands` say how to read.
+fn list(
+    channels: usize,
+    vectors: usize,
+    keeping: &[Cow<'static, str>],
+    operands: &[Operand],
     caps: &Caps,
 ) -> Dispatch {
     // On CPU adapters barriers are dear, and a subgroup needs none.
@@ -61,37 +129,17 @@ pub fn dispatch(
     let workgroup = ballot.unwrap_or(caps.max_invocations.min(256));
     let rounds = channels.div_ceil(QUAD * workgroup as usize) as u32;
     let part = part(rounds, caps.class);
-    let quads = channels % QUAD == 0;
-    let tensor = |name, binding, i| Operand::read(name, binding, Role::Tensor(i));
+    let ranks = if ballot.is_some() {
+        fragment!("ranks_ballot")
+    } else {
+        fragment!("ranks_shared")
+    };
     Dispatch {
         name: "compact".into(),
         consts: vec![("WORKGROUP", Const::U32(workgroup))],
-        fragments: vec![
-            activation.wgsl(),
-            match (scalar, quads) {
-                (true, _) => fragment!("limits_one"),
-                (false, true) => fragment!("limits_quads"),
-                (false, false) => fragment!("limits_scalars"),
-            },
-            if quads {
-                fragment!("channels_quads")
-            } else {
-                fragment!("channels_scalars")
-            },
-            if ballot.is_some() {
-                fragment!("ranks_ballot")
-            } else {
-                fragment!("ranks_shared")
-            },
-            shader!("compact"),
-        ],
-        params: vec![channels as u32, batch as u32, rounds, part],
-        operands: vec![
-            tensor("x", 1, 0),
-            tensor("thresholds", 2, 1),
-            Operand::write("kept", 3, Role::Tensor(2)),
-            Operand::write("list", 4, Role::Tensor(3)),
-        ],
+        fragments: [keeping, &[ranks, shader!("compact")]].concat(),
+        params: vec![channels as u32, vectors as u32, rounds, part],
+        operands: [operands, &[Operand::write("list", 4, Role::Tensor(3))]].concat(),
         invocations: workgroup,
         workgroup_bytes: if ballot.is_some() { 0 } else { workgroup * 4 },
         subgroups: ballot.is_some(),

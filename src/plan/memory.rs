@@ -14,7 +14,7 @@ impl Workspace {
     /// Allocates `bytes`, the largest [`Memory::scratch`] of the plans that will share it.
     ///
     /// # Errors
-    /// [`Error::Limit`], [`Error::OutOfMemory`].
+    /// [`Error::Limit`](crate::Error::Limit), [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
         Ok(Self {
             scratch: gpu.buffer("workspace", bytes, wgpu::BufferUsages::STORAGE, None)?,

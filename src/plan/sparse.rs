@@ -37,9 +37,12 @@ impl PlanBuilder {
                 if scalar { 1 } else { channels },
             ),
         ])?;
-        let launch = compact::dispatch(batch, channels, scalar, activation, self.gpu.caps());
+        let caps = *self.gpu.caps();
         let tensors = [x, thresholds, &active.kept, &active.list].map(Clone::clone);
-        self.dispatch(launch, &tensors)
+        for launch in compact::dispatches(batch, channels, scalar, activation, &caps) {
+            self.dispatch(launch, &tensors)?;
+        }
+        Ok(self)
     }
 
     /// Appends `kept[b, r] ← kept[b, r] · (bias[r] + Σ_c W[r, c] · x[b, c])` for the active rows,

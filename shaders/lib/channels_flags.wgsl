@@ -1,0 +1,15 @@
+// Flags of blocks of vectors, as flags.wgsl leaves them, in the place of vectors: 1 where a channel
+// is kept, above a threshold of 0. What is kept was put down before.
+@group(0) @binding(1) var<storage, read> flags: array<u32>;
+
+fn x_of(b: u32, quad: u32) -> vec4<f32> {
+    let quads = (params.channels + 3u) / 4u;
+    let bits = vec4(flags[b * quads + min(quad, quads - 1u)]) & vec4(1u, 2u, 4u, 8u);
+    return select(vec4<f32>(), vec4(1.0), bits != vec4<u32>());
+}
+
+fn put_kept(b: u32, quad: u32, v: vec4<f32>) {}
+
+fn limits_of(quad: u32) -> vec4<f32> {
+    return vec4<f32>();
+}
