@@ -1,9 +1,10 @@
 //! Plans on wgpu's no-op device: everything the host decides, without a GPU.
 
 use lacuna::{
-    Error, Gpu, PlanBuilder, Tensor, Tuning, Workspace,
+    Caps, Error, Gpu, PlanBuilder, Tensor, Tuning, Workspace,
+    caps::DeviceClass,
     format::{Dense, Dtype, Format, Matrix},
-    kernel::{Dispatch, Operand, Problem, Role},
+    kernel::{self, Dispatch, Operand, Problem, Role},
     verify::Case,
     wgpu,
 };
@@ -444,4 +445,17 @@ fn a_thousand_devices_come_and_go() {
             "{before} pages, then {after}"
         );
     }
+}
+
+#[test]
+fn a_product_of_too_many_launches_is_left_to_another_candidate() {
+    let case = Case::new(2, 3, 70_001, "w3g32".parse().unwrap(), false);
+    let caps = Caps {
+        class: DeviceClass::Cpu,
+        ..Caps::PORTABLE
+    };
+    let all = kernel::survey(&case.problem, &caps).unwrap();
+    let refused = |(_, legal): &(_, Result<(), Error>)| matches!(legal, Err(Error::Limit { what, .. }) if *what == "launches of a product");
+    assert!(all.iter().any(refused), "{all:?}");
+    assert!(all.iter().any(|(_, legal)| legal.is_ok()), "{all:?}");
 }

@@ -140,6 +140,11 @@ impl fmt::Debug for Candidate {
     }
 }
 
+/// Launches of a candidate at most: vectors taken in turns may need one each. A driver keeps something
+/// for every launch of a plan; Mesa's software driver a mapping, and crashes where Linux grants no
+/// more, at some 65 000.
+const MOST_LAUNCHES: usize = 1 << 14;
+
 impl Candidate {
     /// The launches, each checked against `caps`.
     ///
@@ -156,6 +161,13 @@ impl Candidate {
             0 if problem.skip != Skip::Rows => empty::dispatches(problem, parts, caps),
             _ => self.kernel.lower(problem, &self.config, parts, caps)?,
         };
+        if dispatches.len() > MOST_LAUNCHES {
+            return Err(Error::Limit {
+                what: "launches of a product",
+                value: dispatches.len() as u64,
+                limit: MOST_LAUNCHES as u64,
+            });
+        }
         dispatches.iter().try_for_each(|d| d.fits(caps))?;
         Ok(dispatches)
     }
