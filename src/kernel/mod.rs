@@ -143,7 +143,7 @@ impl fmt::Debug for Candidate {
 /// Launches of a candidate at most: vectors taken in turns may need one each. A driver keeps something
 /// for every launch of a plan; Mesa's software driver a mapping, and crashes where Linux grants no
 /// more, at some 65 000.
-const MOST_LAUNCHES: usize = 1 << 14;
+const MOST_LAUNCHES: usize = 40_000;
 
 impl Candidate {
     /// The launches, each checked against `caps`.
