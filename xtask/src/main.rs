@@ -1,8 +1,8 @@
 //! The repository's chores as one program: `cargo xtask demo`, `test` and more rarely needed ones.
 //!
-//! They start from a fresh clone and a Rust toolchain and do the rest themselves: they
-//! build the command line, look for a graphics adapter, install a software one where
-//! that is possible, and say what to install where it is not. `fuzz` needs more, and says what.
+//! Those that run on an adapter start from a fresh clone and a Rust toolchain and do the rest
+//! themselves: they build the command line, look for a graphics adapter, install a software one
+//! where that is possible, and say what to install where it is not. The others say what they miss.
 
 mod adapters;
 mod axis;
@@ -39,7 +39,8 @@ use std::process::ExitCode;
 use error::{Error, Result};
 
 const USAGE: &str = "\
-Chores of the Lacuna repository. All but `fuzz` do all set-up on a fresh machine.
+Chores of the Lacuna repository. `demo`, `record`, `sweep` and `test` do all set-up on a fresh
+machine; the others say what they miss.
 
 usage: cargo xtask demo [--no-install]
        cargo xtask record [--no-install]

@@ -13,8 +13,7 @@ use crate::{
     date,
     error::{Error, Result},
     lacuna::Lacuna,
-    process,
-    setup::{self, Setup},
+    process, setup,
     workspace::Workspace,
 };
 
@@ -33,11 +32,7 @@ const RUNS: [&str; 8] = [
 
 pub fn run(may_install: bool) -> Result<()> {
     let workspace = Workspace::find()?;
-    let executable = workspace.build(&["--release", "--package", "lacuna-cli"], "lacuna")?;
-    let lacuna = match setup::adapter(&executable, may_install)? {
-        Setup::Ready(lacuna) => lacuna,
-        Setup::NoAdapter { advice } => return Err(Error::new(advice)),
-    };
+    let lacuna = setup::lacuna(&workspace, may_install)?;
     let adapter = Adapter::of(&lacuna)?;
     let date = date::now();
     let day = &date[..10];

@@ -9,6 +9,7 @@ use crate::{
     install,
     lacuna::Lacuna,
     process,
+    workspace::Workspace,
 };
 
 /// The families that Lacuna is made for. Many machines without any of these drivers still
@@ -23,6 +24,15 @@ pub enum Setup {
     Ready(Lacuna),
     /// No adapter, nor a way to install one; the text says what a person can do.
     NoAdapter { advice: String },
+}
+
+/// Builds `lacuna` and finds it an adapter, without which there is nothing to do.
+pub fn lacuna(workspace: &Workspace, may_install: bool) -> Result<Lacuna> {
+    let executable = workspace.build(&["--release", "--package", "lacuna-cli"], "lacuna")?;
+    match adapter(&executable, may_install)? {
+        Setup::Ready(lacuna) => Ok(lacuna),
+        Setup::NoAdapter { advice } => Err(Error::new(advice)),
+    }
 }
 
 /// Finds an adapter, installing a software one where that is needed and possible.

@@ -11,7 +11,7 @@ use crate::{
     lines::{Line, Plot},
     record::{Adapter, commit},
     report::page,
-    setup::{self, Setup},
+    setup,
     table::{Table, escape, figure},
     workspace::Workspace,
 };
@@ -243,11 +243,7 @@ fn cliffs(line: &Line) -> impl Iterator<Item = ([f64; 2], f64)> {
 
 pub fn run(may_install: bool) -> Result<()> {
     let workspace = Workspace::find()?;
-    let executable = workspace.build(&["--release", "--package", "lacuna-cli"], "lacuna")?;
-    let lacuna = match setup::adapter(&executable, may_install)? {
-        Setup::Ready(lacuna) => lacuna,
-        Setup::NoAdapter { advice } => return Err(Error::new(advice)),
-    };
+    let lacuna = setup::lacuna(&workspace, may_install)?;
     let adapter = Adapter::of(&lacuna)?;
     let date = date::now();
     let title = format!("{}, sweeps: {}", &date[..10], adapter.name());
