@@ -16,6 +16,7 @@ const PIECES: u32 = GROUP_WORDS / SLOT_WORDS;
 const PIECE: u32 = GROUP / PIECES;   // columns
 const SLOTS: u32 = WORDS / SLOT_WORDS;   // of a load
 const SUMS: u32 = PANEL * BATCH;
+const STRIPS: u32 = min(16u, WORKGROUP);   // lanes that add what all lanes have of a sum
 
 // Sum i belongs to row i / BATCH of the panel and vector i % BATCH.
 var<workgroup> sums: array<f32, SUMS * WORKGROUP>;
@@ -40,6 +41,25 @@ fn fetch_x(col: u32) -> array<f32, BATCH * PIECE> {
         }
     }
     return xs;
+}
+
+// What a load brings: codes, and for each of its slots scale, zero and row, and where its columns
+// are told.
+struct Load {
+    packed: array<u32, WORDS>,
+    words: array<u32, SLOTS>,
+    columns: array<u32, SLOTS>,
+}
+
+fn fetch(begin: u32, item: u32) -> Load {
+    var fetched: Load;
+    fetched.packed = load(params.values + begin * GROUP_WORDS, item);
+    for (var g = 0u; g < SLOTS; g++) {
+        let slot = begin + item / PIECES * SLOTS + g;
+        fetched.words[g] = scale_word(slot);
+        fetched.columns[g] = column_word(slot);
+    }
+    return fetched;
 }
 
 // Adds slot g of a load.
@@ -79,36 +99,50 @@ fn add_slot(
     }
 }
 
-fn add_load(begin: u32, item: u32, lane: u32, counts: bool) {
+fn add_load(fetched: Load, item: u32, lane: u32, counts: bool) {
     let piece = item % PIECES * PIECE;
-    let packed = load(params.values + begin * GROUP_WORDS, item);
     for (var g = 0u; g < SLOTS; g++) {
-        let slot = begin + item / PIECES * SLOTS + g;
-        let word = scale_word(slot);
-        let xs = fetch_x(first_column(slot, word) + piece);
-        add_slot(packed, g, word, xs, lane, counts);
+        let word = fetched.words[g];
+        let xs = fetch_x(first_column(fetched.columns[g], word) + piece);
+        add_slot(fetched.packed, g, word, xs, lane, counts);
     }
 }
 
-// Sums the slots from `begin` to `end` of a panel, whole blocks, into sums[i · WORKGROUP].
+// Sums the slots from `begin` to `end` of a panel, whole blocks, into sums[i · WORKGROUP], by
+// lane i % WORKGROUP.
 fn sum_slots(begin: u32, end: u32, lane: u32) {
     for (var i = 0u; i < SUMS; i++) {
         sums[i * WORKGROUP + lane] = 0.0;
     }
     let items = (end - begin) / SLOTS * PIECES;
-    // Lanes without an item repeat the last one for nothing: loads are in flight side by side
-    // only where none is conditional.
+    let last = max(items, 1u) - 1u;
+    // Two loads are under way while a third is added: which x it meets is known only when it is
+    // here. Lanes without an item repeat the last one for nothing: loads are in flight side by
+    // side only where none is conditional.
+    var next = fetch(begin, min(lane, last));
+    var after = fetch(begin, min(WORKGROUP + lane, last));
     for (var base = 0u; base < items; base += WORKGROUP) {
-        let item = base + lane;
-        add_load(begin, min(item, items - 1u), lane, item < items);
-    }
-    // All sums advance together, spread over all lanes.
-    for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        for (var k = lane; k < SUMS * half; k += WORKGROUP) {
-            let at = k / half * WORKGROUP + k % half;
-            sums[at] += sums[at + half];
-        }
+        let now = next;
+        next = after;
+        after = fetch(begin, min(base + 2u * WORKGROUP + lane, last));
+        add_load(now, min(base + lane, last), lane, base + lane < items);
     }
     workgroupBarrier();
+    // All sums at once: STRIPS lanes each, then one.
+    for (var k = lane; k < SUMS * STRIPS; k += WORKGROUP) {
+        let at = k / STRIPS * WORKGROUP + k % STRIPS;
+        var sum = 0.0;
+        for (var i = 0u; i < WORKGROUP; i += STRIPS) {
+            sum += sums[at + i];
+        }
+        sums[at] = sum;
+    }
+    workgroupBarrier();
+    for (var i = lane; i < SUMS; i += WORKGROUP) {
+        var sum = 0.0;
+        for (var k = 0u; k < STRIPS; k++) {
+            sum += sums[i * WORKGROUP + k];
+        }
+        sums[i * WORKGROUP] = sum;
+    }
 }

@@ -45,7 +45,7 @@ fn stage(first: u32, lane: u32) {
         let row = (word >> (16u + ZERO_BITS)) % PANEL;
         // A spare slot, of scale 0, is of no row: the x that it points at must not matter.
         let to = select(row, PANEL, scale_of(word) == 0.0);
-        heads[i] = vec2(to, first_column(first + i, word));
+        heads[i] = vec2(to, first_column(column_word(first + i), word));
     }
     for (var i = lane; i < CHUNK * QUADS; i += WORKGROUP) {
         let slot = first + i / QUADS;

@@ -93,6 +93,25 @@ impl Plan {
         Ok(())
     }
 
+    /// Records the plan as [`Plan::encode`] does, in one pass whose times are the first of
+    /// `timestamps`: what launches cost in a row, waiting for each other included.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn encode_span(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        timestamps: &Timestamps,
+    ) -> Result<()> {
+        self.gpu.alive()?;
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: None,
+            timestamp_writes: Some(timestamps.writes(0)),
+        });
+        self.launches.iter().for_each(|l| l.record(&mut pass));
+        Ok(())
+    }
+
     /// Records and submits the plan by itself; in several submissions where
     /// [`Options::max_submission`](crate::gpu::Options::max_submission) asks for it.
     ///

@@ -404,6 +404,36 @@ impl Decoder {
         Ok(times)
     }
 
+    /// Takes the sampled token as [`next_token`](Self::next_token) would, and times on the device
+    /// what it takes: the layers, the head, the choice of a token, each as one pass.
+    ///
+    /// # Errors
+    /// Those of [`profile`](Self::profile).
+    pub fn spans(&mut self) -> Result<[Duration; 3]> {
+        if self.stage != Stage::Sampled {
+            return Err(Error::Empty);
+        }
+        self.check_room()?;
+        let gpu = self.model.gpu();
+        let mut spans = [Duration::ZERO; 3];
+        for (plan, span) in [&self.step, &self.head, &self.sample]
+            .into_iter()
+            .zip(&mut spans)
+        {
+            let timestamps = gpu.timestamps(1)?;
+            let mut encoder = gpu.encoder();
+            plan.encode_span(&mut encoder, &timestamps)?;
+            timestamps.resolve(&mut encoder);
+            gpu.submit(encoder)?;
+            for (begin, end) in timestamps.read_blocking(gpu)? {
+                *span += end.saturating_sub(begin);
+            }
+        }
+        self.position += 1;
+        self.steps += 1;
+        Ok(spans)
+    }
+
     /// Forgets all but the first `position` tokens; a prompt must follow.
     ///
     /// # Errors

@@ -3,11 +3,17 @@ fn scale_word(slot: u32) -> u32 {
     return words[params.scales + slot * SCALE_WORDS];
 }
 
-// First column of the group in a slot.
-fn first_column(slot: u32, word: u32) -> u32 {
+// What tells the first column of the group in a slot: its number, or the first of its block's.
+fn column_word(slot: u32) -> u32 {
     if SCALE_WORDS == 2u {
-        return words[params.scales + slot * SCALE_WORDS + 1u] * GROUP;
+        return words[params.scales + slot * SCALE_WORDS + 1u];
     }
-    let base = words[params.indices + params.index_stride + slot / BLOCK];
-    return (base + (word >> (16u + ZERO_BITS)) / PANEL) * GROUP;
+    return words[params.indices + params.index_stride + slot / BLOCK];
+}
+
+fn first_column(told: u32, word: u32) -> u32 {
+    if SCALE_WORDS == 2u {
+        return told * GROUP;
+    }
+    return (told + (word >> (16u + ZERO_BITS)) / PANEL) * GROUP;
 }

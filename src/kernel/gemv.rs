@@ -69,9 +69,9 @@ impl Kernel for Gemv {
             (config.workgroup * variant.ahead) as usize,
         )?;
         let sparse = problem.format.pattern().is_some();
-        let words = variant.load.words()
-            || sparse
-            || (coded && (listed || !wide_scales(variant.load, config.rows)));
+        let wide = coded && !listed && wide_scales(variant, config.rows);
+        let words = variant.load.words() || sparse || (coded && !wide);
+        let quads = !variant.load.words() || wide;
 
         let mut dispatches = vec![];
         // More vectors than registers hold are taken in turns.
@@ -121,10 +121,13 @@ impl Kernel for Gemv {
                     fragments.push(if listed {
                         fragment!("scales_listed")
                     } else {
-                        scales_fragment(variant.load, config.rows)
+                        scales_fragment(wide, variant.load, config.rows)
                     });
                     if words && !variant.load.words() && !sparse {
                         fragments.push(fragment!("index_words"));
+                    }
+                    if quads && variant.load.words() {
+                        fragments.push(fragment!("scale_quads"));
                     }
                 }
             }
@@ -137,7 +140,7 @@ impl Kernel for Gemv {
                     fragments: fragments.clone(),
                     params: problem.params(part, 0, vector_base),
                     operands: problem
-                        .operands(problem::X, i, words, !variant.load.words())
+                        .operands(problem::X, i, words, quads)
                         .into_iter()
                         .chain(list)
                         .collect(),
@@ -170,13 +173,13 @@ fn code_fragments(load: Load, segment: usize) -> Vec<Cow<'static, str>> {
     fragments
 }
 
-/// What loads the scales of `rows` rows that lie side by side.
-fn scales_fragment(load: Load, rows: u32) -> Cow<'static, str> {
+/// What loads the scales of `rows` rows that lie side by side, at once where they are `wide`.
+fn scales_fragment(wide: bool, load: Load, rows: u32) -> Cow<'static, str> {
     match load {
         Load::Octs if rows == 8 => fragment!("scales_octs"),
-        Load::Pairs if rows.is_multiple_of(4) => fragment!("scales_pairs"),
-        Load::Longs if rows.is_multiple_of(2) => fragment!("scales_longs"),
-        Load::Quads if rows.is_multiple_of(4) => fragment!("scales_quads"),
+        Load::Pairs if wide => fragment!("scales_pairs"),
+        Load::Longs if wide => fragment!("scales_longs"),
+        _ if wide => fragment!("scales_quads"),
         _ => fragment!("scales_words"),
     }
 }
@@ -207,10 +210,11 @@ fn check(problem: &Problem, parts: &[PartLayout]) -> Result<()> {
     Ok(())
 }
 
-/// Whether the scales of `rows` rows are read through the view of `load`.
-fn wide_scales(load: Load, rows: u32) -> bool {
-    match load {
-        Load::Words => false,
+/// Whether the scales of `rows` rows are read at once: through the view of the codes, or in one of
+/// their own where lanes are summed as on GPUs, which pay for every load.
+fn wide_scales(variant: &Variant, rows: u32) -> bool {
+    match variant.load {
+        Load::Words => variant.reduce != Reduce::One && rows % 4 == 0,
         Load::Longs => rows % 2 == 0,
         Load::Quads | Load::Pairs => rows % 4 == 0,
         // The eight whose scales lie together.

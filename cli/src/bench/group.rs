@@ -12,24 +12,15 @@ use crate::{
     interrupt,
 };
 use lacuna::{
-    Gpu, Tensor, Weight,
-    caps::DeviceClass,
+    Gpu, PlanBuilder, Tensor, Weight,
     format::{Format, Matrix, Precision},
     kernel::{Candidate, Layout, Problem},
     verify::Random,
 };
-use std::{
-    collections::BTreeMap,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, rc::Rc, time::Instant};
 
 /// Rounds that decide which dense candidate is the baseline.
 pub const TRIAL_ROUNDS: usize = 9;
-/// Rounds before the first that counts last this long on a GPU. It idles while the host
-/// compresses weights, and then runs at a fifth of its clock: an H100 took twice as long for
-/// dense products and four times as long for sparse ones.
-const WARM_UP: Duration = Duration::from_secs(1);
 /// Dense candidates slower than the fastest by this much at first sight are not tried on.
 const TRIAL_MARGIN: f64 = 1.5;
 
@@ -233,6 +224,7 @@ impl<'a> Group<'a> {
             return Ok(vec![]);
         };
         let truth = product.truth(entry.weight, &self.values, self.x.batch())?;
+        self.compile(product, candidates, &entry.copies[0]);
         let mut ready = vec![];
         for &candidate in candidates {
             interrupt::check()?;
@@ -251,6 +243,20 @@ impl<'a> Group<'a> {
             }
         }
         Ok(ready)
+    }
+
+    /// Makes the pipelines of all candidates at once, on all cores. One that fails says why
+    /// when it is tried.
+    fn compile(&self, product: &Product, candidates: &[Candidate], weight: &Weight) {
+        let gpu = self.bench.gpu;
+        let Ok(y) = gpu.tensor(self.x.batch(), weight.rows()) else {
+            return;
+        };
+        let mut builder = PlanBuilder::new(gpu);
+        for &candidate in candidates {
+            let _ = product.add(&mut builder, candidate, weight, &self.x, &y);
+        }
+        let _ = builder.build();
     }
 
     /// The fastest candidate for the whole product: what skips must beat the best, not the
@@ -338,7 +344,6 @@ impl<'a> Group<'a> {
                 bytes: self.entries[name].copies[0].bytes(),
                 subjects: of().count(),
                 seconds: of().map(|s| s.seconds).fold(f64::INFINITY, f64::min),
-                passes: of().map(|s| s.passes).max().unwrap_or(1),
             }
         };
         let needs: Vec<Need> = names.iter().map(need).collect();
@@ -384,13 +389,9 @@ impl<'a> Group<'a> {
                 self.bench.timestamps,
             )?;
         }
-        let warm_up = match gpu.caps().class {
-            DeviceClass::Gpu => WARM_UP,
-            DeviceClass::Cpu => Duration::ZERO,
-        };
         let begin = Instant::now();
         self.round(subjects, false)?;
-        while begin.elapsed() < warm_up {
+        while begin.elapsed() < machine::warm_up(gpu) {
             self.round(subjects, false)?;
         }
         for _ in 0..rounds {

@@ -7,7 +7,7 @@ pub mod bandwidth;
 mod clock;
 mod group;
 mod layers;
-mod machine;
+pub mod machine;
 mod product;
 mod record;
 mod report;

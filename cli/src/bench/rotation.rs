@@ -9,8 +9,6 @@
 pub const LEAST_SECONDS: f64 = 0.002;
 /// Products of one sample.
 const MOST_PER_SAMPLE: usize = 256;
-/// Passes that a set of timestamps can time, with room to spare.
-const MOST_PASSES: usize = 2000;
 /// Copies of one weight: beyond, uploading them takes longer than timing them.
 const MOST_COPIES: usize = 2048;
 /// Copies of a weight so small that not even the most would do.
@@ -24,8 +22,6 @@ pub struct Need {
     pub subjects: usize,
     /// Seconds that a product of its fastest subject takes.
     pub seconds: f64,
-    /// Passes of a product of its longest subject.
-    pub passes: usize,
 }
 
 /// How a weight is rotated.
@@ -136,10 +132,7 @@ impl Rotation {
 
 fn per_sample(need: &Need) -> usize {
     let wanted = (LEAST_SECONDS / need.seconds).ceil() as usize;
-    wanted.clamp(
-        1,
-        MOST_PER_SAMPLE.min(MOST_PASSES / need.passes.max(1)).max(1),
-    )
+    wanted.clamp(1, MOST_PER_SAMPLE)
 }
 
 /// Bytes that other weights' samples touch between two samples of weight `i`. Where
@@ -162,7 +155,6 @@ mod tests {
             bytes: mib << 20,
             subjects,
             seconds,
-            passes: 1,
         }
     }
 

@@ -23,8 +23,6 @@ pub struct Subject {
     pub candidate: Candidate,
     /// Seconds of a product, roughly.
     pub seconds: f64,
-    /// Passes of a product.
-    pub passes: usize,
     /// How close to the bound the result came.
     pub error_over_bound: f64,
     /// Seconds of a product in each round.
@@ -88,7 +86,6 @@ impl Subject {
             product: Rc::clone(product),
             candidate,
             seconds,
-            passes: plan.steps().len(),
             error_over_bound: comparison.error_over_bound,
             samples: vec![],
             y,

@@ -5,7 +5,10 @@ mod drawn;
 use super::{Kv, load, recipe};
 use crate::{
     activations::Activations,
-    bench::bandwidth::{Bandwidth, Copier},
+    bench::{
+        bandwidth::{Bandwidth, Copier},
+        machine,
+    },
     device,
     error::{Error, Result},
     interrupt, out,
@@ -23,7 +26,7 @@ use std::{
     ops::ControlFlow,
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 #[derive(clap::Args)]
@@ -217,11 +220,16 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         }
     }
     drop(source);
-    // The first round compiles shaders and is not counted.
-    for round in 0..=args.rounds {
-        for contender in &mut contenders {
-            contender.run(args, round > 0)?;
-        }
+    // The first round compiles shaders and is not counted, nor are those until a GPU that idled
+    // runs at its full clock.
+    let mut round = |counted| contenders.iter_mut().try_for_each(|c| c.run(args, counted));
+    round(false)?;
+    let begin = Instant::now();
+    while begin.elapsed() < machine::warm_up(&gpu) {
+        round(false)?;
+    }
+    for _ in 0..args.rounds {
+        round(true)?;
     }
     if args.profile {
         for contender in &mut contenders {
@@ -276,11 +284,8 @@ impl Contender {
         }
         if counted {
             if self.decoder.model().gpu().caps().timestamps {
-                let sum = |launches: &[(String, Duration)]| {
-                    launches.iter().map(|(_, time)| time.as_secs_f64()).sum()
-                };
-                let [layers, head, _] = self.decoder.profile()?;
-                self.parts.push([sum(&layers), sum(&head)]);
+                let [layers, head, _] = self.decoder.spans()?;
+                self.parts.push([layers.as_secs_f64(), head.as_secs_f64()]);
             }
             self.prefill.push(prefill);
             self.decode.push(decode);
