@@ -2,6 +2,8 @@
 //
 // One workgroup moves a tile of TILE x TILE through workgroup memory, so that both
 // sides are read and written along their rows. 8 bytes moved an element.
+//
+// Consts: TILE; LANES, a multiple of it.
 struct Transpose {
     batch: u32,
     cols: u32,
@@ -14,7 +16,7 @@ struct Transpose {
 
 var<workgroup> tile: array<f32, TILE * (TILE + 1u)>;
 
-@compute @workgroup_size(TILE)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -27,21 +29,22 @@ fn main(
     if col0 >= params.cols {
         return;
     }
-    for (var i = 0u; i < TILE; i++) {
+    let along = lane % TILE;
+    for (var i = lane / TILE; i < TILE; i += LANES / TILE) {
         let vector = vector0 + i;
-        let col = col0 + lane;
+        let col = col0 + along;
         var value = 0.0;
         if vector < params.batch && col < params.cols {
             value = x[vector * params.cols + col];
         }
-        tile[i * (TILE + 1u) + lane] = value;
+        tile[i * (TILE + 1u) + along] = value;
     }
     workgroupBarrier();
-    for (var i = 0u; i < TILE; i++) {
-        let vector = vector0 + lane;
+    for (var i = lane / TILE; i < TILE; i += LANES / TILE) {
+        let vector = vector0 + along;
         let col = col0 + i;
         if vector < params.stride && col < params.cols {
-            xt[col * params.stride + vector] = tile[lane * (TILE + 1u) + i];
+            xt[col * params.stride + vector] = tile[along * (TILE + 1u) + i];
         }
     }
 }

@@ -4,11 +4,11 @@
 //! Variants name how the weight is loaded, then how many vectors of x a load takes.
 
 use super::{
-    Config, Const, Dispatch, Kernel, Layout, Operand, PartLayout, Problem, Role, Skip, fragment,
-    layout,
+    Config, Const, Dispatch, Kernel, Layout, PartLayout, Problem, Skip, fragment, layout,
     packet::{self, Load, Packets},
-    problem::{self, unfit},
+    problem::unfit,
     shader,
+    transpose::Turned,
 };
 use crate::{
     caps::Caps,
@@ -20,10 +20,6 @@ use std::borrow::Cow;
 /// Values of a row that a lane holds at a time. A loop over more is not unrolled (llvmpipe), and
 /// then a product takes twice as long.
 const HELD: usize = 4;
-const TRANSPOSE_TILE: u32 = 16;
-const TRANSPOSE_LANES: usize = 8;
-/// Elements of a cache line of 64 bytes.
-const CACHE_LINE: usize = 16;
 
 pub struct GemmLanes;
 
@@ -154,12 +150,8 @@ impl Kernel for GemmLanes {
             return Err(unfit("strips", strips, "a multiple of what a load takes"));
         }
         let across = problem.batch.div_ceil(config.batch as usize);
-        // One cache line more: columns a power of two apart would all fall into the same sets.
-        let x_stride = across * config.batch as usize + CACHE_LINE;
-        let scratch_bytes = (x_stride as u64)
-            .saturating_mul(problem.cols as u64)
-            .saturating_mul(4);
-        let transpose = transpose(problem, variant, x_stride, scratch_bytes, caps);
+        let turned = Turned::new(problem, config.batch);
+        let transpose = turned.launch(problem, variant.x > 1, caps);
         let coded = problem.format.quant().is_some();
         let bands = problem.layout == Layout::Bands;
         let span = match (bands, coded) {
@@ -178,7 +170,8 @@ impl Kernel for GemmLanes {
             ("EDGE", Const::Bool(packets.edge)),
         ]);
         let mut fragments = problem.fragments(caps.class);
-        fragments.push(problem.y_fragment(parts, variant.x > 1 && config.rows % 4 == 0));
+        let runs = variant.x > 1 && config.rows % 4 == 0;
+        fragments.push(problem.y_fragment(parts, runs.then_some(fragment!("y_pairs"))));
         if variant.spread && caps.fixed_subgroup() != Some(config.workgroup) {
             let needed = "to be one subgroup of fixed size";
             return Err(unfit("workgroup", config.workgroup as usize, needed));
@@ -218,25 +211,19 @@ impl Kernel for GemmLanes {
             },
         ]);
         fragments.extend([variant.x_fragment(), shader!("gemm_lanes")]);
-        let xt = Operand {
-            name: "xt",
-            binding: 1,
-            role: Role::Scratch,
-            write: false,
-        };
         let sparse = problem.format.pattern().is_some();
         let products = parts.iter().enumerate().map(|(i, part)| Dispatch {
             name: format!("gemm_lanes/{config} {}", problem.format),
             enables: vec![],
             consts: consts.clone(),
             fragments: fragments.clone(),
-            params: problem.params(part, x_stride, 0),
-            operands: problem.operands(xt, i, !pairs || sparse, pairs),
+            params: problem.params(part, turned.stride, 0),
+            operands: problem.operands(Turned::OPERAND, i, !pairs || sparse, pairs),
             invocations: config.workgroup,
             workgroup_bytes: 0,
             subgroups: variant.spread,
             int64: variant.x > 1 || pairs,
-            scratch_bytes,
+            scratch_bytes: turned.scratch_bytes,
             grid: super::fold(
                 u64::from(part.rows.div_ceil(config.rows)) * across as u64,
                 caps.max_workgroups,
@@ -266,49 +253,4 @@ fn band_consts(
         ]);
     }
     consts
-}
-
-/// The launch that writes x, columns first, to scratch: `x_stride` vectors a column.
-fn transpose(
-    problem: &Problem,
-    variant: &Variant,
-    x_stride: usize,
-    scratch_bytes: u64,
-    caps: &Caps,
-) -> Dispatch {
-    let dispatch = Dispatch {
-        name: format!("transpose x of {problem}"),
-        params: vec![problem.batch as u32, problem.cols as u32, x_stride as u32],
-        operands: vec![
-            problem::X,
-            Operand {
-                name: "xt",
-                binding: 2,
-                role: Role::Scratch,
-                write: true,
-            },
-        ],
-        scratch_bytes,
-        ..Dispatch::default()
-    };
-    if variant.x > 1 && problem.cols % 4 == 0 {
-        let blocks = (x_stride / 4) as u64 * problem.cols.div_ceil(4 * TRANSPOSE_LANES) as u64;
-        return Dispatch {
-            consts: vec![("LANES", Const::U32(TRANSPOSE_LANES as u32))],
-            fragments: vec![shader!("transpose_pairs")],
-            invocations: TRANSPOSE_LANES as u32,
-            int64: true,
-            grid: super::fold(blocks, caps.max_workgroups),
-            ..dispatch
-        };
-    }
-    let tiles = |n: usize| n.div_ceil(TRANSPOSE_TILE as usize) as u64;
-    Dispatch {
-        consts: vec![("TILE", Const::U32(TRANSPOSE_TILE))],
-        fragments: vec![shader!("transpose")],
-        invocations: TRANSPOSE_TILE,
-        workgroup_bytes: TRANSPOSE_TILE * (TRANSPOSE_TILE + 1) * 4,
-        grid: super::fold(tiles(x_stride) * tiles(problem.cols), caps.max_workgroups),
-        ..dispatch
-    }
 }

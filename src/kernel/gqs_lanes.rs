@@ -90,7 +90,7 @@ impl Kernel for GqsLanes {
         let x = if spread && !edge { X::Pairs } else { X::Direct };
         let mut fragments = vec![
             fragment!("linear"),
-            problem.y_fragment(parts, x.int64()),
+            problem.y_fragment(parts, x.int64().then_some(fragment!("y_pairs"))),
             problem.bias_fragment(),
             load.fragment(),
             fragment!("code_quad"),

@@ -10,6 +10,7 @@ pub mod compact;
 mod dispatch;
 mod empty;
 mod gemm_coop;
+mod gemm_gather;
 mod gemm_lanes;
 mod gemm_tiled;
 mod gemv;
@@ -27,6 +28,7 @@ mod panels;
 mod problem;
 mod quantize;
 mod runs;
+mod transpose;
 mod variant;
 
 pub use dispatch::{Const, Dispatch, Operand, Role};
@@ -112,6 +114,7 @@ pub static KERNELS: &[&dyn Kernel] = &[
     &band_gemv::BandGemv,
     &gemm_lanes::GemmLanes,
     &gemm_tiled::GemmTiled,
+    &gemm_gather::GemmGather,
     &gemm_coop::GemmCoop,
     &gqs_gemv::GqsGemv,
     &gqs_runs::GqsRuns,
@@ -198,7 +201,13 @@ pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<(
     }
     // A subgroup of a CPU adapter is a SIMD register, which only the lane kernel fills.
     if caps.class == DeviceClass::Gpu {
-        kernels.sort_by_key(|k| k.name() == "gemm_lanes");
+        let gathered = gemm_gather::pays(problem);
+        kernels.sort_by_key(|k| match k.name() {
+            "gemm_gather" if gathered => 0,
+            "gemm_gather" => 2,
+            "gemm_lanes" => 3,
+            _ => 1,
+        });
     }
     let all = kernels.into_iter().flat_map(|kernel| {
         kernel

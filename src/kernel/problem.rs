@@ -219,15 +219,16 @@ impl Problem {
         }
     }
 
-    /// The fragment that writes y: in runs of four rows where the kernel has `runs` of them and the
-    /// weight and its parts end with whole ones, else number by number.
-    pub(super) fn y_fragment(&self, parts: &[PartLayout], runs: bool) -> Cow<'static, str> {
+    /// The fragment that writes y: `runs` of four rows where the weight and its parts end with whole
+    /// ones, else number by number.
+    pub(super) fn y_fragment(
+        &self,
+        parts: &[PartLayout],
+        runs: Option<Cow<'static, str>>,
+    ) -> Cow<'static, str> {
         let whole = |part: &PartLayout| part.row_base % 4 == 0 && part.rows % 4 == 0;
-        if runs && self.rows % 4 == 0 && parts.iter().all(whole) {
-            fragment!("y_pairs")
-        } else {
-            fragment!("y_words")
-        }
+        let runs = runs.filter(|_| self.rows % 4 == 0 && parts.iter().all(whole));
+        runs.unwrap_or(fragment!("y_words"))
     }
 
     /// Fragments that describe the format and the bias.
