@@ -20,11 +20,12 @@ const DOWN: u32 = TILE_ROWS / (MR * SIZE);
 const ACROSS: u32 = TILE_BATCH / (MB * SIZE);
 const SUBGROUPS: u32 = DOWN * ACROSS;
 const LANES: u32 = WORKGROUP / SUBGROUPS;
+const SHARED: u32 = min(MR, SET_ROWS / SIZE);   // of a subgroup's matrices, those that meet the same x
 
 // Rows begin 16 bytes apart from a power of two, so that a column of them lies in all banks.
 const STRIDE: u32 = TILE_SLOTS + 8u;
-var<workgroup> w_tile: array<f16, TILE_ROWS * STRIDE>;
-var<workgroup> x_tile: array<f16, SETS * TILE_BATCH * STRIDE>;
+const W_HALVES: u32 = TILE_ROWS * STRIDE;
+const X_HALVES: u32 = SETS * TILE_BATCH * STRIDE;
 // A matrix of sums of each subgroup on its way out.
 var<workgroup> y_tile: array<f32, SUBGROUPS * SIZE * SIZE>;
 
@@ -35,11 +36,18 @@ fn put_weights(held: array<array<u32, RAW>, W_HELD>, step: u32, lane: u32) {
             let packet = step * PACKETS + i % PACKETS;
             let values = decode_packet(held[k], packet);
             let at = i / PACKETS * STRIDE + i % PACKETS * SPAN;
-            for (var j = 0u; j < SPAN; j++) {
-                w_tile[at + j] = select(0.0h, f16(values[j]), packet * SPAN + j < params.slots);
+            for (var j = 0u; j < SPAN; j += 4u) {
+                let four = vec4(values[j], values[j + 1u], values[j + 2u], values[j + 3u]);
+                put_four_w(at + j, halves(four, packet * SPAN + j, params.slots));
             }
         }
     }
+}
+
+// The values of slots from `slot` on, zero from `end` on.
+fn halves(four: vec4<f32>, slot: u32, end: u32) -> vec4<f16> {
+    let within = vec4(slot, slot + 1u, slot + 2u, slot + 3u) < vec4(end);
+    return select(vec4<f16>(), vec4<f16>(four), within);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -71,13 +79,19 @@ fn main(
         xs = fetch_x(row0, vector0, step + 1u, lane);
 
         for (var k = 0u; k < TILE_SLOTS; k += SIZE) {
-            for (var r = 0u; r < MR; r++) {
-                let row = down + r * SIZE;
-                let w = coopLoadT<Weights>(&w_tile[row * STRIDE + k], STRIDE);
-                let x0 = row / SET_ROWS * TILE_BATCH + across;
+            for (var r0 = 0u; r0 < MR; r0 += SHARED) {
+                var x: array<Inputs, MB>;
+                let x0 = (down + r0 * SIZE) / SET_ROWS * TILE_BATCH + across;
                 for (var b = 0u; b < MB; b++) {
-                    let x = coopLoad<Inputs>(&x_tile[(x0 + b * SIZE) * STRIDE + k], STRIDE);
-                    acc[r * MB + b] = coopMultiplyAdd(w, x, acc[r * MB + b]);
+                    let at = ((x0 + b * SIZE) * STRIDE + k) / STAGED;
+                    x[b] = coopLoad<Inputs>(&x_tile[at], STRIDE / STAGED);
+                }
+                for (var r = r0; r < r0 + SHARED; r++) {
+                    let at = ((down + r * SIZE) * STRIDE + k) / STAGED;
+                    let w = coopLoadT<Weights>(&w_tile[at], STRIDE / STAGED);
+                    for (var b = 0u; b < MB; b++) {
+                        acc[r * MB + b] = coopMultiplyAdd(w, x[b], acc[r * MB + b]);
+                    }
                 }
             }
         }

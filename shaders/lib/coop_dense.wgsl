@@ -17,11 +17,8 @@ fn put_x(held: array<vec4<f32>, X_HELD>, step: u32, lane: u32) {
     for (var k = 0u; k < X_HELD; k++) {
         let i = k * WORKGROUP + lane;
         if X_ITEMS % WORKGROUP == 0u || i < X_ITEMS {
-            let col = (step * X_QUADS + i % X_QUADS) * 4u;
             let at = i / X_QUADS * STRIDE + i % X_QUADS * 4u;
-            for (var j = 0u; j < 4u; j++) {
-                x_tile[at + j] = select(0.0h, f16(held[k][j]), col + j < params.cols);
-            }
+            put_four_x(at, halves(held[k], (step * X_QUADS + i % X_QUADS) * 4u, params.cols));
         }
     }
 }

@@ -17,10 +17,17 @@ use crate::{
 };
 
 /// Matrices of a subgroup, and tiles of y, (rows, batch), each in matrices.
-const TILES: [(&str, u32, u32); 4] = [("2x2", 4, 4), ("2x4", 4, 8), ("4x2", 8, 4), ("1x1", 2, 1)];
+const TILES: [(&str, u32, u32); 6] = [
+    ("2x4", 8, 8),
+    ("4x4", 8, 8),
+    ("2x4", 4, 8),
+    ("4x2", 8, 4),
+    ("2x2", 4, 4),
+    ("1x1", 2, 1),
+];
 
 /// Slots that are staged at a time.
-const DEPTHS: [u32; 2] = [64, 32];
+const DEPTHS: [u32; 2] = [32, 64];
 
 pub struct GemmCoop;
 
