@@ -9,8 +9,8 @@
 // Reads the active columns once for BATCH vectors, and of x what is active once for ROWS rows.
 // 2 · rows · active · batch FLOPs.
 //
-// Consts: WORKGROUP, LANES, LOADS, WORDS, ROWS, BAND, BATCH, SLICES; BITS of a value; SHARED = sums
-// that teams exchange; HALVES = lanes alternate between the halves of a load; for codes GROUP; where
+// Consts: WORKGROUP, LANES, LOADS, WORDS, ROWS, BAND, BATCH, SLICES; BITS of a value; ROUND = sums of
+// a lane that teams exchange at a time, SHARED = those of all lanes; HALVES = lanes alternate between the halves of a load; for codes GROUP; where
 // columns are spread LOOKS = columns that a lane looks up, AHEAD = lines that it touches of each.
 // Fragments: linear, bias, decode or code and scale, load, x, entries (all or listed), held
 // (each or spread), band_values or band_values_turns or band_codes.
@@ -36,9 +36,9 @@ fn run_at(place: Place, column: u32) -> u32 {
         + place.first * BITS / 32u;
 }
 
-// Row of the lane's sum i, in the workgroup.
-fn row_of(place: Place, i: u32) -> u32 {
-    return (i / SPAN * LANES + place.along) * SPAN + i % SPAN;
+// Row in the workgroup of row i of the lanes that take packet `along`.
+fn row_of(along: u32, i: u32) -> u32 {
+    return (i / SPAN * LANES + along) * SPAN + i % SPAN;
 }
 
 // Where a slice of `count` things begins, and the one before it ends.
@@ -48,6 +48,21 @@ fn slice_begin(slice: u32, count: u32) -> u32 {
 
 fn vector_of(place: Place, b: u32) -> u32 {
     return min(place.vector0 + b, params.batch - 1u);
+}
+
+// Sum i belongs to row i / BATCH of a lane and vector i % BATCH.
+fn store_sum(place: Place, along: u32, i: u32, sum: f32) {
+    let within = place.first + row_of(along, i / BATCH);
+    let row = place.band * BAND + within;
+    let vector = place.vector0 + i % BATCH;
+    // A span may reach past its band.
+    if within < BAND && row < params.rows && vector < params.batch {
+        if SLICES == 1u {
+            store(row, vector, sum);
+        } else {
+            y[(place.slice * params.batch + vector) * params.rows + row] = sum;
+        }
+    }
 }
 
 var<workgroup> sums: array<f32, SHARED>;
@@ -78,40 +93,30 @@ fn main(
     if place.band * BAND + place.first >= params.rows {
         return;
     }
-    var acc = sum_slice(place);
+    let acc = sum_slice(place);
 
-    if TEAMS > 1u {
-        // Teams' sums are added in order, those of one row of every lane at a time.
+    if TEAMS == 1u {
         for (var i = 0u; i < ACC; i++) {
-            sums[lane] = acc[i];
-            workgroupBarrier();
-            var sum = 0.0;
-            for (var t = 0u; t < TEAMS; t++) {
-                sum += sums[t * LANES + place.lane];
-            }
-            acc[i] = sum;
-            workgroupBarrier();
+            store_sum(place, place.along, i, acc[i]);
         }
-    }
-    if place.team != 0u {
         return;
     }
-    for (var i = 0u; i < LANE_ROWS; i++) {
-        let within = place.first + row_of(place, i);
-        let row = place.band * BAND + within;
-        // A span may reach past its band.
-        if within < BAND && row < params.rows {
-            for (var b = 0u; b < BATCH; b++) {
-                if place.vector0 + b < params.batch {
-                    let sum = acc[i * BATCH + b];
-                    if SLICES == 1u {
-                        store(row, place.vector0 + b, sum);
-                    } else {
-                        y[(place.slice * params.batch + place.vector0 + b) * params.rows + row] =
-                            sum;
-                    }
-                }
+    // What teams have of a sum is added in order, ROUND sums of every lane at a time. Indices of
+    // `acc` are known when a driver unrolls: else all of it would lie in memory.
+    for (var round = 0u; round < ACC / ROUND; round++) {
+        workgroupBarrier();
+        for (var i = 0u; i < ACC; i++) {
+            if i / ROUND == round {
+                sums[i % ROUND * WORKGROUP + lane] = acc[i];
             }
+        }
+        workgroupBarrier();
+        for (var k = lane; k < ROUND * LANES; k += WORKGROUP) {
+            var sum = 0.0;
+            for (var t = 0u; t < TEAMS; t++) {
+                sum += sums[k / LANES * WORKGROUP + t * LANES + k % LANES];
+            }
+            store_sum(place, k % LANES, round * ROUND + k / LANES, sum);
         }
     }
 }

@@ -58,6 +58,9 @@ pub(crate) enum Residual {
     Post,
 }
 
+/// Invocations of a workgroup that reduces, for all that is not a whole row.
+const LANES: u32 = 128;
+
 /// Makes launches for one model on one device.
 #[derive(Debug, Clone)]
 pub(crate) struct Glue<'a> {
@@ -96,16 +99,17 @@ impl<'a> Glue<'a> {
         }
     }
 
-    /// Invocations of a workgroup that reduces: on a CPU adapter one subgroup, a SIMD register.
-    fn workgroup(&self) -> (u32, bool) {
+    /// Invocations of a workgroup that reduces, `wanted` of them where the device has so many: on a
+    /// CPU adapter one subgroup, a SIMD register.
+    fn workgroup(&self, wanted: u32) -> (u32, bool) {
         match (self.caps.class, self.caps.fixed_subgroup()) {
             (DeviceClass::Cpu, Some(lanes)) => (lanes, true),
-            _ => (self.caps.max_invocations.min(128), false),
+            _ => (1 << self.caps.max_invocations.min(wanted).ilog2(), false),
         }
     }
 
     fn total(&self) -> Cow<'static, str> {
-        if self.workgroup().1 {
+        if self.workgroup(LANES).1 {
             fragment!("total_subgroup")
         } else {
             fragment!("total_shared")
@@ -114,7 +118,12 @@ impl<'a> Glue<'a> {
 
     /// A launch of workgroups that reduce.
     fn reducing(&self, name: &str, grid: [usize; 3]) -> Dispatch {
-        let (workgroup, subgroups) = self.workgroup();
+        self.reducing_by(LANES, name, grid)
+    }
+
+    /// The same by `wanted` invocations, a power of two.
+    fn reducing_by(&self, wanted: u32, name: &str, grid: [usize; 3]) -> Dispatch {
+        let (workgroup, subgroups) = self.workgroup(wanted);
         Dispatch {
             name: name.to_owned(),
             consts: vec![("WORKGROUP", Const::U32(workgroup))],
@@ -165,7 +174,11 @@ impl<'a> Glue<'a> {
     /// `x += …; y = norm(x)`, of every row or of the run's last.
     /// Tensors: x, weight, y, then h, then its norm's weight, then state, as far as they are used.
     pub fn norm(&self, tokens: usize, residual: Residual, last: bool) -> Dispatch {
-        let mut dispatch = self.reducing("norm", [if last { 1 } else { tokens }, 1, 1]);
+        // One workgroup has a row: what it loads at a time is what it need not wait for again.
+        let quads = (self.config.hidden / 4) as u32;
+        let lanes = quads.next_power_of_two().clamp(LANES, 1024);
+        let rows = [if last { 1 } else { tokens }, 1, 1];
+        let mut dispatch = self.reducing_by(lanes, "norm", rows);
         dispatch.consts.extend(consts(&[
             ("QUADS", self.config.hidden / 4),
             ("TOKENS", tokens),
@@ -289,7 +302,7 @@ impl<'a> Glue<'a> {
         // A GPU shares a row among workgroups; on a CPU adapter there are threads for few.
         let slice = match self.caps.class {
             DeviceClass::Cpu => quads,
-            DeviceClass::Gpu => 4 * self.workgroup().0 as usize,
+            DeviceClass::Gpu => 4 * self.workgroup(LANES).0 as usize,
         };
         let mut dispatch = self.reducing("threshold", [quads.div_ceil(slice), tokens, 1]);
         dispatch
@@ -360,7 +373,7 @@ impl<'a> Glue<'a> {
 
     /// Samples a token and moves the sequence on. Tensors: logits, draw, state, ids, sampled.
     pub fn sample(&self) -> Dispatch {
-        let (workgroup, _) = self.workgroup();
+        let (workgroup, _) = self.workgroup(LANES);
         let names = ["logits", "draw", "state", "ids", "sampled"];
         let operand = |(i, name)| match i {
             0 | 1 => read(name, i as u32 + 1, i),

@@ -7,7 +7,7 @@
 use super::{
     Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, bands, fragment, layout,
     layout::Layout,
-    packet::Load,
+    packet::{Load, gcd},
     problem::{self, Skip, unfit},
     shader,
 };
@@ -33,6 +33,9 @@ const LINE_BITS: u32 = 512;
 /// Lines of a run of plain values that are touched before it is loaded; processors fetch the
 /// rest ahead by themselves (measured at 2 to 24).
 const MOST_AHEAD: u32 = 8;
+
+/// Sums of a lane that teams exchange at a time, at most: 8 KiB of workgroup memory at 256 lanes.
+const MOST_EXCHANGED: usize = 8;
 
 /// Lanes of a workgroup of `band_sum`.
 const SUM_LANES: u32 = 64;
@@ -152,11 +155,17 @@ impl Kernel for BandGemv {
         let workgroups = tiles * parts.iter().map(spans).sum::<u64>();
         let slices = slices(problem, caps.class, workgroups, teams);
 
+        let sums = config.rows / lanes * config.batch;
         let shape = Shape {
             lanes,
-            teams,
             band,
             slices,
+            // What teams exchange fits any device's memory.
+            round: if teams > 1 {
+                gcd(sums as usize, MOST_EXCHANGED) as u32
+            } else {
+                0
+            },
         };
         let (consts, fragments) = text(problem, config, (spread, load), &shape, caps);
         // What teams add up, and what columns taken in turns have summed.
@@ -165,7 +174,7 @@ impl Kernel for BandGemv {
         } else {
             0
         };
-        let memory = turns + if teams > 1 { config.workgroup * 4 } else { 4 };
+        let memory = turns + 4 * shape.shared(config);
         let mut dispatches = vec![];
         for (i, part) in parts.iter().enumerate() {
             let quads = load != Load::Words;
@@ -199,10 +208,18 @@ impl Kernel for BandGemv {
 struct Shape {
     /// Lanes of a team, along the rows.
     lanes: u32,
-    teams: u32,
     /// Rows of a band.
     band: u32,
     slices: u32,
+    /// Sums of a lane that teams exchange at a time.
+    round: u32,
+}
+
+impl Shape {
+    /// Sums that all lanes exchange; where there is nothing to exchange, the variable is one long.
+    fn shared(&self, config: &Config) -> u32 {
+        (self.round * config.workgroup).max(1)
+    }
 }
 
 /// Consts and fragments of a launch.
@@ -210,15 +227,16 @@ fn text(
     problem: &Problem,
     config: &Config,
     (spread, load): (bool, Load),
-    &Shape {
-        lanes,
-        teams,
-        band,
-        slices,
-    }: &Shape,
+    shape: &Shape,
     caps: &Caps,
 ) -> (Vec<(&'static str, Const)>, Vec<Cow<'static, str>>) {
     let packet = config.words * problem.values_in(1) as u32;
+    let &Shape {
+        lanes,
+        band,
+        slices,
+        round,
+    } = shape;
     let mut consts = vec![
         ("WORKGROUP", Const::U32(config.workgroup)),
         ("LANES", Const::U32(lanes)),
@@ -233,10 +251,8 @@ fn text(
             Const::U32(layout::value_bits(problem.format) as u32),
         ),
         ("HALVES", Const::Bool(spread && load == Load::Pairs)),
-        (
-            "SHARED",
-            Const::U32(if teams > 1 { config.workgroup } else { 1 }),
-        ),
+        ("ROUND", Const::U32(round.max(1))),
+        ("SHARED", Const::U32(shape.shared(config))),
     ];
     let quant = problem.format.quant();
     if spread {

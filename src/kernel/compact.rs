@@ -126,7 +126,8 @@ fn list(
     // On CPU adapters barriers are dear, and a subgroup needs none.
     let subgroup = caps.fixed_subgroup().filter(|&lanes| lanes <= 32);
     let ballot = subgroup.filter(|_| caps.class == DeviceClass::Cpu);
-    let workgroup = ballot.unwrap_or(caps.max_invocations.min(256));
+    // Rounds wait for each other's loads: the fewer, the better.
+    let workgroup = ballot.unwrap_or(caps.max_invocations.min(1024));
     let rounds = channels.div_ceil(QUAD * workgroup as usize) as u32;
     let part = part(rounds, caps.class);
     let ranks = if ballot.is_some() {
