@@ -15,12 +15,11 @@
 // Consts: WORKGROUP, TILE_ROWS, TILE_BATCH, TILE_SLOTS, MR, MB; SETS = index sets of the tile,
 // 1 for dense; SET_ROWS = rows of the tile that meet the same x; EDGE as in the fragments.
 // Fragments: linear, bias, decoded (and what it loads with), tile_weights, x, coop_8 or coop_16,
-// coop_dense or coop_nm.
+// coop_dense or coop_nm; and `multiply` and `leave`, written out for MR x MB matrices.
 const DOWN: u32 = TILE_ROWS / (MR * SIZE);
 const ACROSS: u32 = TILE_BATCH / (MB * SIZE);
 const SUBGROUPS: u32 = DOWN * ACROSS;
 const LANES: u32 = WORKGROUP / SUBGROUPS;
-const SHARED: u32 = min(MR, SET_ROWS / SIZE);   // of a subgroup's matrices, those that meet the same x
 
 // Rows begin 16 bytes apart from a power of two, so that a column of them lies in all banks.
 const STRIDE: u32 = TILE_SLOTS + 8u;
@@ -50,6 +49,29 @@ fn halves(four: vec4<f32>, slot: u32, end: u32) -> vec4<f16> {
     return select(vec4<f16>(), vec4<f16>(four), within);
 }
 
+// Where matrices of the tile begin: r of the rows from `down` on, at slot k; and b of the vectors from
+// `across` on that the rows at r meet.
+fn weights_at(down: u32, r: u32, k: u32) -> u32 {
+    return ((down + r * SIZE) * STRIDE + k) / STAGED;
+}
+
+fn inputs_at(down: u32, r: u32, across: u32, b: u32, k: u32) -> u32 {
+    let vector = (down + r * SIZE) / SET_ROWS * TILE_BATCH + across + b * SIZE;
+    return (vector * STRIDE + k) / STAGED;
+}
+
+// Brings a matrix of sums of a subgroup from y_tile to y.
+fn put_sums(row0: u32, vector0: u32, subgroup: u32, own: u32) {
+    let at = subgroup * SIZE * SIZE;
+    for (var i = own; i < SIZE * SIZE; i += LANES) {
+        let row = row0 + i % SIZE;
+        let vector = vector0 + i / SIZE;
+        if row < params.rows && vector < params.batch {
+            store(row, vector, y_tile[at + i % SIZE * SIZE + i / SIZE]);
+        }
+    }
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -65,7 +87,6 @@ fn main(
     let down = subgroup / ACROSS * MR * SIZE;
     let across = subgroup % ACROSS * MB * SIZE;
 
-    var acc: array<Sums, MR * MB>;
     // A workgroup past the last row has nothing to sum: cooperative matrices allow no return here.
     let steps = select(0u, (params.slots + TILE_SLOTS - 1u) / TILE_SLOTS, row0 < params.rows);
     var weights = fetch_weights(row0, 0u, lane);
@@ -79,34 +100,8 @@ fn main(
         xs = fetch_x(row0, vector0, step + 1u, lane);
 
         for (var k = 0u; k < TILE_SLOTS; k += SIZE) {
-            for (var r0 = 0u; r0 < MR; r0 += SHARED) {
-                var x: array<Inputs, MB>;
-                let x0 = (down + r0 * SIZE) / SET_ROWS * TILE_BATCH + across;
-                for (var b = 0u; b < MB; b++) {
-                    let at = ((x0 + b * SIZE) * STRIDE + k) / STAGED;
-                    x[b] = coopLoad<Inputs>(&x_tile[at], STRIDE / STAGED);
-                }
-                for (var r = r0; r < r0 + SHARED; r++) {
-                    let at = ((down + r * SIZE) * STRIDE + k) / STAGED;
-                    let w = coopLoadT<Weights>(&w_tile[at], STRIDE / STAGED);
-                    for (var b = 0u; b < MB; b++) {
-                        acc[r * MB + b] = coopMultiplyAdd(w, x[b], acc[r * MB + b]);
-                    }
-                }
-            }
+            multiply(down, across, k);
         }
     }
-
-    for (var m = 0u; m < MR * MB; m++) {
-        workgroupBarrier();
-        coopStoreT(acc[m], &y_tile[subgroup * SIZE * SIZE], SIZE);
-        workgroupBarrier();
-        for (var i = own; i < SIZE * SIZE; i += LANES) {
-            let row = row0 + down + m / MB * SIZE + i % SIZE;
-            let vector = vector0 + across + m % MB * SIZE + i / SIZE;
-            if row < params.rows && vector < params.batch {
-                store(row, vector, y_tile[subgroup * SIZE * SIZE + i % SIZE * SIZE + i / SIZE]);
-            }
-        }
-    }
+    leave(row0 + down, vector0 + across, subgroup, own);
 }

@@ -125,13 +125,24 @@ fn main(
         for (var k = 0u; k < TILE_SLOTS; k++) {
             let w0 = w_tile[k * W_STRIDE + down];
             let w1 = w_tile[k * W_STRIDE + DOWN + down];
-            for (var t = 0u; t < 2u; t++) {
-                let x = x_tile[k * X_STRIDE + t * ACROSS + across];
-                for (var j = 0u; j < 4u; j++) {
-                    acc[8u * t + 2u * j] += w0 * x[j];
-                    acc[8u * t + 2u * j + 1u] += w1 * x[j];
-                }
-            }
+            let x0 = x_tile[k * X_STRIDE + across];
+            let x1 = x_tile[k * X_STRIDE + ACROSS + across];
+            acc[0] += w0 * x0.x;
+            acc[1] += w1 * x0.x;
+            acc[2] += w0 * x0.y;
+            acc[3] += w1 * x0.y;
+            acc[4] += w0 * x0.z;
+            acc[5] += w1 * x0.z;
+            acc[6] += w0 * x0.w;
+            acc[7] += w1 * x0.w;
+            acc[8] += w0 * x1.x;
+            acc[9] += w1 * x1.x;
+            acc[10] += w0 * x1.y;
+            acc[11] += w1 * x1.y;
+            acc[12] += w0 * x1.z;
+            acc[13] += w1 * x1.z;
+            acc[14] += w0 * x1.w;
+            acc[15] += w1 * x1.w;
         }
     }
 

@@ -15,19 +15,20 @@ use crate::{
     error::{Error, Result},
     format::Precision,
 };
+use std::fmt::Write as _;
 
 /// Matrices of a subgroup, and tiles of y, (rows, batch), each in matrices.
 const TILES: [(&str, u32, u32); 6] = [
-    ("2x4", 8, 8),
-    ("4x4", 8, 8),
-    ("2x4", 4, 8),
+    ("4x2", 8, 8),
     ("4x2", 8, 4),
+    ("2x4", 8, 8),
+    ("2x2", 8, 8),
     ("2x2", 4, 4),
     ("1x1", 2, 1),
 ];
 
 /// Slots that are staged at a time.
-const DEPTHS: [u32; 2] = [32, 64];
+const DEPTHS: [u32; 2] = [64, 32];
 
 pub struct GemmCoop;
 
@@ -103,7 +104,11 @@ impl Kernel for GemmCoop {
         if sparse && wide {
             fragments.push(fragment!("index_words"));
         }
-        fragments.extend([fragment!("tile_weights"), shader!("gemm_coop")]);
+        fragments.extend([
+            fragment!("tile_weights"),
+            shader!("gemm_coop"),
+            shape.matrices().into(),
+        ]);
         consts.extend(problem.consts());
         let numbers = [
             ("WORKGROUP", config.workgroup),
@@ -217,6 +222,44 @@ impl Shape {
             set_rows,
             span,
         })
+    }
+
+    /// WGSL that keeps a subgroup's matrices and does with each what is done with all. A variable for
+    /// each, for drivers leave arrays of them in memory: on an H100 products took four times as long.
+    fn matrices(&self) -> String {
+        let (down, across) = (self.down, self.across);
+        let (mut sums, mut multiply, mut leave) = (String::new(), String::new(), String::new());
+        // Rows that meet the same x load it once.
+        let shared = down.min(self.set_rows / self.size);
+        for r in 0..down {
+            if r % shared == 0 {
+                for b in 0..across {
+                    let at = format!("inputs_at(down, {r}u, across, {b}u, k)");
+                    let load = format!("coopLoad<Inputs>(&x_tile[{at}], STRIDE / STAGED)");
+                    let _ = writeln!(multiply, "    let x{r}_{b} = {load};");
+                }
+            }
+            let load =
+                format!("coopLoadT<Weights>(&w_tile[weights_at(down, {r}u, k)], STRIDE / STAGED)");
+            let _ = writeln!(multiply, "    let w{r} = {load};");
+            for b in 0..across {
+                let (sum, x) = (format!("sums{r}_{b}"), format!("x{}_{b}", r / shared * shared));
+                let _ = writeln!(sums, "var<private> {sum}: Sums;");
+                let _ = writeln!(multiply, "    {sum} = coopMultiplyAdd(w{r}, {x}, {sum});");
+                let _ = write!(
+                    leave,
+                    "    workgroupBarrier();\n    \
+                     coopStoreT({sum}, &y_tile[subgroup * SIZE * SIZE], SIZE);\n    \
+                     workgroupBarrier();\n    \
+                     put_sums(row0 + {r}u * SIZE, vector0 + {b}u * SIZE, subgroup, own);\n"
+                );
+            }
+        }
+        format!(
+            "{sums}\n\
+             fn multiply(down: u32, across: u32, k: u32) {{\n{multiply}}}\n\n\
+             fn leave(row0: u32, vector0: u32, subgroup: u32, own: u32) {{\n{leave}}}\n"
+        )
     }
 
     /// Bytes of workgroup memory.

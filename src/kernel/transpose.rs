@@ -60,10 +60,11 @@ impl Turned {
                 ..dispatch
             };
         }
-        let (tile, lanes) = match caps.class {
+        let (tile, wanted) = match caps.class {
             DeviceClass::Cpu => TILE,
             DeviceClass::Gpu => GPU_TILE,
         };
+        let lanes = wanted.min(caps.max_invocations / tile * tile);
         let tiles = |n: usize| n.div_ceil(tile as usize) as u64;
         Dispatch {
             consts: vec![("TILE", Const::U32(tile)), ("LANES", Const::U32(lanes))],

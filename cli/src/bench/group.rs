@@ -14,7 +14,7 @@ use crate::{
 use lacuna::{
     Gpu, PlanBuilder, Tensor, Weight,
     format::{Format, Matrix, Precision},
-    kernel::{Candidate, Layout, Problem},
+    kernel::{Candidate, Layout, Packed, Problem},
     verify::Random,
 };
 use std::{collections::BTreeMap, rc::Rc, time::Instant};
@@ -47,6 +47,7 @@ pub struct Formats {
 /// A weight of the group in one format and layout, and its copies on the device.
 struct Entry<'a> {
     weight: &'a Matrix,
+    packed: Packed,
     copies: Vec<Weight>,
     /// Samples taken so far.
     turn: usize,
@@ -146,10 +147,13 @@ impl<'a> Group<'a> {
     /// Puts a weight of the group on the device.
     fn enter(&mut self, layout: Layout, format: Format, weight: &'a Matrix) -> Result<()> {
         interrupt::check()?;
-        let uploaded = upload(self.bench.gpu, layout, weight);
-        if let Some(copy) = self.own(format, None, uploaded)? {
+        let gpu = self.bench.gpu;
+        let packed = Packed::new(weight, layout, gpu.caps());
+        let uploaded = packed.and_then(|packed| Ok((gpu.upload_packed(&packed)?, packed)));
+        if let Some((copy, packed)) = self.own(format, None, uploaded.map_err(Error::from))? {
             let entry = Entry {
                 weight,
+                packed,
                 copies: vec![copy],
                 turn: 0,
             };
@@ -368,13 +372,13 @@ impl<'a> Group<'a> {
             };
             while entry.copies.len() < rotation.copies {
                 interrupt::check()?;
-                match upload(gpu, name.1, entry.weight) {
+                match gpu.upload_packed(&entry.packed) {
                     Ok(copy) => entry.copies.push(copy),
                     // Fewer copies than the budget promised: less cold, and said so.
-                    Err(Error::Engine(lacuna::Error::OutOfMemory { .. })) => {
+                    Err(lacuna::Error::OutOfMemory { .. }) => {
                         rotation.shrink_to(entry.copies.len());
                     }
-                    Err(e) => return Err(e),
+                    Err(e) => return Err(e.into()),
                 }
             }
         }
@@ -520,10 +524,6 @@ pub fn blank(bench: &Bench<'_>, layer: &Formats, format: Format, batch: usize) -
         },
         ..Row::default()
     }
-}
-
-fn upload(gpu: &Gpu, layout: Layout, weight: &Matrix) -> Result<Weight> {
-    Ok(gpu.upload_as(layout, gpu.caps().class, weight)?)
 }
 
 /// Weights that are stored and used.

@@ -26,13 +26,14 @@ use bandwidth::Copier;
 use group::{Bench, Formats};
 use lacuna::{
     compress::compress,
-    format::{Dense, Dtype, Format, Matrix},
+    format::{Dense, Dtype, Format},
     kernel::Skip,
     wgpu,
 };
 use layers::{Layer, Preset, Shape, Source};
 use record::Record;
 use report::{Header, Report, Style};
+use rayon::prelude::*;
 use row::Row;
 use std::path::PathBuf;
 
@@ -311,17 +312,21 @@ fn formats(layer: &Layer, dense: &Dense, args: &Args) -> Result<Formats> {
                 .any(|f| baseline_of(args.op, *f) == Format::Dense(*d))
         })
         .map(Format::Dense);
-    let mut weights: Vec<(Format, Matrix)> = vec![];
+    let mut wanted: Vec<Format> = vec![];
     for format in baselines.chain(unique.iter().copied()) {
-        interrupt::check()?;
-        if !weights.iter().any(|(f, _)| *f == format) {
-            let packed = compress(dense, format).map_err(|reason| Error::Weight {
-                module: layer.tensor.clone().unwrap_or_default(),
-                reason,
-            })?;
-            weights.push((format, packed));
+        if !wanted.contains(&format) {
+            wanted.push(format);
         }
     }
+    interrupt::check()?;
+    let packed = |&format: &Format| {
+        let packed = compress(dense, format).map_err(|reason| Error::Weight {
+            module: layer.tensor.clone().unwrap_or_default(),
+            reason,
+        })?;
+        Ok((format, packed))
+    };
+    let weights = wanted.par_iter().map(packed).collect::<Result<_>>()?;
     Ok(Formats {
         tensor: layer.tensor.clone(),
         shape: (dense.rows(), dense.cols()),
