@@ -16,7 +16,7 @@
 // the list: some 16 bytes a channel.
 //
 // Consts: WORKGROUP. Fragments: keep, activate, channels (quads, scalars or flags), limits (one,
-// quads or scalars; flags have their own), ranks.
+// quads or scalars; flags have their own), ranks (ballot or shared).
 struct Compact {
     channels: u32,
     batch: u32,
@@ -34,9 +34,8 @@ fn threshold(quad: u32, own: bool) -> vec4<bool> {
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    own: Lane,
+    @builtin(local_invocation_index) lane: u32,
 ) {
-    let lane = index_of(own);
     let first = group.x * params.part;
     let last = min(first + params.part, params.rounds);
     var count = 0u;
@@ -44,12 +43,12 @@ fn main(
         let any = threshold(round * WORKGROUP + lane, false);
         count += dot(select(vec4<u32>(), vec4(1u), any), vec4(1u));
     }
-    var begin = total(own, count);
+    var begin = total(lane, count);
     let channels = ((params.channels + 15u) / 16u + 7u) / 4u * 4u;
     for (var round = first; round < last; round++) {
         let quad = round * WORKGROUP + lane;
         let any = threshold(quad, true);
-        let ranks = ranks_of(own, any);
+        let ranks = ranks_of(lane, any);
         // Active channels before channel c.
         var before = begin + ranks.before;
         if quad % 4u == 0u && 4u * quad < params.channels {

@@ -1,12 +1,4 @@
 // Where a lane's channels stand among all of a round, by a sum over the lanes in workgroup memory.
-struct Lane {
-    @builtin(local_invocation_index) index: u32,
-}
-
-fn index_of(lane: Lane) -> u32 {
-    return lane.index;
-}
-
 struct Ranks {
     before: u32,    // active channels of the lanes before
     all: u32,       // of all lanes
@@ -29,12 +21,12 @@ fn summed(lane: u32, count: u32) -> vec2<u32> {
     return sums;
 }
 
-fn total(lane: Lane, count: u32) -> u32 {
-    return summed(lane.index, count).y;
+fn total(lane: u32, count: u32) -> u32 {
+    return summed(lane, count).y;
 }
 
-fn ranks_of(lane: Lane, any: vec4<bool>) -> Ranks {
+fn ranks_of(lane: u32, any: vec4<bool>) -> Ranks {
     let count = dot(select(vec4<u32>(), vec4(1u), any), vec4(1u));
-    let sums = summed(lane.index, count);
+    let sums = summed(lane, count);
     return Ranks(sums.x - count, sums.y);
 }

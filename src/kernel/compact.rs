@@ -124,31 +124,25 @@ fn list(
     caps: &Caps,
 ) -> Dispatch {
     // On CPU adapters barriers are dear, and a subgroup needs none.
-    let subgroup = caps.fixed_subgroup();
-    let ballot = subgroup.filter(|&lanes| lanes <= 32 && caps.class == DeviceClass::Cpu);
+    let subgroup = caps.fixed_subgroup().filter(|&lanes| lanes <= 32);
+    let ballot = subgroup.filter(|_| caps.class == DeviceClass::Cpu);
     let workgroup = ballot.unwrap_or(caps.max_invocations.min(256));
-    let subgroup = subgroup.filter(|lanes| workgroup % lanes == 0);
     let rounds = channels.div_ceil(QUAD * workgroup as usize) as u32;
     let part = part(rounds, caps.class);
-    let mut consts = vec![("WORKGROUP", Const::U32(workgroup))];
-    let (ranks, words) = match (ballot, subgroup) {
-        (Some(_), _) => (fragment!("ranks_ballot"), 0),
-        (None, Some(lanes)) => {
-            let subgroups = workgroup / lanes;
-            consts.push(("SUBGROUPS", Const::U32(subgroups)));
-            (fragment!("ranks_subgroups"), subgroups)
-        }
-        (None, None) => (fragment!("ranks_shared"), workgroup),
+    let ranks = if ballot.is_some() {
+        fragment!("ranks_ballot")
+    } else {
+        fragment!("ranks_shared")
     };
     Dispatch {
         name: "compact".into(),
-        consts,
+        consts: vec![("WORKGROUP", Const::U32(workgroup))],
         fragments: [keeping, &[ranks, shader!("compact")]].concat(),
         params: vec![channels as u32, vectors as u32, rounds, part],
         operands: [operands, &[Operand::write("list", 4, Role::Tensor(3))]].concat(),
         invocations: workgroup,
-        workgroup_bytes: words * 4,
-        subgroups: subgroup.is_some(),
+        workgroup_bytes: if ballot.is_some() { 0 } else { workgroup * 4 },
+        subgroups: ballot.is_some(),
         grid: [rounds.div_ceil(part).max(1), 1, 1],
         ..Dispatch::default()
     }

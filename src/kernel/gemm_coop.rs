@@ -243,7 +243,10 @@ impl Shape {
                 format!("coopLoadT<Weights>(&w_tile[weights_at(down, {r}u, k)], STRIDE / STAGED)");
             let _ = writeln!(multiply, "    let w{r} = {load};");
             for b in 0..across {
-                let (sum, x) = (format!("sums{r}_{b}"), format!("x{}_{b}", r / shared * shared));
+                let (sum, x) = (
+                    format!("sums{r}_{b}"),
+                    format!("x{}_{b}", r / shared * shared),
+                );
                 let _ = writeln!(sums, "var<private> {sum}: Sums;");
                 let _ = writeln!(multiply, "    {sum} = coopMultiplyAdd(w{r}, {x}, {sum});");
                 let _ = write!(

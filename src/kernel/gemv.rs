@@ -66,7 +66,7 @@ impl Kernel for Gemv {
             problem,
             config.rows as usize,
             config.words as usize,
-            (config.workgroup * variant.ahead) as usize,
+            config.workgroup as usize,
         )?;
         let sparse = problem.format.pattern().is_some();
         let wide = coded && !listed && wide_scales(variant, config.rows);
@@ -98,12 +98,7 @@ impl Kernel for Gemv {
             } else {
                 fragment!("rows_all")
             });
-            fragments.push(if variant.ahead == 1 {
-                fragment!("rounds_one")
-            } else {
-                consts.push(("AHEAD", Const::U32(variant.ahead)));
-                fragment!("rounds_ahead")
-            });
+            fragments.push(fragment!("rounds"));
             fragments.push(pick(variant.x, problem, packets.span)?);
             fragments.extend(variant.load.fragments(problem));
             fragments.extend(frame.fragments);
@@ -347,9 +342,18 @@ fn gpu_configs(problem: &Problem) -> Vec<Config> {
     } else {
         (most, few)
     };
-    vec![
+    let mut best = [
         config("subgroup-quads-window-x4", 256, picked, 4),
         config("subgroup-quads", 256, rows, 4),
+    ];
+    // What few rows share is gathered as fast as it is picked.
+    if v == 4 {
+        best.reverse();
+    }
+    let [first, second] = best;
+    vec![
+        first,
+        second,
         config("subgroup-quads-window", 64, picked, 4),
         config("subgroup", 64, rows, 4),
         config("portable-quads", 64, rows, 4),
@@ -405,15 +409,10 @@ fn code_configs(problem: &Problem, quant: Quant, class: DeviceClass, caps: &Caps
                 config("subgroup", 64, rows(most), unit),
                 config("portable", 64, 1, unit),
             ];
-            if !sparse && problem.batch == 1 {
-                // As many bytes in flight as plain values have. Untimed yet: for `tune` to choose.
-                configs.insert(1, config("subgroup-x4-ahead2", 256, most, unit));
-                configs.insert(2, config("subgroup-x4-ahead4", 256, most.min(2), unit));
-            }
             if quant.bits() == 8 && problem.batch == 1 {
                 // Neighbouring lanes meet x in few cache lines only where a load holds few codes.
                 let quads = x4("subgroup-quads-x4", "subgroup-quads");
-                configs.insert(0, config(quads, 64, rows(most), 4));
+                configs.insert(1, config(quads, 64, rows(most), 4));
             }
             configs
         }

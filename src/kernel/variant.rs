@@ -13,8 +13,6 @@ pub(super) struct Variant {
     pub reduce: Reduce,
     pub load: Load,
     pub x: X,
-    /// Rounds whose loads are in flight at a time.
-    pub ahead: u32,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -60,12 +58,7 @@ impl Variant {
             reduce,
             load,
             x,
-            ahead: 1,
         }
-    }
-
-    const fn ahead(self, ahead: u32) -> Self {
-        Self { ahead, ..self }
     }
 
     /// The variant that `config` names.
@@ -179,20 +172,6 @@ pub(super) const VARIANTS: &[Variant] = &[
         X::Window,
     ),
     Variant::new("subgroup-x4", Reduce::Subgroup, Load::Words, X::Quads),
-    Variant::new(
-        "subgroup-x4-ahead2",
-        Reduce::Subgroup,
-        Load::Words,
-        X::Quads,
-    )
-    .ahead(2),
-    Variant::new(
-        "subgroup-x4-ahead4",
-        Reduce::Subgroup,
-        Load::Words,
-        X::Quads,
-    )
-    .ahead(4),
     Variant::new(
         "subgroup-quads-window-x4",
         Reduce::Subgroup,

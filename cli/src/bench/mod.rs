@@ -31,9 +31,9 @@ use lacuna::{
     wgpu,
 };
 use layers::{Layer, Preset, Shape, Source};
+use rayon::prelude::*;
 use record::Record;
 use report::{Header, Report, Style};
-use rayon::prelude::*;
 use row::Row;
 use std::path::PathBuf;
 

@@ -21,13 +21,7 @@ use lacuna_llm::{
     ActivationThresholds, Checkpoint, Config, Decoder, Options, Source, Weights, sampling::Sampling,
 };
 use serde::Serialize;
-use std::{
-    collections::BTreeMap,
-    ops::ControlFlow,
-    path::PathBuf,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, sync::Arc, time::Instant};
 
 #[derive(clap::Args)]
 pub struct Args {
