@@ -57,7 +57,9 @@ impl Timed {
         let wall = begin.elapsed().as_secs_f64();
         let stamps = self.timestamps.as_ref().map(|t| t.read_blocking(gpu));
         let span = stamps.transpose()?.map(|passes| {
-            let span = passes.first().map(|(begin, end)| *end - *begin);
+            let span = passes
+                .first()
+                .map(|(begin, end)| end.saturating_sub(*begin));
             span.unwrap_or_default().as_secs_f64()
         });
         Ok((span, wall))
