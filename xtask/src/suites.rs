@@ -49,8 +49,10 @@ pub fn run(may_install: bool, full: bool) -> Result<()> {
         cargo_test(&[&all.concat()[..], &["--", "--ignored"]].concat())?;
         let recovery = ["-p", "lacuna-recover", "-p", "lacuna-cli"];
         cargo_test(&[&recovery[..], &["--features", "lacuna-cli/recover"]].concat())?;
-        // Outside the workspace, for what Burn's runtime would bring into its lock file.
-        cargo_test(&["--locked", "--manifest-path", "burn/Cargo.toml"])?;
+        // Outside the workspace, for what they would bring into its lock file.
+        for package in ["burn/Cargo.toml", "candle/Cargo.toml"] {
+            cargo_test(&["--locked", "--manifest-path", package])?;
+        }
     }
     cargo_test(&[&["--workspace"][..], &WITHOUT_BURN].concat())
 }
