@@ -75,7 +75,7 @@ fn every_kernel_computes_inside_one_buffer() {
     let Some(gpu) = gpu() else { return };
     let mut products = vec![
         ("f32", Precision::F32),
-        ("2:4x8@f16", Precision::F32),
+        ("2:4x16@f16", Precision::F32),
         ("w4g16s50", Precision::F32),
         ("w4g32", Precision::I8),
     ];
