@@ -15,7 +15,8 @@
 // Consts: WORKGROUP, TILE_ROWS, TILE_BATCH, TILE_COLS, TILE_SLOTS, TR, TB, SHARE; W_PLANE =
 // quads of a plane of W; ROUND = sums of a lane that are added at a time; EDGE = the last
 // columns do not fill a quad.
-// Fragments: linear, bias, decoded (and what it loads with), tile_weights, x, tile.
+// Fragments: linear, bias, x, tile; decoded (and what it loads with), tile_weights and tile_put for
+// weights by rows, tile_bands and what decodes its packets for those in bands.
 const QUADS: u32 = TILE_SLOTS / 4u;
 const COL_QUADS: u32 = TILE_COLS / 4u;
 const ACROSS: u32 = TILE_BATCH / TB;   // lanes of a team along the batch
@@ -32,28 +33,6 @@ var<workgroup> x_tile: array<array<vec4<f32>, X_PLANE>, TB / 4u>;
 // Plane r: row r of every lane, four slots a quad. The stride is odd for the same reason.
 const W_STRIDE: u32 = QUADS | 1u;
 var<workgroup> w_tile: array<array<vec4<f32>, W_PLANE>, TR>;
-
-fn put_weights(held: array<array<u32, RAW>, W_HELD>, step: u32, lane: u32) {
-    for (var k = 0u; k < W_HELD; k++) {
-        let i = k * WORKGROUP + lane;
-        if W_ITEMS % WORKGROUP == 0u || i < W_ITEMS {
-            let row = i / PACKETS;
-            let packet = step * PACKETS + i % PACKETS;
-            let values = decode_packet(held[k], packet);
-            let at = row / TR * W_STRIDE + i % PACKETS * (SPAN / 4u);
-            for (var q = 0u; q < SPAN / 4u; q++) {
-                let four = vec4(
-                    values[4u * q],
-                    values[4u * q + 1u],
-                    values[4u * q + 2u],
-                    values[4u * q + 3u],
-                );
-                w_tile[row % TR][at + q] =
-                    select(vec4<f32>(), four, packet * SPAN < params.slots);
-            }
-        }
-    }
-}
 
 // A lane's part of a step's x: squares of four vectors by four columns.
 const X_ITEMS: u32 = COL_QUADS * TILE_BATCH / 4u;

@@ -63,10 +63,14 @@ impl Kernel for GemmGather {
         if caps.class != DeviceClass::Gpu {
             return vec![];
         }
-        // The best of which there are enough, and one more; else the best.
-        let mut tiles = fitting(problem);
-        tiles.sort_by_key(|&t| count(problem, t) < ENOUGH);
-        let config = |(rows, batch): (u32, u32)| Config {
+        // The best two of which there are enough, else the smallest.
+        let tiles = fitting(problem);
+        let enough = |t: &&(u32, u32)| count(problem, **t) >= ENOUGH;
+        let mut chosen: Vec<_> = tiles.iter().filter(enough).take(2).collect();
+        if chosen.is_empty() {
+            chosen.extend(tiles.last());
+        }
+        let config = |&(rows, batch): &(u32, u32)| Config {
             variant: "8x8",
             workgroup: rows * batch / (SIDE * SIDE),
             rows,
@@ -74,7 +78,7 @@ impl Kernel for GemmGather {
             // What a lane fetches ahead stays in its registers.
             words: if rows * batch >= 32 * 128 { 16 } else { 8 },
         };
-        tiles.into_iter().take(2).map(config).collect()
+        chosen.into_iter().map(config).collect()
     }
 
     fn lower(

@@ -182,7 +182,7 @@ impl Kernel for GemmLanes {
         };
         let pairs = !coded && variant.load == Load::Pairs;
         if bands {
-            consts.extend(band_consts(problem, config, parts));
+            consts.extend(band_consts(problem, config.words, parts));
             fragments.push(if pairs {
                 variant.load.fragment()
             } else {
@@ -233,14 +233,14 @@ impl Kernel for GemmLanes {
     }
 }
 
-/// Consts of a tile of a weight in bands.
-fn band_consts(
+/// Consts of a tile of a weight in bands, loaded `words` at a time.
+pub(super) fn band_consts(
     problem: &Problem,
-    config: &Config,
+    words: u32,
     parts: &[PartLayout],
 ) -> Vec<(&'static str, Const)> {
     let mut consts = vec![
-        ("WORDS", Const::U32(config.words)),
+        ("WORDS", Const::U32(words)),
         (
             "BAND",
             Const::U32(parts.first().map_or(1, |p| p.panel_rows)),

@@ -4,15 +4,18 @@
 //! row at a time. Variants name the square of y that a lane holds, and whether the weight is
 //! loaded 16 bytes at a time or, in `portable`, 4. Lanes beyond those that hold the tile once
 //! are more teams, which share the slots. Arithmetic is done only where weights are stored; the
-//! more rows share an index set, the fewer x are read for it.
+//! more rows share an index set, the fewer x are read for it. Weights may lie in bands: a lane then
+//! loads rows of one column instead of columns of one row.
 
 use super::{
-    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout,
+    Config, Const, Dispatch, Kernel, Layout, PartLayout, Problem, Skip, fragment, gemm_lanes,
+    layout,
     packet::{self, Load, gcd},
     problem::{self, unfit},
     shader,
 };
 use crate::{caps::Caps, error::Result, format::Format};
+use std::borrow::Cow;
 
 /// Tiles of y, (rows, batch), each twice the one before. Where many columns meet a slot, x is
 /// what a tile is made of, and fewer vectors of more rows are better.
@@ -55,6 +58,10 @@ impl Kernel for GemmTiled {
         "gemm_tiled"
     }
 
+    fn serves(&self, _: Layout, skip: Skip) -> bool {
+        skip == Skip::Nothing
+    }
+
     fn configs(&self, problem: &Problem, _caps: &Caps) -> Vec<Config> {
         if matches!(problem.format, Format::Gqs { .. }) {
             return vec![];
@@ -88,6 +95,10 @@ impl Kernel for GemmTiled {
         if problem.format.pattern().is_some() && layout::sharing(problem.format) % 8 != 0 {
             configs.clear();
         }
+        // Weights in bands are multiplied whole where others skip: one of each kind will do.
+        if problem.layout == Layout::Bands {
+            configs.truncate(1);
+        }
         configs.push(deepest(problem, "portable-4x4", (32, 32), BUDGETS[0]));
         let mut configs: Vec<_> = configs.into_iter().flatten().collect();
         configs.dedup();
@@ -120,13 +131,19 @@ impl Kernel for GemmTiled {
         } else {
             fragment!("x_quads")
         });
-        let (mut consts, decoding) = packet::decoded(problem, shape.span, shape.load);
-        fragments.extend(decoding);
         let wide = !coded && !shape.load.words();
+        let (mut consts, decoding) = if problem.layout == Layout::Bands {
+            runs(problem, &shape, parts)
+        } else {
+            let (consts, mut decoding) = packet::decoded(problem, shape.span, shape.load);
+            decoding.extend([fragment!("tile_weights"), fragment!("tile_put")]);
+            (consts, decoding)
+        };
+        fragments.extend(decoding);
         if sparse && wide {
             fragments.push(fragment!("index_words"));
         }
-        fragments.extend([fragment!("tile_weights"), shader!("gemm_tiled")]);
+        fragments.push(shader!("gemm_tiled"));
         consts.extend(problem.consts());
         let numbers = [
             ("WORKGROUP", config.workgroup as usize),
@@ -160,6 +177,23 @@ impl Kernel for GemmTiled {
         });
         Ok(dispatches.collect())
     }
+}
+
+/// What loads and decodes weights in bands: consts and fragments.
+fn runs(
+    problem: &Problem,
+    shape: &Shape,
+    parts: &[PartLayout],
+) -> (Vec<(&'static str, Const)>, Vec<Cow<'static, str>>) {
+    let words = shape.span / problem.values_in(1);
+    let consts = gemm_lanes::band_consts(problem, words as u32, parts);
+    let mut fragments = vec![shape.load.fragment(), fragment!("tile_bands")];
+    if problem.format.quant().is_some() {
+        fragments.extend([fragment!("run_codes"), fragment!("scale")]);
+    } else {
+        fragments.push(fragment!("run_values"));
+    }
+    (consts, fragments)
 }
 
 /// The configuration of `tile` that stages most within `budget` bytes, with a team of lanes for
@@ -242,8 +276,20 @@ impl Shape {
         let windows = (depth / n).next_multiple_of(unit).max(unit);
         let (slots, cols) = (windows * n, windows * m);
         let quads = problem.values_in(4);
+        // In bands a packet has rows of one column.
+        let bands = problem.layout == Layout::Bands;
         let (span, load) = if problem.format.quant().is_some() {
-            (gcd(slots, packet::CODES), Load::Words)
+            let of_rows = gcd(slots, packet::CODES);
+            (
+                if bands { problem.values_in(1) } else { of_rows },
+                Load::Words,
+            )
+        } else if bands {
+            let (words, load) = match config.variant {
+                "quads-8x8" => (4, Load::Quads),
+                _ => (1, Load::Words),
+            };
+            (problem.values_in(words), load)
         } else if config.variant == "quads-8x8" && slots % quads == 0 {
             (quads, Load::Quads)
         } else {
