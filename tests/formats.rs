@@ -349,6 +349,9 @@ fn malformed_metadata_is_refused_with_the_rule_it_breaks() {
         reason(1 << 8 | 0b01_00_11_01),
         "bits are set after the last slot"
     );
+    // Rows without columns cost nothing, however many a file claims.
+    let empty = Nm::from_parts(pattern, 4_000_000_000, 0, Values::F32(vec![]), vec![]);
+    assert_eq!(empty.map(|w| w.slots()), Ok(0));
     let three = Pattern::new(1, 5).unwrap();
     let wide = Nm::from_parts(three, 1, 5, Values::F32(vec![1.0]), vec![5]);
     assert!(matches!(

@@ -54,7 +54,9 @@ impl Columns {
             cols,
             indices,
         };
-        (0..pattern.sets(rows)).try_for_each(|set| columns.check_set(set))?;
+        // Sets without a word say nothing, and a file may claim any number of them.
+        let told = if words == 0 { 0 } else { pattern.sets(rows) };
+        (0..told).try_for_each(|set| columns.check_set(set))?;
         Ok(columns)
     }
 
