@@ -37,15 +37,27 @@ fn put_weights(held: array<array<u32, RAW>, W_HELD>, step: u32, lane: u32) {
             let at = i / PACKETS * STRIDE + i % PACKETS * SPAN;
             for (var j = 0u; j < SPAN; j += 4u) {
                 let four = vec4(values[j], values[j + 1u], values[j + 2u], values[j + 3u]);
-                put_four_w(at + j, halves(four, packet * SPAN + j, params.slots));
+                put_four_w(at + j, halves(four, packet * SPAN + j));
             }
         }
     }
 }
 
-// The values of slots from `slot` on, zero from `end` on.
-fn halves(four: vec4<f32>, slot: u32, end: u32) -> vec4<f16> {
-    let within = vec4(slot, slot + 1u, slot + 2u, slot + 3u) < vec4(end);
+// Items of x are quads of slots of one vector, and of one index set. Past the last slot index words
+// are padding.
+fn put_x(held: array<vec4<f32>, X_HELD>, step: u32, lane: u32) {
+    for (var k = 0u; k < X_HELD; k++) {
+        let i = k * WORKGROUP + lane;
+        if X_ITEMS % WORKGROUP == 0u || i < X_ITEMS {
+            let at = i / X_QUADS * STRIDE + i % X_QUADS * 4u;
+            put_four_x(at, halves(held[k], (step * X_QUADS + i % X_QUADS) * 4u));
+        }
+    }
+}
+
+// The values of slots from `slot` on, zero past the last.
+fn halves(four: vec4<f32>, slot: u32) -> vec4<f16> {
+    let within = vec4(slot, slot + 1u, slot + 2u, slot + 3u) < vec4(params.slots);
     return select(vec4<f16>(), vec4<f16>(four), within);
 }
 

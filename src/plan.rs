@@ -52,13 +52,21 @@ impl Plan {
     /// [`Error::DeviceLost`].
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.gpu.alive()?;
-        self.record(encoder, 0..self.launches.len());
+        self.record(encoder, 0..self.launches.len(), None);
         Ok(())
     }
 
-    /// Records some launches as one compute pass.
-    fn record(&self, encoder: &mut wgpu::CommandEncoder, launches: Range<usize>) {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+    /// Records some launches as one compute pass, timed or not.
+    fn record(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        launches: Range<usize>,
+        timestamps: Option<&Timestamps>,
+    ) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: None,
+            timestamp_writes: timestamps.map(|t| t.writes(0)),
+        });
         let launches = self.launches[launches].iter();
         launches.for_each(|l| l.record(&mut pass));
     }
@@ -104,11 +112,7 @@ impl Plan {
         timestamps: &Timestamps,
     ) -> Result<()> {
         self.gpu.alive()?;
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-            label: None,
-            timestamp_writes: Some(timestamps.writes(0)),
-        });
-        self.launches.iter().for_each(|l| l.record(&mut pass));
+        self.record(encoder, 0..self.launches.len(), Some(timestamps));
         Ok(())
     }
 

@@ -12,13 +12,3 @@ fn fetch_x(row0: u32, vector0: u32, step: u32, lane: u32) -> array<vec4<f32>, X_
     }
     return held;
 }
-
-fn put_x(held: array<vec4<f32>, X_HELD>, step: u32, lane: u32) {
-    for (var k = 0u; k < X_HELD; k++) {
-        let i = k * WORKGROUP + lane;
-        if X_ITEMS % WORKGROUP == 0u || i < X_ITEMS {
-            let at = i / X_QUADS * STRIDE + i % X_QUADS * 4u;
-            put_four_x(at, halves(held[k], (step * X_QUADS + i % X_QUADS) * 4u, params.cols));
-        }
-    }
-}

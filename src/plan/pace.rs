@@ -53,7 +53,7 @@ impl Plan {
 
     fn submit(&self, launches: Range<usize>) -> Result<()> {
         let mut encoder = self.gpu.encoder();
-        self.record(&mut encoder, launches);
+        self.record(&mut encoder, launches, None);
         self.gpu.submit(encoder)
     }
 
