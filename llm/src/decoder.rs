@@ -10,7 +10,10 @@ use crate::{
     thresholds::Tally,
 };
 use lacuna::{
-    Caps, Plan, PlanBuilder, Tensor, caps::DeviceClass, format::Precision, gpu::ReadBack,
+    Caps, Plan, PlanBuilder, Tensor,
+    caps::DeviceClass,
+    format::Precision,
+    gpu::{ReadBack, Timestamps},
     wgpu::CommandEncoder,
 };
 use plans::{Activations, Builder};
@@ -380,6 +383,35 @@ impl Decoder {
     /// [`Error::Empty`] where no token was sampled, what [`next_token`](Self::next_token) gives,
     /// and the engine's where the device cannot time passes.
     pub fn profile(&mut self) -> Result<[Vec<(String, Duration)>; 3]> {
+        let times = self.timed(|plan| plan.steps().len(), Plan::encode_timed)?;
+        let names = [&self.step, &self.head, &self.sample].map(Plan::steps);
+        let mut of_launches = [vec![], vec![], vec![]];
+        for ((launches, names), times) in of_launches.iter_mut().zip(names).zip(times) {
+            launches.extend(names.map(|d| d.name.clone()).zip(times));
+        }
+        Ok(of_launches)
+    }
+
+    /// Takes the sampled token as [`next_token`](Self::next_token) would, and times on the device
+    /// what it takes: the layers, the head, the choice of a token, each as one pass.
+    ///
+    /// # Errors
+    /// Those of [`profile`](Self::profile).
+    pub fn spans(&mut self) -> Result<[Duration; 3]> {
+        let times = self.timed(|_| 1, Plan::encode_span)?;
+        Ok(times.map(|passes| passes.iter().sum()))
+    }
+
+    /// Takes the sampled token; the times of the passes that `encode` records of each plan.
+    fn timed(
+        &mut self,
+        passes: impl Fn(&Plan) -> usize,
+        encode: impl Fn(
+            &Plan,
+            &mut lacuna::wgpu::CommandEncoder,
+            &lacuna::gpu::Timestamps,
+        ) -> lacuna::Result<()>,
+    ) -> Result<[Vec<Duration>; 3]> {
         if self.stage != Stage::Sampled {
             return Err(Error::Empty);
         }
@@ -390,48 +422,17 @@ impl Decoder {
             .into_iter()
             .zip(&mut times)
         {
-            let timestamps = gpu.timestamps(plan.steps().len())?;
+            let timestamps = gpu.timestamps(passes(plan))?;
             let mut encoder = gpu.encoder();
-            plan.encode_timed(&mut encoder, &timestamps)?;
+            encode(plan, &mut encoder, &timestamps)?;
             timestamps.resolve(&mut encoder);
             gpu.submit(encoder)?;
-            let names = plan.steps().map(|d| d.name.clone());
             let spans = timestamps.read_blocking(gpu)?.into_iter();
-            times.extend(names.zip(spans.map(|(begin, end)| end.saturating_sub(begin))));
+            times.extend(spans.map(|(begin, end)| end.saturating_sub(begin)));
         }
         self.position += 1;
         self.steps += 1;
         Ok(times)
-    }
-
-    /// Takes the sampled token as [`next_token`](Self::next_token) would, and times on the device
-    /// what it takes: the layers, the head, the choice of a token, each as one pass.
-    ///
-    /// # Errors
-    /// Those of [`profile`](Self::profile).
-    pub fn spans(&mut self) -> Result<[Duration; 3]> {
-        if self.stage != Stage::Sampled {
-            return Err(Error::Empty);
-        }
-        self.check_room()?;
-        let gpu = self.model.gpu();
-        let mut spans = [Duration::ZERO; 3];
-        for (plan, span) in [&self.step, &self.head, &self.sample]
-            .into_iter()
-            .zip(&mut spans)
-        {
-            let timestamps = gpu.timestamps(1)?;
-            let mut encoder = gpu.encoder();
-            plan.encode_span(&mut encoder, &timestamps)?;
-            timestamps.resolve(&mut encoder);
-            gpu.submit(encoder)?;
-            for (begin, end) in timestamps.read_blocking(gpu)? {
-                *span += end.saturating_sub(begin);
-            }
-        }
-        self.position += 1;
-        self.steps += 1;
-        Ok(spans)
     }
 
     /// Forgets all but the first `position` tokens; a prompt must follow.
