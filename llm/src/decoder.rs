@@ -406,11 +406,7 @@ impl Decoder {
     fn timed(
         &mut self,
         passes: impl Fn(&Plan) -> usize,
-        encode: impl Fn(
-            &Plan,
-            &mut lacuna::wgpu::CommandEncoder,
-            &lacuna::gpu::Timestamps,
-        ) -> lacuna::Result<()>,
+        encode: impl Fn(&Plan, &mut CommandEncoder, &Timestamps) -> lacuna::Result<()>,
     ) -> Result<[Vec<Duration>; 3]> {
         if self.stage != Stage::Sampled {
             return Err(Error::Empty);
