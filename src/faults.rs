@@ -3,7 +3,7 @@
 
 use crate::{
     Activation, Error, Gpu, PlanBuilder, Result, Workspace,
-    gpu::{Options, ReadBack, refusal},
+    gpu::{ReadBack, refusal},
     kernel::{Layout, Packed},
     verify::{Case, Random},
 };
@@ -103,12 +103,8 @@ fn allocations_fail_one_by_one(gpu: &Gpu) {
 fn a_refused_allocation_is_an_error_and_leaves_nothing() {
     let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
     allocations_fail_one_by_one(&Gpu::from_wgpu(device, queue));
-    match Gpu::new_blocking(&Options::default()) {
-        Ok(gpu) => allocations_fail_one_by_one(&gpu),
-        Err(why) => assert!(
-            std::env::var_os("LACUNA_TEST_ADAPTER").is_none(),
-            "an adapter was promised: {why}"
-        ),
+    if let Some(gpu) = Gpu::of_tests() {
+        allocations_fail_one_by_one(&gpu);
     }
 }
 

@@ -22,11 +22,11 @@ use crate::{
     gpu::{Gpu, Tensor, Timestamps},
     kernel::Dispatch,
 };
-use launch::{Bindings, Launch, Step};
-use std::{collections::BTreeMap, ops::Range};
+use launch::{Launch, Step};
+use std::collections::BTreeMap;
 
 #[cfg(not(target_arch = "wasm32"))]
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 /// Steps that can be recorded again and again.
 pub struct Plan {
@@ -52,23 +52,21 @@ impl Plan {
     /// [`Error::DeviceLost`].
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.gpu.alive()?;
-        self.record(encoder, 0..self.launches.len(), None);
+        Self::record(encoder, &self.launches, None);
         Ok(())
     }
 
     /// Records some launches as one compute pass, timed or not.
-    fn record(
-        &self,
+    fn record<'a>(
         encoder: &mut wgpu::CommandEncoder,
-        launches: Range<usize>,
+        launches: impl IntoIterator<Item = &'a Launch>,
         timestamps: Option<&Timestamps>,
     ) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
             label: None,
             timestamp_writes: timestamps.map(|t| t.writes(0)),
         });
-        let launches = self.launches[launches].iter();
-        launches.for_each(|l| l.record(&mut pass));
+        launches.into_iter().for_each(|l| l.record(&mut pass));
     }
 
     /// Records one timed pass a step: step `i` writes the times of pass `i`. For benches;
@@ -112,7 +110,7 @@ impl Plan {
         timestamps: &Timestamps,
     ) -> Result<()> {
         self.gpu.alive()?;
-        self.record(encoder, 0..self.launches.len(), Some(timestamps));
+        Self::record(encoder, &self.launches, Some(timestamps));
         Ok(())
     }
 
@@ -169,6 +167,10 @@ impl Plan {
                 count += 1;
             }
         }
+        #[cfg(not(target_arch = "wasm32"))]
+        let pace = self.pace.get_mut();
+        #[cfg(not(target_arch = "wasm32"))]
+        pace.unwrap_or_else(PoisonError::into_inner).unbind();
         Ok(count)
     }
 
@@ -206,12 +208,8 @@ impl Plan {
             };
             let declared = sharing::declared(&step.dispatch, &step.tensors)?;
             let pipeline = self.gpu.pipeline(&declared)?;
-            let bindings = Bindings {
-                params: &self.params,
-                params_offset: launch.params_offset,
-                scratch: &self.scratch,
-            };
-            let group = bindings.group(&self.gpu, &pipeline, &step)?;
+            let group =
+                launch::bind_group(&self.gpu, &pipeline, &step, &self.params, &self.scratch)?;
             Ok(Some(Launch {
                 step,
                 params_offset: launch.params_offset,

@@ -500,45 +500,6 @@ fn threads_share_a_device() {
     });
 }
 
-// 63
-#[test]
-fn a_plan_in_many_submissions_gives_the_same_bits() {
-    let Some(gpu) = gpu() else { return };
-    let limited = Gpu::new_blocking(&Options {
-        max_submission: Some(Duration::from_micros(1)),
-        ..Options::default()
-    });
-    let limited = limited.unwrap();
-    let case = Case::new(128, 128, 4, "f16".parse().unwrap(), false);
-    // Each product takes what the one before it gave.
-    let chain = |gpu: &Gpu, run: &dyn Fn(&Plan) -> lacuna::Result<()>| {
-        let weight = gpu.upload(&case.weight).unwrap();
-        let (x, y) = (
-            gpu.tensor_from(4, 128, &case.x).unwrap(),
-            gpu.tensor(4, 128).unwrap(),
-        );
-        let mut builder = PlanBuilder::new(gpu);
-        for _ in 0..3 {
-            builder.linear(&weight, &x, None, &y).unwrap();
-            builder.linear(&weight, &y, None, &x).unwrap();
-        }
-        let plan = builder.build().unwrap();
-        let bits = || {
-            x.write(gpu, &case.x).unwrap();
-            run(&plan).unwrap();
-            let x = x.read_blocking(gpu).unwrap();
-            x.into_iter().map(f32::to_bits).collect::<Vec<_>>()
-        };
-        // What launches take is measured twice.
-        [bits(), bits(), bits()]
-    };
-    let whole = chain(&gpu, &Plan::run);
-    assert_eq!(whole[0], whole[2]);
-    assert_eq!(chain(&limited, &Plan::run), whole);
-    let second = Duration::from_secs(1);
-    assert_eq!(chain(&gpu, &|plan| plan.run_within(second)), whole);
-}
-
 /// Rows of the table of `docs/faults.md`: number, and what its last column says.
 fn table() -> Vec<(usize, String)> {
     let text = fs::read_to_string("docs/faults.md").unwrap();

@@ -133,24 +133,13 @@ fn write(file: &Path, hash: u64, data: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::hash;
-    use crate::{
-        gpu::{Gpu, Options},
-        kernel::Dispatch,
-    };
+    use crate::{gpu::Gpu, kernel::Dispatch};
     use std::{fs, path::Path, thread};
 
     /// A device that keeps its pipelines in `folder`; `None` where there is none, or none is kept.
     fn open(folder: &Path) -> Option<Gpu> {
-        match Gpu::new_blocking(&Options::default()) {
-            Ok(gpu) => Some(gpu.keep_pipelines(folder)).filter(|g| g.inner.kept.get().is_some()),
-            Err(why) => {
-                assert!(
-                    std::env::var_os("LACUNA_TEST_ADAPTER").is_none(),
-                    "an adapter was promised: {why}"
-                );
-                None
-            }
-        }
+        let gpu = Gpu::of_tests()?.keep_pipelines(folder);
+        gpu.inner.kept.get().is_some().then_some(gpu)
     }
 
     /// A pipeline, which has to be made whatever the file held.

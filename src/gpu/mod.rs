@@ -126,6 +126,15 @@ impl Gpu {
         pollster::block_on(Self::new(options))
     }
 
+    /// The best adapter, for unit tests; `None` without one, unless one was promised.
+    #[cfg(test)]
+    pub(crate) fn of_tests() -> Option<Self> {
+        let gpu = Self::new_blocking(&Options::default());
+        let promised = std::env::var_os("LACUNA_TEST_ADAPTER").is_some();
+        assert!(gpu.is_ok() || !promised, "an adapter was promised: {gpu:?}");
+        gpu.ok()
+    }
+
     /// Works on the host's own device. Uses the features it was created with, installs no
     /// handler or callback. That the device is lost is noticed by the next call that makes,
     /// submits or reads something; a host that knows before says so with

@@ -3,7 +3,7 @@
 use super::Gpu;
 use crate::{
     error::{Error, Result},
-    kernel::Dispatch,
+    kernel::{Dispatch, Operand, Role},
 };
 use std::{
     borrow::Borrow,
@@ -136,21 +136,24 @@ impl Gpu {
             visibility: wgpu::ShaderStages::COMPUTE,
             ty: wgpu::BindingType::Buffer {
                 ty,
-                has_dynamic_offset: false,
+                has_dynamic_offset: ty == wgpu::BufferBindingType::Uniform,
                 min_binding_size: None,
             },
             count: None,
         };
-        let storage = dispatch.operands.iter().map(|o| {
-            entry(
-                o.binding,
-                wgpu::BufferBindingType::Storage {
-                    read_only: !o.write,
-                },
-            )
-        });
+        let operand = |o: &Operand| {
+            let ty = match o.role {
+                Role::Piece => wgpu::BufferBindingType::Uniform,
+                Role::Tensor(_) | Role::Part(_) | Role::Scratch => {
+                    wgpu::BufferBindingType::Storage {
+                        read_only: !o.write,
+                    }
+                }
+            };
+            entry(o.binding, ty)
+        };
         let entries: Vec<_> = std::iter::once(entry(0, wgpu::BufferBindingType::Uniform))
-            .chain(storage)
+            .chain(dispatch.operands.iter().map(operand))
             .collect();
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label,

@@ -27,7 +27,10 @@ impl fmt::Display for Const {
     }
 }
 
-/// What a storage binding is bound to.
+/// Words between uniform blocks: offsets that are multiples of 256 bytes suit every device.
+pub const PARAM_WORDS: usize = 64;
+
+/// What a binding is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The n-th tensor given with the dispatch.
@@ -36,9 +39,12 @@ pub enum Role {
     Part(usize),
     /// The plan's scratch buffer, which lives from one dispatch of a step to the next.
     Scratch,
+    /// The last [`PARAM_WORDS`] of the parameters, in a uniform block of its own: which workgroups of a
+    /// launch these are, where a plan has cut it. The last operand.
+    Piece,
 }
 
-/// A storage binding of group 0.
+/// A binding of group 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Operand {
     /// The WGSL variable's name.
@@ -171,7 +177,10 @@ impl Dispatch {
         for (what, value, limit) in [
             (
                 "storage bindings",
-                self.operands.len() as u64,
+                self.operands
+                    .iter()
+                    .filter(|o| o.role != Role::Piece)
+                    .count() as u64,
                 caps.max_storage_buffers.into(),
             ),
             (

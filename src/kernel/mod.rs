@@ -7,6 +7,7 @@
 mod band_gemv;
 pub(crate) mod bands;
 pub mod compact;
+mod cut;
 mod dispatch;
 mod empty;
 mod gemm_coop;
@@ -31,7 +32,8 @@ mod runs;
 mod transpose;
 mod variant;
 
-pub use dispatch::{Const, Dispatch, Operand, Role};
+pub(crate) use cut::cut;
+pub use dispatch::{Const, Dispatch, Operand, PARAM_WORDS, Role};
 pub use grid::fold;
 pub use layout::{Layout, PartLayout};
 pub use packed::Packed;
@@ -143,9 +145,7 @@ impl fmt::Debug for Candidate {
     }
 }
 
-/// Launches of a candidate at most: vectors taken in turns may need one each. A driver keeps something
-/// for every launch of a plan; Mesa's software driver a mapping, and crashes where Linux grants no
-/// more, at some 65 000.
+/// Launches of a candidate at most: vectors taken in turns may need one each, and a plan keeps every one.
 const MOST_LAUNCHES: usize = 40_000;
 
 impl Candidate {

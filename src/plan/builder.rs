@@ -2,7 +2,7 @@
 
 use super::{
     Plan, Workspace,
-    launch::{Bindings, Launch, PARAM_ALIGNMENT, Step},
+    launch::{self, Step},
     sharing,
 };
 use crate::{
@@ -168,6 +168,11 @@ impl PlanBuilder {
                 Role::Tensor(i) => ("tensor of an operand", i, tensors.len()),
                 Role::Part(i) => ("weight part of an operand", i, parts.len()),
                 Role::Scratch => continue,
+                Role::Piece => {
+                    let reason = "only a plan that cuts a launch binds pieces".into();
+                    let what = operand.name;
+                    return Err(Error::Buffer { what, reason });
+                }
             };
             if index >= len {
                 return Err(Error::Shape {
@@ -217,47 +222,7 @@ impl PlanBuilder {
             None => gpu.buffer("scratch", scratch_bytes, wgpu::BufferUsages::STORAGE, None)?,
         };
 
-        let mut blocks = vec![];
-        let mut offsets = vec![];
-        for step in &steps {
-            offsets.push(blocks.len() as u64);
-            blocks.extend_from_slice(bytemuck::cast_slice(&step.dispatch.params));
-            blocks.resize(
-                blocks
-                    .len()
-                    .next_multiple_of(PARAM_ALIGNMENT as usize)
-                    .max(PARAM_ALIGNMENT as usize),
-                0,
-            );
-        }
-        let params = gpu.buffer(
-            "params",
-            blocks.len() as u64,
-            wgpu::BufferUsages::UNIFORM,
-            Some(&blocks),
-        )?;
-
-        let pipelines = {
-            let declared = steps
-                .iter()
-                .map(|s| sharing::declared(&s.dispatch, &s.tensors));
-            gpu.pipelines(&declared.collect::<Result<Vec<_>>>()?)?
-        };
-        let mut launches = vec![];
-        for ((step, params_offset), pipeline) in steps.into_iter().zip(offsets).zip(pipelines) {
-            let bindings = Bindings {
-                params: &params,
-                params_offset,
-                scratch: &scratch,
-            };
-            let group = bindings.group(&gpu, &pipeline, &step)?;
-            launches.push(Launch {
-                step,
-                params_offset,
-                pipeline,
-                group,
-            });
-        }
+        let (params, launches) = launch::launches(&gpu, steps, &scratch)?;
         Ok(Plan {
             gpu,
             launches,

@@ -1,9 +1,13 @@
 //! A plan in several submissions: operating systems take a device that works on one for seconds
 //! for hung, and reset it.
 
-use super::Plan;
-use crate::error::Result;
+use super::{
+    Plan,
+    launch::{self, Launch, Step},
+};
+use crate::{error::Result, kernel};
 use std::{
+    collections::BTreeMap,
     ops::Range,
     sync::PoisonError,
     time::{Duration, Instant},
@@ -17,17 +21,28 @@ const MEASURED: usize = 2;
 pub(super) struct Pace {
     runs: usize,
     took: Vec<Duration>,
+    /// The pieces of each launch that takes longer than this budget.
+    cut: Option<(Duration, BTreeMap<usize, Vec<Launch>>)>,
+}
+
+impl Pace {
+    /// Forgets pieces, which are bound to what their launches were bound to.
+    pub fn unbind(&mut self) {
+        self.cut = None;
+    }
 }
 
 impl Plan {
     /// Runs the plan in submissions that take `budget` at most, by what each launch took in the
     /// first two runs, which submit them one by one and wait.
     ///
-    /// Launches are not cut: one that takes longer is a submission by itself, and a warning says
-    /// so. Fewer vectors then help.
+    /// Launches that take longer are cut between their workgroups, from the third run on. One of few
+    /// workgroups may still take longer, or one whose shader, a host's, does not take its place in the
+    /// launch as `group` and `groups` as the engine's do; a warning says so.
     ///
     /// # Errors
-    /// Those of [`run`](Self::run), and in the first two runs of [`Gpu::wait`](crate::Gpu::wait).
+    /// Those of [`run`](Self::run), in the first two runs of [`Gpu::wait`](crate::Gpu::wait), in the
+    /// third of [`PlanBuilder::build`](crate::PlanBuilder::build).
     pub fn run_within(&self, budget: Duration) -> Result<()> {
         self.gpu.alive()?;
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,45 +55,101 @@ impl Plan {
                 both.for_each(|(least, again)| *least = again.min(*least));
             }
             pace.runs += 1;
-            if pace.runs == MEASURED {
-                self.warn(&pace.took, budget);
-            }
             return Ok(());
         }
-        for piece in pieces(&pace.took, budget) {
-            self.submit(piece)?;
-        }
-        Ok(())
+        let submissions = self.submissions(&mut pace, budget)?;
+        submissions
+            .iter()
+            .try_for_each(|launches| self.submit(launches))
     }
 
-    fn submit(&self, launches: Range<usize>) -> Result<()> {
+    /// What is submitted together.
+    fn submissions<'a>(
+        &'a self,
+        pace: &'a mut Pace,
+        budget: Duration,
+    ) -> Result<Vec<Vec<&'a Launch>>> {
+        let Pace { took, cut, .. } = pace;
+        if cut.as_ref().is_none_or(|(cut_for, _)| *cut_for != budget) {
+            *cut = None;
+        }
+        let cut = match cut {
+            Some((_, cut)) => cut,
+            none => &none.insert((budget, self.cut(took, budget)?)).1,
+        };
+        let (launches, took): (Vec<_>, Vec<_>) = self
+            .launches
+            .iter()
+            .zip(took)
+            .enumerate()
+            .flat_map(|(i, (launch, took))| {
+                let pieces = cut
+                    .get(&i)
+                    .map_or(std::slice::from_ref(launch), Vec::as_slice);
+                let each = *took / pieces.len() as u32;
+                pieces.iter().map(move |piece| (piece, each))
+            })
+            .unzip();
+        let runs = pieces(&took, budget).into_iter();
+        Ok(runs.map(|run| launches[run].to_vec()).collect())
+    }
+
+    fn submit(&self, launches: &[&Launch]) -> Result<()> {
         let mut encoder = self.gpu.encoder();
-        self.record(&mut encoder, launches, None);
+        Self::record(&mut encoder, launches.iter().copied(), None);
         self.gpu.submit(encoder)
     }
 
     /// Runs every launch by itself, and returns what each took.
     fn measure(&self) -> Result<Vec<Duration>> {
         self.gpu.wait()?;
-        let launch = |i| {
+        let launch = |launch| {
             let begin = Instant::now();
-            self.submit(i..i + 1)?;
+            self.submit(&[launch])?;
             self.gpu.wait()?;
             Ok(begin.elapsed())
         };
-        (0..self.launches.len()).map(launch).collect()
+        self.launches.iter().map(launch).collect()
     }
 
-    fn warn(&self, took: &[Duration], budget: Duration) {
-        let slowest = self.steps().zip(took).max_by_key(|(_, took)| **took);
-        if let Some((step, took)) = slowest
-            && *took > budget
-        {
-            log::warn!(
-                "{} takes {took:?}, longer than the {budget:?} that a submission may",
-                step.name
-            );
+    /// The launches that took longer than `budget`, each in pieces that take three quarters of it
+    /// if all workgroups take the same.
+    fn cut(&self, took: &[Duration], budget: Duration) -> Result<BTreeMap<usize, Vec<Launch>>> {
+        let mut cut = BTreeMap::new();
+        for (i, (launch, took)) in self.launches.iter().zip(took).enumerate() {
+            if *took <= budget {
+                continue;
+            }
+            let name = &launch.step.dispatch.name;
+            let count = (took.as_secs_f64() / (0.75 * budget.as_secs_f64())).ceil();
+            // As many as there are workgroups, where the budget is nothing.
+            let count = if count < f64::from(u32::MAX) {
+                count as u32
+            } else {
+                u32::MAX
+            };
+            let Some(pieces) = kernel::cut(&launch.step.dispatch, count) else {
+                log::warn!(
+                    "{name} takes {took:?} of the {budget:?} of a submission, and cannot be cut"
+                );
+                continue;
+            };
+            if pieces.len() < count as usize {
+                let most = pieces.len();
+                log::warn!(
+                    "{name} takes {took:?} of the {budget:?} of a submission, and has {most} workgroups along its longest side"
+                );
+            }
+            let step = |dispatch| Step {
+                dispatch,
+                tensors: launch.step.tensors.clone(),
+                parts: launch.step.parts.clone(),
+            };
+            let steps = pieces.into_iter().map(step).collect();
+            let (_, pieces) = launch::launches(&self.gpu, steps, &self.scratch)?;
+            cut.insert(i, pieces);
         }
+        Ok(cut)
     }
 }
 
@@ -103,8 +174,9 @@ fn pieces(took: &[Duration], budget: Duration) -> Vec<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::pieces;
-    use std::time::Duration;
+    use super::{MEASURED, pieces};
+    use crate::{Gpu, PlanBuilder, verify::Case};
+    use std::time::{Duration, Instant};
 
     #[test]
     fn submissions_keep_to_the_budget_where_launches_do() {
@@ -122,5 +194,64 @@ mod tests {
         let pieces = cut(&vec![7; 4286], 50);
         assert!(pieces.iter().all(|&launches| 7 * launches <= 50));
         assert_eq!(pieces.iter().sum::<usize>(), 4286);
+    }
+
+    /// The longest of the submissions of a plan of one long launch and some short ones: of each, the
+    /// least of `runs` runs, for other programs work on this machine too.
+    fn longest(
+        gpu: &Gpu,
+        budget: impl Fn(Duration) -> Duration,
+        runs: usize,
+    ) -> (Duration, Duration) {
+        let case = Case::new(1024, 1024, 512, "f32".parse().unwrap(), false);
+        let weight = gpu.upload(&case.weight).unwrap();
+        let x = gpu.tensor_from(512, 1024, &case.x).unwrap();
+        let y = gpu.tensor(512, 1024).unwrap();
+        let [first, other] = [(); 2].map(|()| gpu.tensor(1, 1024).unwrap());
+        let mut builder = PlanBuilder::new(gpu);
+        builder.linear(&weight, &x, None, &y).unwrap();
+        for _ in 0..8 {
+            builder.linear(&weight, &first, None, &other).unwrap();
+        }
+        let plan = builder.build().unwrap();
+        for _ in 0..MEASURED {
+            plan.run_within(Duration::MAX).unwrap();
+        }
+        let mut pace = plan.pace.lock().unwrap();
+        let budget = budget(*pace.took.iter().max().unwrap());
+        let submissions = plan.submissions(&mut pace, budget).unwrap();
+        assert!(submissions.len() > 1);
+        let mut least = vec![Duration::MAX; submissions.len()];
+        for _ in 0..runs {
+            for (submission, least) in submissions.iter().zip(&mut least) {
+                let begin = Instant::now();
+                plan.submit(submission).unwrap();
+                gpu.wait().unwrap();
+                *least = begin.elapsed().min(*least);
+            }
+        }
+        (least.into_iter().max().unwrap(), budget)
+    }
+
+    #[test]
+    fn a_launch_that_takes_eight_times_the_budget_is_cut_to_it() {
+        let Some(gpu) = Gpu::of_tests() else { return };
+        let (took, budget) = longest(&gpu, |launch| launch / 8, 5);
+        assert!(took <= 2 * budget, "{took:?} of {budget:?}");
+    }
+
+    #[test]
+    #[ignore = "half a minute of work on a machine with nothing else to do"]
+    fn half_a_minute_of_work_never_exceeds_twice_the_budget() {
+        let Some(gpu) = Gpu::of_tests() else { return };
+        let until = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < until {
+            let (took, budget) = longest(
+                &gpu,
+                |launch| (launch / 2).min(Duration::from_millis(50)),
+                1,
+            );
+            assert!(took <= 2 * budget, "{took:?} of {budget:?}");
+        }
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn declared<'a>(
         .iter()
         .filter_map(|o| match o.role {
             Role::Tensor(i) => Some((o, &tensors[i])),
-            Role::Part(_) | Role::Scratch => None,
+            Role::Part(_) | Role::Scratch | Role::Piece => None,
         })
         .collect();
     let mut declared = Cow::Borrowed(dispatch);

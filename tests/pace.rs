@@ -1,0 +1,92 @@
+//! Work in submissions of limited length (case 63 of `docs/faults.md`): cut anywhere, between
+//! launches or between their workgroups, it gives the same bits.
+
+mod common;
+
+use common::gpu;
+use lacuna::{
+    Gpu, Plan, PlanBuilder,
+    format::Precision,
+    gpu::Options,
+    kernel::Skip,
+    verify::{self, Case},
+};
+use std::time::Duration;
+
+/// So short that every launch is cut into all the workgroups of its longest side.
+const NOTHING: Duration = Duration::from_nanos(1);
+
+// 63
+#[test]
+fn a_plan_in_many_submissions_gives_the_same_bits() {
+    let Some(gpu) = gpu() else { return };
+    let limited = Gpu::new_blocking(&Options {
+        max_submission: Some(Duration::from_micros(1)),
+        ..Options::default()
+    });
+    let limited = limited.unwrap();
+    let case = Case::new(128, 128, 4, "f16".parse().unwrap(), false);
+    // Each product takes what the one before it gave.
+    let chain = |gpu: &Gpu, run: &dyn Fn(&Plan) -> lacuna::Result<()>| {
+        let weight = gpu.upload(&case.weight).unwrap();
+        let (x, y) = (
+            gpu.tensor_from(4, 128, &case.x).unwrap(),
+            gpu.tensor(4, 128).unwrap(),
+        );
+        let mut builder = PlanBuilder::new(gpu);
+        for _ in 0..3 {
+            builder.linear(&weight, &x, None, &y).unwrap();
+            builder.linear(&weight, &y, None, &x).unwrap();
+        }
+        let plan = builder.build().unwrap();
+        let bits = || {
+            x.write(gpu, &case.x).unwrap();
+            run(&plan).unwrap();
+            let x = x.read_blocking(gpu).unwrap();
+            x.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        // What launches take is measured twice.
+        [bits(), bits(), bits()]
+    };
+    let whole = chain(&gpu, &Plan::run);
+    assert_eq!(whole[0], whole[2]);
+    assert_eq!(chain(&limited, &Plan::run), whole);
+    let second = Duration::from_secs(1);
+    assert_eq!(chain(&gpu, &|plan| plan.run_within(second)), whole);
+}
+
+#[test]
+fn products_cut_between_workgroups_give_the_same_bits() {
+    let Some(gpu) = gpu() else { return };
+    let cases = verify::cases(true).filter(|case| {
+        let problem = &case.problem;
+        let sides = [problem.rows, problem.cols, problem.batch];
+        let runs = problem.precision != Precision::F16 || gpu.caps().cooperative.is_some();
+        runs && problem.skip == Skip::Nothing && sides.iter().all(|&side| 0 < side && side < 1000)
+    });
+    for case in cases {
+        let problem = case.problem;
+        let weight = gpu
+            .upload_as(problem.layout, gpu.caps().class, &case.weight)
+            .unwrap();
+        let x = gpu
+            .tensor_from(problem.batch, problem.cols, &case.x)
+            .unwrap();
+        let y = gpu.tensor(problem.batch, problem.rows).unwrap();
+        let mut builder = PlanBuilder::new(&gpu);
+        builder.precision(problem.precision);
+        builder.linear(&weight, &x, None, &y).unwrap();
+        let plan = builder.build().unwrap();
+        let bits = |run: &dyn Fn() -> lacuna::Result<()>| {
+            y.write(&gpu, &vec![f32::NAN; y.batch() * y.len()]).unwrap();
+            run().unwrap();
+            let y = y.read_blocking(&gpu).unwrap();
+            y.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let whole = bits(&|| plan.run());
+        // Two runs measure, the third is cut.
+        for _ in 0..3 {
+            assert_eq!(bits(&|| plan.run_within(NOTHING)), whole, "{problem:?}");
+        }
+    }
+}
