@@ -2,7 +2,7 @@
 //
 // over blocks k of columns c, for BATCH vectors that `quantize` has made integers q of. What is in
 // brackets is exact. One workgroup sums ROWS rows; each lane takes a packet of SPAN codes of all of
-// them at a time.
+// them at a time. More vectors than BATCH are taken in turns along z.
 //
 // Reads the weight once, and a quarter of x once per ROWS rows.
 //
@@ -17,17 +17,20 @@ const SETS: u32 = SPAN / SEGMENT;
 const PACKET_WORDS: u32 = BLOCKS * QUOTIENT_WORDS;
 const HELD: u32 = BATCH * PACKET_WORDS;
 
+// The first vector of a turn.
+var<private> turn: u32;
+
 // Sum i of a workgroup belongs to row i / BATCH and vector i % BATCH.
 fn store_sum(row0: u32, i: u32, sum: f32) {
     if row0 + i / BATCH < rows_end() {
-        put(i / BATCH, row0, i % BATCH, sum);
+        put(i / BATCH, row0, turn + i % BATCH, sum);
     }
 }
 
 fn fetch_quotients(packet: u32, packets: u32) -> array<u32, HELD> {
     var held: array<u32, HELD>;
     for (var b = 0u; b < BATCH; b++) {
-        let at = ((params.vector_base + b) * packets + packet) * (PACKET_WORDS / 4u);
+        let at = ((params.vector_base + turn + b) * packets + packet) * (PACKET_WORDS / 4u);
         for (var i = 0u; i < PACKET_WORDS / 4u; i++) {
             let quad = quotient_quad(at + i);
             held[b * PACKET_WORDS + 4u * i] = quad.x;
@@ -44,7 +47,7 @@ fn fetch_blocks(packet: u32, packets: u32) -> array<vec2<u32>, BATCH * BLOCKS> {
     var blocks: array<vec2<u32>, BATCH * BLOCKS>;
     let steps = params.batch * packets * PACKET_WORDS;
     for (var b = 0u; b < BATCH; b++) {
-        let at = steps + ((params.vector_base + b) * packets + packet) * (2u * BLOCKS);
+        let at = steps + ((params.vector_base + turn + b) * packets + packet) * (2u * BLOCKS);
         for (var k = 0u; k < BLOCKS; k++) {
             blocks[b * BLOCKS + k] = block_at(at + 2u * k);
         }
@@ -115,6 +118,7 @@ fn main(
         return;
     }
 
+    turn = group.z * BATCH;
     var acc: array<f32, ACC>;
     // Rows past the end repeat the last one; their sums are not stored.
     var row_at: array<u32, ROWS>;

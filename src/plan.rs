@@ -22,7 +22,7 @@ use crate::{
     gpu::{Gpu, Tensor, Timestamps},
     kernel::Dispatch,
 };
-use launch::{Launch, Step};
+use launch::{Bindings, Launch, Step};
 use std::collections::BTreeMap;
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -208,8 +208,12 @@ impl Plan {
             };
             let declared = sharing::declared(&step.dispatch, &step.tensors)?;
             let pipeline = self.gpu.pipeline(&declared)?;
-            let group =
-                launch::bind_group(&self.gpu, &pipeline, &step, &self.params, &self.scratch)?;
+            let bindings = Bindings {
+                params: &self.params,
+                params_offset: launch.params_offset,
+                scratch: &self.scratch,
+            };
+            let group = bindings.group(&self.gpu, &pipeline, &step)?;
             Ok(Some(Launch {
                 step,
                 params_offset: launch.params_offset,

@@ -120,8 +120,7 @@ impl Kernel for GemvI8 {
         let quantize = quantize::dispatch(problem, variant.packing, span, caps)?;
         let scratch_bytes = quantize.scratch_bytes;
         let mut dispatches = vec![quantize];
-        for vector_base in (0..problem.batch).step_by(config.batch as usize) {
-            let batch = (config.batch as usize).min(problem.batch - vector_base);
+        for (vector_base, batch, turns) in launches(problem.batch, config.batch, caps) {
             let mut frame = variant.reduce.frame(config, batch, caps)?;
             frame.consts.extend([
                 ("BITS", Const::U32(quant.bits())),
@@ -154,6 +153,11 @@ impl Kernel for GemvI8 {
             ]);
             frame.fragments.extend(variant.packing.fragments());
             let x = Operand::read("quotients", 1, Role::Scratch);
+            let grid = |part: &PartLayout| {
+                let [x, y, _] =
+                    super::fold(part.rows.div_ceil(config.rows).into(), caps.max_workgroups);
+                [x, y, turns]
+            };
             dispatches.extend(parts.iter().enumerate().map(|(i, part)| Dispatch {
                 name: format!("gemv_i8/{config} {}", problem.format),
                 consts: frame.consts.clone(),
@@ -165,12 +169,28 @@ impl Kernel for GemvI8 {
                 subgroups: variant.reduce != Reduce::Shared,
                 int64: load.int64(),
                 scratch_bytes,
-                grid: super::fold(part.rows.div_ceil(config.rows).into(), caps.max_workgroups),
+                grid: grid(part),
                 ..Dispatch::default()
             }));
         }
         Ok(dispatches)
     }
+}
+
+/// First vector, vectors of a turn and turns of each launch: as many whole turns as a grid takes,
+/// then what is left.
+fn launches(vectors: usize, batch: u32, caps: &Caps) -> Vec<(usize, usize, u32)> {
+    let turn = batch as usize;
+    let whole = vectors / turn;
+    let most = caps.max_workgroups as usize;
+    let full = (0..whole).step_by(most);
+    let mut launches: Vec<_> = full
+        .map(|first| (first * turn, turn, most.min(whole - first) as u32))
+        .collect();
+    if vectors % turn > 0 {
+        launches.push((whole * turn, vectors % turn, 1));
+    }
+    launches
 }
 
 /// Refuses what the shader cannot do.

@@ -175,7 +175,7 @@ fn pieces(took: &[Duration], budget: Duration) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::{MEASURED, pieces};
-    use crate::{Gpu, PlanBuilder, verify::Case};
+    use crate::{Gpu, PlanBuilder, compress, format::Dense};
     use std::time::{Duration, Instant};
 
     #[test]
@@ -203,9 +203,10 @@ mod tests {
         budget: impl Fn(Duration) -> Duration,
         runs: usize,
     ) -> (Duration, Duration) {
-        let case = Case::new(1024, 1024, 512, "f32".parse().unwrap(), false);
-        let weight = gpu.upload(&case.weight).unwrap();
-        let x = gpu.tensor_from(512, 1024, &case.x).unwrap();
+        let dense = Dense::from_f32(1024, 1024, vec![0.5; 1024 * 1024]).unwrap();
+        let weight = compress::compress(&dense, "f32".parse().unwrap()).unwrap();
+        let weight = gpu.upload(&weight).unwrap();
+        let x = gpu.tensor(512, 1024).unwrap();
         let y = gpu.tensor(512, 1024).unwrap();
         let [first, other] = [(); 2].map(|()| gpu.tensor(1, 1024).unwrap());
         let mut builder = PlanBuilder::new(gpu);

@@ -123,6 +123,13 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 /// half a megabyte each.
 const PER_DEVICE: usize = 512;
 
+/// Products of more vectors than this are checked one at a time: each may be thousands of launches, for
+/// which a software driver maps memory, and crashes where the system grants no more.
+const MANY_VECTORS: usize = 1000;
+
+/// Held by who checks such a product.
+static MANY: Mutex<()> = Mutex::new(());
+
 /// Takes checks from the list until none is left.
 fn work(mut gpu: Gpu, device: &device::Args, shared: &Mutex<Shared>) -> Result<()> {
     for n in 1.. {
@@ -147,7 +154,10 @@ fn work(mut gpu: Gpu, device: &device::Args, shared: &Mutex<Shared>) -> Result<(
             return Ok(());
         };
         log::debug!("{candidate}: {}", known.case.problem);
+        let many = known.case.problem.batch > MANY_VECTORS;
+        let alone = many.then(|| MANY.lock().unwrap_or_else(PoisonError::into_inner));
         let outcome = known.case.check(&gpu, candidate, &known.truth);
+        drop(alone);
         // Nothing runs on this device any more.
         if let Err(e @ (lacuna::Error::DeviceLost(_) | lacuna::Error::Timeout(_))) = outcome {
             return Err(e.into());
