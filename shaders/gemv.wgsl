@@ -56,7 +56,7 @@ fn main(
     // Rows past the end repeat the last one; their sums are not stored. Addresses are
     // taken out of the loop by hand: drivers do not move uniform loads.
     var row_at: array<u32, ROWS>;
-    look_up_rows(row0);
+    look_up_rows(row0, lane.index);
     for (var r = 0u; r < ROWS; r++) {
         row_at[r] = params.values + row_of(row0, r) * params.value_stride;
     }

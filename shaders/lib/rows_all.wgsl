@@ -7,7 +7,12 @@ fn rows_end() -> u32 {
     return params.rows;
 }
 
-fn look_up_rows(row0: u32) {}
+// The row whose number in the tile is the lane's, or the last.
+var<private> own_row: u32;
+
+fn look_up_rows(row0: u32, lane: u32) {
+    own_row = row_of(row0, lane);
+}
 
 fn row_of(row0: u32, r: u32) -> u32 {
     return min(row0 + r, params.rows - 1u);

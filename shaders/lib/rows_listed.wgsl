@@ -4,6 +4,8 @@
 @group(0) @binding(6) var<storage, read> list: array<u32>;
 
 var<private> tile_rows: array<u32, ROWS>;
+// The row whose number in the tile is the lane's, or the last.
+var<private> own_row: u32;
 
 fn list_blocks() -> u32 {
     return (params.y_stride + 15u) / 16u;
@@ -26,12 +28,13 @@ fn first_row(tile: u32) -> u32 {
     return select(0xffffffffu, first, tile < 2u * half);
 }
 
-fn look_up_rows(row0: u32) {
+fn look_up_rows(row0: u32, lane: u32) {
     let first = (list_blocks() + 7u) / 4u * 4u;
     let last = rows_end() - 1u;
     for (var r = 0u; r < ROWS; r++) {
         tile_rows[r] = list[first + min(row0 + r, last)] - params.row_base;
     }
+    own_row = list[first + min(row0 + lane, last)] - params.row_base;
 }
 
 fn row_of(row0: u32, r: u32) -> u32 {

@@ -69,7 +69,8 @@ impl Kernel for Gemv {
             config.workgroup as usize,
         )?;
         let sparse = problem.format.pattern().is_some();
-        let wide = coded && !listed && wide_scales(variant, config.rows);
+        let dealt = deals_scales(variant, problem, config, packets.span);
+        let wide = coded && !listed && !dealt && wide_scales(variant, config.rows);
         let words = variant.load.words() || sparse || (coded && !wide);
         let quads = !variant.load.words() || wide;
 
@@ -113,7 +114,9 @@ impl Kernel for Gemv {
                         ("SEGMENT", Const::U32(segment as u32)),
                     ]);
                     fragments.extend(code_fragments(variant.load, segment));
-                    fragments.push(if listed {
+                    fragments.push(if dealt {
+                        fragment!("scales_dealt")
+                    } else if listed {
                         fragment!("scales_listed")
                     } else {
                         scales_fragment(wide, variant.load, config.rows)
@@ -215,6 +218,18 @@ fn wide_scales(variant: &Variant, rows: u32) -> bool {
         // The eight whose scales lie together.
         Load::Octs => rows == 8,
     }
+}
+
+/// Whether each lane loads the scale of one row and hands it round, which saves a CPU adapter most of
+/// these loads: where all lanes of a round, packets of `span` codes, are in one group.
+fn deals_scales(variant: &Variant, problem: &Problem, config: &Config, span: usize) -> bool {
+    let Some(quant) = problem.format.quant() else {
+        return false;
+    };
+    let group = group_slots(problem.format.pattern(), quant, problem.cols);
+    let round = config.workgroup as usize * span;
+    let one = group.is_multiple_of(round) || quant.group_cols(problem.cols) >= problem.cols;
+    variant.reduce == Reduce::One && one && config.rows <= config.workgroup
 }
 
 /// How the x that meets a packet of `span` values is picked.
