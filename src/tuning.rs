@@ -17,6 +17,7 @@
 use crate::{
     caps::{Caps, DeviceClass},
     error::{Error, Result},
+    format::Dtype,
     kernel::{self, Candidate, Problem, Skip},
 };
 use std::fmt;
@@ -214,24 +215,35 @@ fn distance(a: &Problem, b: &Problem) -> f64 {
     ratio(a.rows, b.rows) + ratio(a.cols, b.cols) + ratio(a.batch, b.batch)
 }
 
-/// Where nobody measured: what llvmpipe and an H100 need at 4096 x 11008. Smaller products and faster
-/// GPUs gain less, for the search takes as long.
+/// Where nobody measured: lines through what llvmpipe and an H100 took, of products of 1 to 90 MB. One
+/// that skips takes `extra` for the search and more launches, and `slope` times what the whole product
+/// takes if all is active.
 fn untuned(problem: &Problem, class: DeviceClass) -> f64 {
-    match (class, problem.skip) {
-        (_, Skip::Nothing) => 1.0,
-        (DeviceClass::Gpu, Skip::Rows) => 0.7,
-        (DeviceClass::Gpu, Skip::Cols) => 0.55,
-        (DeviceClass::Cpu, Skip::Rows) => match problem.format.dtype() {
-            Some(_) => 0.95,
-            // Rows of a list have scales that do not lie together.
-            None => 0.78,
-        },
-        (DeviceClass::Cpu, Skip::Cols) => match problem.format.dtype() {
-            Some(_) => 0.8,
-            // Codes in bands are decoded with fewer loads than codes in rows.
-            None => 1.0,
-        },
-    }
+    let (bits, codes) = match problem.format.quant() {
+        Some(quant) => (quant.bits(), true),
+        None => {
+            let size = problem.format.dtype().map_or(4, Dtype::size);
+            (8 * size as u32, false)
+        }
+    };
+    let bytes = problem.rows as f64 * problem.cols as f64 * f64::from(bits) / 8.0;
+    // Microseconds, and bytes of the weight in one.
+    let (launch, speed) = match (class, codes) {
+        (DeviceClass::Cpu, false) => (40.0, 19e3),
+        (DeviceClass::Cpu, true) => (40.0, 7e3),
+        (DeviceClass::Gpu, false) => (2.0, 2.6e6),
+        (DeviceClass::Gpu, true) => (2.0, 1.5e6),
+    };
+    let (extra, slope) = match (class, problem.skip) {
+        (_, Skip::Nothing) => return 1.0,
+        (DeviceClass::Cpu, Skip::Rows) => (80.0, 1.03),
+        // Codes in bands are decoded with fewer loads than codes in rows.
+        (DeviceClass::Cpu, Skip::Cols) => (100.0, if codes { 1.1 } else { 1.25 }),
+        (DeviceClass::Gpu, Skip::Rows) => (10.0, 1.0),
+        (DeviceClass::Gpu, Skip::Cols) => (15.0, 1.0),
+    };
+    let whole = launch + bytes / speed;
+    ((1.0 - extra / whole) / slope).clamp(0.0, 1.0)
 }
 
 #[cfg(test)]
@@ -294,6 +306,30 @@ mod tests {
             ..problem(6)
         };
         assert_eq!(tuning.preferred(&biased), Some("gemv/x-g1-r2-b3-w4"));
+    }
+
+    #[test]
+    fn where_nobody_measured_small_products_skip_less() {
+        let share = |side, skip, class| {
+            let problem = Problem {
+                rows: side,
+                cols: side,
+                skip,
+                format: "f16".parse().unwrap(),
+                ..problem(1)
+            };
+            Tuning::default().break_even(&problem, class)
+        };
+        for class in [DeviceClass::Cpu, DeviceClass::Gpu] {
+            for skip in [Skip::Rows, Skip::Cols] {
+                let shares = [256, 1024, 4096, 16_384].map(|side| share(side, skip, class));
+                assert!(shares.is_sorted(), "{shares:?}");
+                assert!(
+                    shares[0] < 1e-9 && (0.7..1.0).contains(&shares[3]),
+                    "{shares:?}"
+                );
+            }
+        }
     }
 
     #[test]

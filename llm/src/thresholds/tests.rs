@@ -13,7 +13,12 @@ use crate::{
     twin::Twin,
     weights::Weights,
 };
-use lacuna::{Caps, caps::DeviceClass, kernel::Dispatch, verify::Random};
+use lacuna::{
+    Caps, Tuning,
+    caps::DeviceClass,
+    kernel::{Dispatch, Problem},
+    verify::Random,
+};
 use std::{ops::ControlFlow, sync::Arc};
 
 /// What the adapter is, and a GPU without subgroups.
@@ -162,6 +167,27 @@ fn thresholds(config: &Config, gates: &[Gate]) -> ActivationThresholds {
     ActivationThresholds::new(config, &modules).unwrap()
 }
 
+/// The same device, as if skipping paid always, or never.
+fn skipping(gpu: &Gpu, always: bool) -> Gpu {
+    let mut tuning = Tuning::new("", "");
+    for format in ["f32", "f16", "bf16", "w4g16"] {
+        for (layout, skip) in [(Layout::Rows, Skip::Rows), (Layout::Bands, Skip::Cols)] {
+            let problem = Problem {
+                rows: 1,
+                cols: 1,
+                batch: 1,
+                format: format.parse().unwrap(),
+                bias: false,
+                layout,
+                skip,
+                precision: Precision::F32,
+            };
+            tuning.pays_below(&problem, f64::from(u8::from(always)));
+        }
+    }
+    gpu.clone().tuned(tuning)
+}
+
 fn sparse(gpu: &Gpu, weights: &Weights, thresholds: &ActivationThresholds) -> Arc<Model> {
     let keep = &mut |_: crate::Progress<'_>| ControlFlow::Continue(());
     let recipe = Recipe::default();
@@ -202,27 +228,33 @@ fn a_thresholded_model_is_that_of_the_twin_token_by_token_and_in_chunks() {
         for tally in twin.tallies() {
             assert!((0.02..0.98).contains(&tally.sparsity()), "{tally:?}");
         }
-        let model = sparse(&gpu, &weights, &thresholds);
-        let mut decoder = Decoder::new(&model, &exact(8)).unwrap();
-        for (&id, truth) in ids(40).iter().zip(truth.chunks(83)) {
-            decoder.prefill(&[id], &mut go_on).unwrap();
-            let (largest, _) = apart(&decoder.logits().unwrap(), truth);
-            assert!(largest <= 1e-4, "{format}: {largest}");
-        }
-        assert_eq!(decoder.tallies().unwrap(), twin.tallies());
-        // A last chunk that is not full has rows that are no tokens.
-        for length in [7, 21] {
-            decoder.rewind(0).unwrap();
-            decoder.clear_tallies().unwrap();
-            let mut twin = twin.clone();
-            twin.reset();
-            twin.clear_tallies();
-            decoder.prefill(&ids(length), &mut go_on).unwrap();
-            let truth = twin.forward_last(&ids(length)).unwrap();
-            let (largest, _) = apart(&decoder.logits().unwrap(), &truth);
-            assert!(largest <= 1e-4, "{format}, {length}: {largest}");
+        let mut launches = vec![];
+        for always in [false, true] {
+            let model = sparse(&skipping(&gpu, always), &weights, &thresholds);
+            let mut decoder = Decoder::new(&model, &exact(8)).unwrap();
+            launches.push(decoder.launches_per_token());
+            for (&id, truth) in ids(40).iter().zip(truth.chunks(83)) {
+                decoder.prefill(&[id], &mut go_on).unwrap();
+                let (largest, _) = apart(&decoder.logits().unwrap(), truth);
+                assert!(largest <= 1e-4, "{format}: {largest}");
+            }
             assert_eq!(decoder.tallies().unwrap(), twin.tallies());
+            // A last chunk that is not full has rows that are no tokens.
+            for length in [7, 21] {
+                decoder.rewind(0).unwrap();
+                decoder.clear_tallies().unwrap();
+                let mut twin = twin.clone();
+                twin.reset();
+                twin.clear_tallies();
+                decoder.prefill(&ids(length), &mut go_on).unwrap();
+                let truth = twin.forward_last(&ids(length)).unwrap();
+                let (largest, _) = apart(&decoder.logits().unwrap(), &truth);
+                assert!(largest <= 1e-4, "{format}, {length}: {largest}");
+                assert_eq!(decoder.tallies().unwrap(), twin.tallies());
+            }
         }
+        // Weights of a pattern never skip.
+        assert_eq!(launches[0] == launches[1], format.starts_with("2:4"));
         let needed = weights_needed(&weights.config, &twin.tallies());
         assert!((0.1..0.99).contains(&needed), "{needed}");
     }
@@ -249,7 +281,7 @@ fn thresholds_of_nothing_drop_nothing_and_those_of_everything_all() {
     };
     let (dense, none) = logits(&load(&gpu, &weights));
     assert_eq!(none, []);
-    let model = sparse(&gpu, &weights, &all(0.0, &Gate::ALL));
+    let model = sparse(&skipping(&gpu, true), &weights, &all(0.0, &Gate::ALL));
     let (same, tallies) = logits(&model);
     // A step adds up in another order.
     assert!(
