@@ -219,13 +219,9 @@ fn distance(a: &Problem, b: &Problem) -> f64 {
 /// that skips takes `extra` for the search and more launches, and `slope` times what the whole product
 /// takes if all is active.
 fn untuned(problem: &Problem, class: DeviceClass) -> f64 {
-    let (bits, codes) = match problem.format.quant() {
-        Some(quant) => (quant.bits(), true),
-        None => {
-            let size = problem.format.dtype().map_or(4, Dtype::size);
-            (8 * size as u32, false)
-        }
-    };
+    let quant = problem.format.quant();
+    let size = problem.format.dtype().map_or(4, Dtype::size);
+    let (bits, codes) = quant.map_or((8 * size as u32, false), |q| (q.bits(), true));
     let bytes = problem.rows as f64 * problem.cols as f64 * f64::from(bits) / 8.0;
     // Microseconds, and bytes of the weight in one.
     let (launch, speed) = match (class, codes) {

@@ -28,7 +28,7 @@ struct Sweep {
     /// Where along the axis a row of `bench` lies, on which line, and how many microseconds it is
     /// to count as; `None` leaves it out.
     place: fn(&Value) -> Option<(String, f64, f64)>,
-    /// Formats whose bytes, the least of them, are the floor.
+    /// Formats whose floor, the lowest of them, is drawn.
     floor: fn(&str) -> bool,
     note: &'static str,
 }
@@ -55,8 +55,7 @@ const SWEEPS: [Sweep; 5] = [
             Some((format(row)?, batch, micros(row)? / batch))
         },
         floor: |format| format == "f32",
-        note: "The floor is that of reading the f32 weight once; from some tens of vectors on arithmetic \
-               bounds the product.",
+        note: "The floor is that of the f32 weight: reading it once, and from some vectors on arithmetic.",
     },
     Sweep {
         title: "Zeros: 4096 x 4096 in f32, one vector",
@@ -122,6 +121,7 @@ struct Measured {
     lines: Vec<Line>,
     floor: Vec<[f64; 2]>,
     gb_per_s: f64,
+    gflop_per_s: f64,
 }
 
 impl Sweep {
@@ -139,8 +139,8 @@ impl Sweep {
         // Of several candidates the fastest; the bench lists other dense ones that it tried.
         let mut points: BTreeMap<String, BTreeMap<u64, [f64; 2]>> = BTreeMap::new();
         let mut order = vec![];
-        // The least bytes at a place.
-        let mut bytes: BTreeMap<u64, [f64; 2]> = BTreeMap::new();
+        // The lowest floor at a place.
+        let mut floor: BTreeMap<u64, [f64; 2]> = BTreeMap::new();
         for row in rows {
             let Some((line, across, up)) = (self.place)(row) else {
                 continue;
@@ -153,21 +153,20 @@ impl Sweep {
             let point = point.or_insert([across, up]);
             point[1] = point[1].min(up);
             let counts = row["format"].as_str().is_some_and(self.floor);
-            if let (true, Some(read)) = (counts, number(row, "bytes")) {
-                let scale = up / micros(row).unwrap_or(up);
-                let least = bytes.entry(key).or_insert([across, read * scale]);
-                least[1] = least[1].min(read * scale);
+            if let (true, Some(us)) = (counts, number(row, "floor_us")) {
+                let us = us * up / micros(row).unwrap_or(up);
+                let least = floor.entry(key).or_insert([across, us]);
+                least[1] = least[1].min(us);
             }
         }
         let read = json["host_read_gb_per_s"].as_f64();
         let copy = json["copy_gb_per_s"].as_f64();
-        let on_processor = json["adapter"]["type"] == "Cpu";
-        let gb_per_s = read.filter(|_| on_processor).or(copy);
-        let gb_per_s = gb_per_s.ok_or_else(|| Error::new("the bench measured no bandwidth"))?;
-        let floor = bytes
-            .into_values()
-            .map(|[x, b]| [x, b / gb_per_s / 1e3])
-            .collect();
+        let peak = json["peak_gflop_per_s"].as_f64();
+        let [Some(gb_per_s), Some(gflop_per_s)] = [read.or(copy), peak] else {
+            return Err(Error::new(
+                "the bench measured no bandwidth or no arithmetic",
+            ));
+        };
         let take = |name: String| Line {
             points: points
                 .remove(&name)
@@ -178,8 +177,9 @@ impl Sweep {
         };
         Ok(Measured {
             lines: order.into_iter().map(take).collect(),
-            floor,
+            floor: floor.into_values().collect(),
             gb_per_s,
+            gflop_per_s,
         })
     }
 
@@ -189,7 +189,11 @@ impl Sweep {
             up: self.up,
             lines: measured.lines,
             floor: measured.floor,
-            floor_name: format!("floor: bytes at {} GB/s", figure(measured.gb_per_s)),
+            floor_name: format!(
+                "floor: bytes at {} GB/s, operations at {} GFLOP/s",
+                figure(measured.gb_per_s),
+                figure(measured.gflop_per_s)
+            ),
         }
     }
 
@@ -330,9 +334,9 @@ mod tests {
 
     #[test]
     fn rows_become_lines_with_a_floor_under_them() {
-        let row = |format: &str, batch: u32, us: f64| json!({"format": format, "batch": batch, "cols": 8, "median_us": us, "bytes": 4000.0});
+        let row = |format: &str, batch: u32, us: f64| json!({"format": format, "batch": batch, "cols": 8, "median_us": us, "floor_us": 2.0});
         let answer = json!({
-            "adapter": {"type": "Cpu"}, "copy_gb_per_s": 9.0, "host_read_gb_per_s": 2.0,
+            "adapter": {"type": "Cpu"}, "copy_gb_per_s": 9.0, "host_read_gb_per_s": 2.0, "peak_gflop_per_s": 50.0,
             "rows": [row("f32", 1, 8.0), row("f32", 1, 6.0), row("2:4x16@f32", 2, 10.0)],
         });
         let measured = SWEEPS[1].read(&answer).expect("lines");

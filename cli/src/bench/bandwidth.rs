@@ -96,44 +96,6 @@ impl Copier {
         Ok(builder.build()?)
     }
 
-    /// Seconds of one copy of every pair, or nothing where the first tries show that it is
-    /// slower than `best`; `record` records one.
-    fn seconds(
-        &self,
-        best: f64,
-        record: impl Fn(&mut wgpu::CommandEncoder) -> Result<()>,
-    ) -> Result<Option<f64>> {
-        let run = |repeats: usize| -> Result<f64> {
-            let mut encoder = self
-                .gpu
-                .device()
-                .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            for _ in 0..repeats {
-                record(&mut encoder)?;
-            }
-            let begin = Instant::now();
-            self.gpu.submit(encoder)?;
-            self.gpu.wait()?;
-            Ok(begin.elapsed().as_secs_f64() / repeats as f64)
-        };
-        // The first one compiles shaders and clears new memory.
-        if run(1)? > 10.0 * best {
-            return Ok(None);
-        }
-        let once = run(1)?;
-        if once > 1.5 * best {
-            return Ok(None);
-        }
-        let repeats = (LEAST_SECONDS / once).ceil().clamp(1.0, 1e4) as usize;
-        let mut times = vec![];
-        for _ in 0..ATTEMPTS {
-            interrupt::check()?;
-            times.push(run(repeats)?);
-        }
-        times.sort_by(f64::total_cmp);
-        Ok(Some(times[ATTEMPTS / 2]))
-    }
-
     /// Copy bandwidth: the median of a few attempts, by the best of several ways.
     pub fn measure(&self) -> Result<Bandwidth> {
         let mut best = Bandwidth {
@@ -181,7 +143,7 @@ impl Copier {
         let mark = method.bytes().fold(1.0, |m, b| m + f32::from(b));
         let [(_, source), (_, destination)] = &self.pairs[0];
         source.write(&self.gpu, &vec![mark; source.len()])?;
-        let seconds = self.seconds(best, record)?;
+        let seconds = seconds(&self.gpu, best, record)?;
         let got = destination.read_blocking(&self.gpu)?;
         if got.iter().any(|v| v.to_bits() != mark.to_bits()) {
             return Err(Error::Check(format!("{method} did not copy")));
@@ -200,6 +162,41 @@ impl Copier {
         let plan = self.plan(bandwidth.kernel, repeats)?;
         Timed::new(&self.gpu, vec![plan], 1, true)
     }
+}
+
+/// Seconds of what `record` records, or nothing where the first tries show that it is slower than
+/// `best`: the median of a few attempts.
+pub fn seconds(
+    gpu: &Gpu,
+    best: f64,
+    record: impl Fn(&mut wgpu::CommandEncoder) -> Result<()>,
+) -> Result<Option<f64>> {
+    let run = |repeats: usize| -> Result<f64> {
+        let mut encoder = gpu.encoder();
+        for _ in 0..repeats {
+            record(&mut encoder)?;
+        }
+        let begin = Instant::now();
+        gpu.submit(encoder)?;
+        gpu.wait()?;
+        Ok(begin.elapsed().as_secs_f64() / repeats as f64)
+    };
+    // The first one compiles shaders and clears new memory.
+    if run(1)? > 10.0 * best {
+        return Ok(None);
+    }
+    let once = run(1)?;
+    if once > 1.5 * best {
+        return Ok(None);
+    }
+    let repeats = (LEAST_SECONDS / once).ceil().clamp(1.0, 1e4) as usize;
+    let mut times = vec![];
+    for _ in 0..ATTEMPTS {
+        interrupt::check()?;
+        times.push(run(repeats)?);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(Some(times[ATTEMPTS / 2]))
 }
 
 /// What was measured.

@@ -30,6 +30,20 @@ pub struct Bench<'a> {
     pub args: &'a Args,
     pub timestamps: bool,
     pub copy_gb_per_s: f64,
+    pub floor: Floor,
+}
+
+/// What nothing is under: bytes over bandwidth, operations over the peak.
+pub struct Floor {
+    /// Of a plain read loop on a processor's memory, of copying elsewhere.
+    pub gb_per_s: f64,
+    pub gflop_per_s: f64,
+}
+
+impl Floor {
+    fn us(&self, bytes: f64, operations: f64) -> f64 {
+        (bytes / self.gb_per_s).max(operations / self.gflop_per_s) / 1e3
+    }
 }
 
 /// A weight in all formats of the run.
@@ -480,7 +494,11 @@ impl<'a> Group<'a> {
         };
         row.gb_per_s = per_ns(bytes as f64);
         row.percent_of_copy = row.gb_per_s.map(|g| 100.0 * g / row.copy_gb_per_s);
-        row.gflop_per_s = per_ns(2.0 * active(stored(weight) as f64) * batch);
+        let operations = 2.0 * active(stored(weight) as f64) * batch;
+        row.gflop_per_s = per_ns(operations);
+        let floor = self.bench.floor.us(bytes as f64, operations);
+        row.floor_us = Some(floor);
+        row.percent_of_floor = per_ns(1e5 * floor);
         row.gflop_per_s_dense = per_ns(2.0 * row.rows as f64 * row.cols as f64 * batch);
         if row.gb_per_s.is_none() {
             row.reason = Some("the clock is too coarse for so short a product".into());

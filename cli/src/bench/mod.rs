@@ -8,6 +8,7 @@ mod clock;
 mod group;
 mod layers;
 pub mod machine;
+mod peak;
 mod product;
 mod record;
 mod report;
@@ -23,7 +24,7 @@ use crate::{
     interrupt, progress,
 };
 use bandwidth::Copier;
-use group::{Bench, Formats};
+use group::{Bench, Floor, Formats};
 use lacuna::{
     compress::compress,
     format::{Dense, Dtype, Format},
@@ -183,6 +184,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let timestamps = gpu.caps().timestamps && clock::trustworthy(&gpu, &copier.work(&copy)?)?;
     drop(copier);
     let host_read_gb_per_s = on_cpu.then(bandwidth::host_read).transpose()?;
+    let peak_gflop_per_s = peak::measure(&gpu)?;
     let style = if args.json { Style::Json } else { args.output };
     let header = Header {
         tool: "lacuna",
@@ -193,6 +195,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         copy_gb_per_s: copy.gb_per_s,
         copy_method: copy.method,
         host_read_gb_per_s,
+        peak_gflop_per_s,
         cold_bytes: machine::cold_bytes(&gpu),
         rounds: args.rounds,
     };
@@ -202,6 +205,10 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         args,
         timestamps,
         copy_gb_per_s: copy.gb_per_s,
+        floor: Floor {
+            gb_per_s: host_read_gb_per_s.unwrap_or(copy.gb_per_s),
+            gflop_per_s: peak_gflop_per_s,
+        },
     };
     let mut all = || -> Result<()> {
         for layer in &layers {

@@ -36,6 +36,8 @@ pub struct Header {
     pub copy_gb_per_s: f64,
     pub copy_method: String,
     pub host_read_gb_per_s: Option<f64>,
+    /// Multiplications and additions in f32.
+    pub peak_gflop_per_s: f64,
     /// Bytes touched between two uses of a cold weight.
     pub cold_bytes: u64,
     pub rounds: usize,
@@ -56,7 +58,7 @@ pub struct Report {
 }
 
 /// Headings and widths of the table.
-const COLUMNS: [(&str, usize); 15] = [
+const COLUMNS: [(&str, usize); 16] = [
     ("rows x cols", 13),
     ("batch", 5),
     ("format", 9),
@@ -66,6 +68,7 @@ const COLUMNS: [(&str, usize); 15] = [
     ("p90", 9),
     ("GB/s", 7),
     ("% copy", 6),
+    ("% floor", 7),
     ("GFLOP/s", 8),
     ("as dense", 8),
     ("x dense", 7),
@@ -178,6 +181,7 @@ fn heading(header: &Header) -> String {
         copy_gb_per_s,
         copy_method,
         host_read_gb_per_s,
+        peak_gflop_per_s,
         op,
         ..
     } = header;
@@ -187,6 +191,7 @@ fn heading(header: &Header) -> String {
     if let Some(read) = host_read_gb_per_s {
         let _ = writeln!(text, "\nplain read loop on every core {read:.2} GB/s");
     }
+    let _ = writeln!(text, "\nmultiply-adds {peak_gflop_per_s:.0} GFLOP/s in f32");
     text += "\nThe fastest dense candidate is marked *; x dense is against it.\n";
     text += match op {
         Op::Linear => "\n",
@@ -239,6 +244,7 @@ fn line(row: &Row) -> String {
         number(row.p90_us),
         number(row.gb_per_s),
         number(row.percent_of_copy),
+        number(row.percent_of_floor),
         number(row.gflop_per_s),
         number(row.gflop_per_s_dense),
         number(row.x_dense),
@@ -253,7 +259,7 @@ fn line(row: &Row) -> String {
     format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
 }
 
-const CSV: [&str; 22] = [
+const CSV: [&str; 23] = [
     "op",
     "tensor",
     "format",
@@ -270,6 +276,7 @@ const CSV: [&str; 22] = [
     "gb_per_s",
     "copy_gb_per_s",
     "percent_of_copy",
+    "percent_of_floor",
     "gflop_per_s",
     "gflop_per_s_dense",
     "x_dense",

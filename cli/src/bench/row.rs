@@ -44,6 +44,10 @@ pub struct Row {
     pub copy_gb_per_s: f64,
     /// `gb_per_s` as a share of it.
     pub percent_of_copy: Option<f64>,
+    /// What bytes take at the bandwidth, or operations at the peak, whichever is more.
+    pub floor_us: Option<f64>,
+    /// The floor's share of the median.
+    pub percent_of_floor: Option<f64>,
     /// Operations done: two for each stored weight and vector.
     pub gflop_per_s: Option<f64>,
     /// Operations a dense product would have needed.

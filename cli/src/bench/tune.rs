@@ -4,7 +4,7 @@ use super::{
     Args as BenchArgs, Cache, Op,
     bandwidth::Copier,
     clock, formats,
-    group::{Bench, Group, TRIAL_ROUNDS},
+    group::{Bench, Floor, Group, TRIAL_ROUNDS},
     layers::{Preset, Shape, Source},
     product::Product,
     report::Style,
@@ -109,7 +109,12 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
             gpu: &gpu,
             args: &bench_args,
             timestamps,
+            // Nothing is compared with what a device could do.
             copy_gb_per_s: 0.0,
+            floor: Floor {
+                gb_per_s: f64::INFINITY,
+                gflop_per_s: f64::INFINITY,
+            },
         };
         let bar = progress::bar(layers.len() * args.batch.len());
         for layer in &layers {
