@@ -15,7 +15,7 @@ use super::{
 use crate::{
     caps::{Caps, DeviceClass},
     error::Result,
-    format::{Format, Quant, group_slots},
+    format::{Dtype, Format, Quant, group_slots},
 };
 use std::borrow::Cow;
 
@@ -325,9 +325,17 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
                 config("portable-quads", 8, vector_rows(8), 4),
                 config("portable", 64, 1, 4),
             ];
-            if v < 8 && problem.batch == 1 {
-                // Few rows share what they gather; eight share the windows they pick from.
-                configs.insert(1, config("one-pairs-window-x4", lanes, 8, 4));
+            if held <= 2 {
+                // Eight rows share the windows that they pick from, however few share a choice. Where a
+                // choice is shared by many, or is of one in four, gathering is faster; and of bf16,
+                // whose decoding is short (measured).
+                let dense = problem.format.pattern().is_some_and(|p| 2 * p.n() >= p.m());
+                let bf16 = problem.format.dtype() == Some(Dtype::Bf16);
+                let second = !dense || v > 8 || (v >= 4 && bf16);
+                configs.insert(
+                    usize::from(second),
+                    config("one-pairs-window-x4", lanes, 8, 4),
+                );
             }
             configs
         }
