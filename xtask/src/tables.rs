@@ -74,6 +74,26 @@ struct Row<'a> {
     x_dense: &'a str,
 }
 
+impl<'a> Row<'a> {
+    /// A line under a table's head, which has more columns in later records.
+    fn read(op: &'a str, heads: &[&str], cells: &[&'a str]) -> Option<Self> {
+        let cell = |head| {
+            let at = heads.iter().position(|&h| h == head)?;
+            cells.get(at).copied()
+        };
+        Some(Self {
+            op,
+            shape: cell("rows x cols")?,
+            batch: cell("batch")?,
+            format: cell("format")?,
+            micros: cell("median µs")?.parse().ok()?,
+            gb_per_s: cell("GB/s")?,
+            of_copy: cell("% copy")?,
+            x_dense: cell("x dense")?,
+        })
+    }
+}
+
 struct Record<'a> {
     rows: Vec<Row<'a>>,
     /// Microseconds of cuBLAS by shape, format and batch, where the record has them.
@@ -87,6 +107,7 @@ impl<'a> Record<'a> {
             cublas: BTreeMap::new(),
         };
         let mut op = "";
+        let mut heads: Vec<&str> = vec![];
         for line in text.lines() {
             if let Some(command) = line.strip_prefix("## ") {
                 let named = command.split_once("--op ").map(|(_, op)| op);
@@ -94,6 +115,7 @@ impl<'a> Record<'a> {
             }
             let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
             match cells[..] {
+                ["rows x cols", ..] => heads.clone_from(&cells),
                 [product, micros, _] if product.contains(", batch ") => {
                     let words: Vec<&str> = product.split(", ").collect();
                     if let [shape, format, batch] = words[..] {
@@ -101,34 +123,7 @@ impl<'a> Record<'a> {
                         record.cublas.insert([shape, format, batch], micros);
                     }
                 }
-                [
-                    shape,
-                    batch,
-                    format,
-                    _,
-                    micros,
-                    _,
-                    _,
-                    gb_per_s,
-                    of_copy,
-                    _,
-                    _,
-                    x_dense,
-                    ..,
-                ] => {
-                    let Ok(micros) = micros.parse() else { continue };
-                    record.rows.push(Row {
-                        op,
-                        shape,
-                        batch,
-                        format,
-                        micros,
-                        gb_per_s,
-                        of_copy,
-                        x_dense,
-                    });
-                }
-                _ => {}
+                _ => record.rows.extend(Row::read(op, &heads, &cells)),
             }
         }
         record
