@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Weights written by the packages that define their layouts, read back by lacuna: every float the same.
 
-    pip install "compressed-tensors==0.14.0" "transformers>=4.55,<5" torch safetensors numpy \\
-        accelerate psutil sentencepiece
+    pip install "compressed-tensors==0.14.0" "transformers>=4.55,<5" torch safetensors numpy
+    pip install accelerate psutil sentencepiece
     pip install --no-deps auto-gptq && pip download --no-deps --no-binary :all: autoawq
     python assets/foreign.py target/release/lacuna
 
