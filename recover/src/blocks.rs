@@ -5,7 +5,7 @@ use crate::{
     job::{Job, Listener, load},
     journal::Journal,
     layer::Layer,
-    network::{Frame, Products, values},
+    network::{Frame, Products, tensor, values},
     streams::{Split, Streams},
     trainable::{Rates, Trained},
     training::{Run, Trainee},
@@ -18,9 +18,10 @@ use lacuna_llm::LayerWeights;
 /// the blocks before it now give, is near the dense block's for the dense input. Masks stay.
 ///
 /// The error of a token counts in proportion to its stream's length, because the norm that
-/// follows divides by it. A block is never worse than it was on the windows that are held out.
-/// With a journal each block is stored when it is done, and a run that was cut off goes on
-/// behind the last; the result is the same.
+/// follows divides by it, and that of a channel by what the norms behind the block multiply it with:
+/// a few may be very large and mean little (<https://arxiv.org/abs/2402.17762>). A block is never worse
+/// than it was on the windows that are held out. With a journal each block is stored when it is done,
+/// and a run that was cut off goes on behind the last; the result is the same.
 ///
 /// Memory: two residual streams `[tokens, hidden]` a window, and what one block needs for a step.
 ///
@@ -55,6 +56,7 @@ pub fn recover_blocks(
                 input: &packed,
                 target: &dense,
                 layer: layer(&weights, &weights.linears, Some(&teacher))?,
+                shares: shares(job, n)?,
             };
             let matrices = block.train(n, listener)?;
             if let Some(journal) = journal {
@@ -75,6 +77,32 @@ struct Block<'a> {
     input: &'a Streams,
     target: &'a Streams,
     layer: Layer,
+    /// How much the error of a channel counts, `[hidden]`.
+    shares: Tensor<1>,
+}
+
+/// The mean square of what the norms behind block `n` multiply a channel with, each norm as if its
+/// own mean square were 1.
+fn shares(job: &Job, n: usize) -> Result<Tensor<1>> {
+    let config = job.packed.config();
+    let ffn = if config.post_norms {
+        "pre_feedforward_layernorm"
+    } else {
+        "post_attention_layernorm"
+    };
+    let behind = (n + 1..job.layers()).flat_map(|layer| {
+        ["input_layernorm", ffn].map(|norm| format!("model.layers.{layer}.{norm}"))
+    });
+    let mut shares = vec![0.0; config.hidden];
+    for module in behind.chain(["model.norm".into()]) {
+        let squares = job.packed.norm(&module)?;
+        let squares: Vec<f32> = squares.iter().map(|g| g * g).collect();
+        let mean = squares.iter().sum::<f32>() / config.hidden as f32;
+        for (share, square) in shares.iter_mut().zip(&squares) {
+            *share += square / mean;
+        }
+    }
+    Ok(tensor([config.hidden], shares, job.device))
 }
 
 impl Block<'_> {
@@ -88,13 +116,13 @@ impl Block<'_> {
         self.layer.matrices()
     }
 
-    /// Mean over tokens of `|y − t|² / |t|²`.
+    /// Mean over tokens of `|y − t|² / |t|²`, squares of channels weighed by their shares.
     fn loss(&self, products: &Products, of: &[usize]) -> Tensor<1> {
         let x = self.input.batch(of, self.job.device);
         let t = self.target.batch(of, self.job.device);
         let y = self.layer.frame.forward(products, x);
-        let lengths = t.clone().square().sum_dim(2) + 1e-12;
-        ((y - t).square().sum_dim(2) / lengths).mean()
+        let length = |x: Tensor<3>| (x.square() * self.shares.clone().unsqueeze::<3>()).sum_dim(2);
+        (length(y - t.clone()) / (length(t) + 1e-12)).mean()
     }
 }
 
