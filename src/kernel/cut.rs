@@ -25,7 +25,8 @@ pub fn cut(whole: &Dispatch, count: u32) -> Option<Vec<Dispatch>> {
 
     let side = (0..3).max_by_key(|&side| whole.grid[side])?;
     let length = whole.grid[side];
-    let count = count.min(length);
+    // A launch of nothing is one piece.
+    let count = count.min(length).max(1);
     let edge = |n| (u64::from(length) * u64::from(n) / u64::from(count)) as u32;
     let piece = |n| {
         let mut piece = same.clone();
@@ -83,6 +84,15 @@ mod tests {
             }
             assert_eq!(next, 10);
         }
+    }
+
+    #[test]
+    fn a_launch_of_nothing_is_one_piece() {
+        let mut whole = launch("fn main(@builtin(workgroup_id) group: vec3<u32>,) {}");
+        whole.grid = [0; 3];
+        let pieces = cut(&whole, 8).unwrap();
+        assert_eq!(pieces.len(), 1);
+        assert_eq!(pieces[0].grid, [0; 3]);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub enum Role {
     /// The plan's scratch buffer, which lives from one dispatch of a step to the next.
     Scratch,
     /// The last [`PARAM_WORDS`] of the parameters, in a uniform block of its own: which workgroups of a
-    /// launch these are, where a plan has cut it. The last operand.
+    /// launch these are, where a plan has cut it.
     Piece,
 }
 
