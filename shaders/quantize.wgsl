@@ -9,7 +9,7 @@
 // A lane takes a block. Reads x once and writes a quarter of it.
 //
 // Consts: WORKGROUP, BITS = bits of a code, BLOCK = columns of a block.
-// Fragments: bytes or halves, put.
+// Fragments: bytes or halves, put, block_quads or block_scalars.
 struct Quantize {
     cols: u32,
     batch: u32,
@@ -17,7 +17,6 @@ struct Quantize {
 }
 
 @group(0) @binding(0) var<uniform> params: Quantize;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
 
 // No step is smaller than 2^-100: its inverse would be infinite.
 const LEAST: u32 = 0x10fe0000u;   // 127 · 2^-100
@@ -35,11 +34,9 @@ fn main(
     let vector = place / params.blocks;
     let col = place % params.blocks * BLOCK;
 
-    var values: array<f32, BLOCK>;
+    let values = block_of(vector, col);
     var largest = LEAST;
     for (var i = 0u; i < BLOCK; i++) {
-        let at = vector * params.cols + min(col + i, params.cols - 1u);
-        values[i] = select(0.0, x[at], col + i < params.cols);
         largest = max(largest, bitcast<u32>(values[i]) & 0x7fffffffu);
     }
     let step = bitcast<f32>(largest) / 127.0;

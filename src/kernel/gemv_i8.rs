@@ -88,10 +88,22 @@ impl Kernel for GemvI8 {
                     config("portable-bytes", 8, 4, words.max(4), 2),
                 ]
             }
-            DeviceClass::Gpu => vec![
-                config("subgroup-bytes", 64, 4, block_words(quant).max(4), 4),
-                config("portable-bytes", 64, 4, block_words(quant).max(4), 4),
-            ],
+            DeviceClass::Gpu => {
+                let words = block_words(quant).max(4);
+                let packets = problem.cols.div_ceil(problem.values_in(words as usize)) as u32;
+                let mut configs = vec![
+                    config("subgroup-bytes", 64, 4, words, 4),
+                    config("portable-bytes", 64, 4, words, 4),
+                ];
+                if vectors == 1 {
+                    // Fewer rows, more of them at a time: memory is what remains to wait for.
+                    configs.insert(
+                        0,
+                        config("subgroup-bytes", even_lanes(packets), 2, words, 1),
+                    );
+                }
+                configs
+            }
         }
     }
 
@@ -143,7 +155,7 @@ impl Kernel for GemvI8 {
                 fragment!("rows_all"),
                 load.fragment(),
                 fragment!("scale"),
-                scales_fragment(load),
+                scales_fragment(load, config.rows),
                 if load.int64() {
                     fragment!("quotients_pairs")
                 } else {
@@ -177,6 +189,14 @@ impl Kernel for GemvI8 {
     }
 }
 
+/// Lanes of a workgroup of whole subgroups of 32 that `packets` fill best, the fewest from 128 on.
+fn even_lanes(packets: u32) -> u32 {
+    (128..=256)
+        .step_by(32)
+        .min_by_key(|&lanes| packets.next_multiple_of(lanes))
+        .unwrap_or(128)
+}
+
 /// First vector, vectors of a turn and turns of each launch: as many whole turns as a grid takes,
 /// then what is left.
 fn launches(vectors: usize, batch: u32, caps: &Caps) -> Vec<(usize, usize, u32)> {
@@ -203,11 +223,12 @@ fn check(variant: &Variant, quant: Quant, config: &Config, problem: &Problem) ->
     if variant.packing == Packing::Halves && bits == 8 {
         return Err(unfit("bits of a code", bits, "at most 4"));
     }
-    if !matches!(config.rows, 4 | 8) {
+    let few = config.rows == 2 && variant.load(config.words) == Load::Quads;
+    if !few && !matches!(config.rows, 4 | 8) {
         return Err(unfit(
             "rows",
             config.rows as usize,
-            "4 or 8, whose scales lie together",
+            "2 in loads of quads, 4 or 8, whose scales lie together",
         ));
     }
     if config.batch == 0 {
@@ -230,8 +251,9 @@ fn block_words(quant: Quant) -> u32 {
 }
 
 /// How scales are read through the view of `load`.
-fn scales_fragment(load: Load) -> Cow<'static, str> {
+fn scales_fragment(load: Load, rows: u32) -> Cow<'static, str> {
     match load {
+        Load::Quads if rows == 2 => fragment!("scales_couple"),
         Load::Longs => fragment!("scales_longs"),
         Load::Pairs => fragment!("scales_pairs"),
         _ => fragment!("scales_quads"),

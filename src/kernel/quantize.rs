@@ -1,7 +1,11 @@
 //! `quantize`: activations as integers of eight bits, in front of the product that takes them.
 
 use super::{Const, Dispatch, Operand, Problem, Role, fragment, problem, shader};
-use crate::{caps::Caps, error::Result, format::block_cols};
+use crate::{
+    caps::{Caps, DeviceClass},
+    error::Result,
+    format::block_cols,
+};
 use std::borrow::Cow;
 
 const WORKGROUP: u32 = 64;
@@ -71,6 +75,12 @@ pub(super) fn dispatch(
                 fragment!("put_long")
             } else {
                 fragment!("put_words")
+            },
+            // Loads cost a CPU adapter by the number.
+            if caps.class == DeviceClass::Gpu && problem.cols % 4 == 0 {
+                fragment!("block_quads")
+            } else {
+                fragment!("block_scalars")
             },
             shader!("quantize"),
         ],

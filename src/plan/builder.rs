@@ -21,6 +21,7 @@ pub struct PlanBuilder {
     steps: Vec<Step>,
     workspace: Option<Workspace>,
     precision: Precision,
+    shares: bool,
 }
 
 impl PlanBuilder {
@@ -31,6 +32,7 @@ impl PlanBuilder {
             steps: vec![],
             workspace: None,
             precision: Precision::F32,
+            shares: true,
         }
     }
 
@@ -45,6 +47,13 @@ impl PlanBuilder {
     /// unless this says otherwise. No other choice is ever made for the caller.
     pub fn precision(&mut self, precision: Precision) -> &mut Self {
         self.precision = precision;
+        self
+    }
+
+    /// Whether products of the same x in a row share what they make of it first, turned or as integers:
+    /// they do unless this says otherwise, as benchmarks of single products must.
+    pub fn sharing(&mut self, shares: bool) -> &mut Self {
+        self.shares = shares;
         self
     }
 
@@ -183,11 +192,14 @@ impl PlanBuilder {
             }
         }
         sharing::declared(&dispatch, tensors)?;
-        self.steps.push(Step {
+        let step = Step {
             dispatch,
             tensors: tensors.to_vec(),
             parts: parts.to_vec(),
-        });
+        };
+        if !(self.shares && sharing::prepared(&self.steps, &step)) {
+            self.steps.push(step);
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use super::sharing;
 use crate::{
     error::Result,
     gpu::{Gpu, Pipeline, Tensor},
-    kernel::{self, Dispatch, PARAM_WORDS, Role},
+    kernel::{Dispatch, Operand, PARAM_WORDS, Role},
 };
 use std::{num::NonZero, sync::Arc};
 
@@ -13,6 +13,16 @@ pub(super) struct Step {
     pub dispatch: Dispatch,
     pub tensors: Vec<Tensor>,
     pub parts: Vec<wgpu::Buffer>,
+}
+
+impl Step {
+    /// Operands that are tensors, with what they are.
+    pub fn bound(&self) -> impl Iterator<Item = (&Operand, &Tensor)> {
+        self.dispatch.operands.iter().filter_map(|o| match o.role {
+            Role::Tensor(i) => Some((o, &self.tensors[i])),
+            Role::Part(_) | Role::Scratch | Role::Piece => None,
+        })
+    }
 }
 
 /// A step ready to be recorded.
@@ -83,7 +93,7 @@ impl Bindings<'_> {
                 size: NonZero::new(4 * (words - first) as u64),
             })
         };
-        let operand = |o: &kernel::Operand| wgpu::BindGroupEntry {
+        let operand = |o: &Operand| wgpu::BindGroupEntry {
             binding: o.binding,
             resource: match o.role {
                 Role::Tensor(i) => wgpu::BindingResource::Buffer(step.tensors[i].binding()),

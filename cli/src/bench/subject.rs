@@ -165,6 +165,8 @@ fn plan(
     if let Some(workspace) = workspace {
         builder = builder.workspace(workspace);
     }
+    // Each stands for a product of its own.
+    builder.sharing(false);
     for weight in weights {
         product.add(&mut builder, candidate, weight, x, y)?;
     }

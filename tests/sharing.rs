@@ -1,0 +1,92 @@
+//! Products of the same x in one plan: what one makes of it first serves those behind it, and no
+//! longer than it is true.
+
+mod common;
+
+use common::gpu;
+use lacuna::{
+    Gpu, PlanBuilder, Tensor, Weight, compress,
+    format::{Dense, Precision},
+    verify::Random,
+};
+
+const COLS: usize = 128;
+
+fn weight(gpu: &Gpu, rows: usize, seed: u64) -> Weight {
+    let dense = Dense::from_f32(rows, COLS, Random(seed).vector(rows * COLS)).unwrap();
+    let codes = compress::compress(&dense, "w4g32".parse().unwrap()).unwrap();
+    gpu.upload(&codes).unwrap()
+}
+
+fn tensor(gpu: &Gpu, seed: u64) -> Tensor {
+    gpu.tensor_from(1, COLS, &Random(seed).vector(COLS))
+        .unwrap()
+}
+
+/// y of each product of `products`, in one plan, and how many launches made integers of x.
+fn run(
+    gpu: &Gpu,
+    shares: bool,
+    products: &[(&Weight, &Tensor, &Tensor)],
+) -> (Vec<Vec<f32>>, usize) {
+    let mut builder = PlanBuilder::new(gpu);
+    builder.precision(Precision::I8).sharing(shares);
+    for (weight, x, y) in products {
+        builder.linear(weight, x, None, y).unwrap();
+    }
+    let plan = builder.build().unwrap();
+    plan.run().unwrap();
+    let quantize = plan.steps().filter(|s| s.name.starts_with("quantize"));
+    let count = quantize.count();
+    let read = |(_, _, y): &(_, _, &Tensor)| y.read_blocking(gpu).unwrap();
+    (products.iter().map(read).collect(), count)
+}
+
+#[test]
+fn products_of_one_x_prepare_it_once() {
+    let Some(gpu) = gpu() else { return };
+    let (a, b, c) = (
+        weight(&gpu, 16, 1),
+        weight(&gpu, 40, 2),
+        weight(&gpu, 16, 3),
+    );
+    let (x, other) = (tensor(&gpu, 4), tensor(&gpu, 5));
+    let y = |rows| gpu.tensor(1, rows).unwrap();
+    let (ya, yb, yc) = (y(16), y(40), y(16));
+    let products = [
+        (&a, &x, &ya),
+        (&b, &x, &yb),
+        (&c, &other, &yc),
+        (&a, &x, &ya),
+    ];
+    let (apart, all) = run(&gpu, false, &products);
+    assert_eq!(all, 4);
+    let (shared, fewer) = run(&gpu, true, &products);
+    // Another x has taken its place before the last.
+    assert_eq!(fewer, 3);
+    assert_eq!(apart, shared);
+}
+
+#[test]
+fn what_has_changed_is_prepared_again() {
+    let Some(gpu) = gpu() else { return };
+    let (square, down) = (weight(&gpu, COLS, 6), weight(&gpu, 16, 7));
+    let (x, other) = (tensor(&gpu, 8), tensor(&gpu, 9));
+    let (first, second) = (gpu.tensor(1, 16).unwrap(), gpu.tensor(1, 16).unwrap());
+    let mut builder = PlanBuilder::new(&gpu);
+    let mut add = |precision, weight, x, y| {
+        builder
+            .precision(precision)
+            .linear(weight, x, None, y)
+            .unwrap();
+    };
+    add(Precision::I8, &down, &x, &first);
+    // Takes no scratch: that it writes x is what counts.
+    add(Precision::F32, &square, &other, &x);
+    add(Precision::I8, &down, &x, &second);
+    let plan = builder.build().unwrap();
+    plan.run().unwrap();
+    let (alone, quantized) = run(&gpu, true, &[(&down, &x, &first)]);
+    assert_eq!(quantized, 1);
+    assert_eq!(alone[0], second.read_blocking(&gpu).unwrap());
+}
