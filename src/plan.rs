@@ -32,6 +32,8 @@ use std::sync::{Mutex, PoisonError};
 pub struct Plan {
     gpu: Gpu,
     launches: Vec<Launch>,
+    /// Steps left out, each for what the launches before its place have done.
+    shared: Vec<(usize, Step)>,
     params: wgpu::Buffer,
     scratch: wgpu::Buffer,
     scratch_bytes: u64,
@@ -160,6 +162,11 @@ impl Plan {
     /// as it was.
     pub fn rebind(&mut self, old: &Tensor, new: &Tensor) -> Result<usize> {
         let rebound = self.rebound(&[(old, new)])?;
+        for (_, step) in &mut self.shared {
+            for tensor in step.tensors.iter_mut().filter(|t| *t == old) {
+                *tensor = new.clone();
+            }
+        }
         let mut count = 0;
         for (launch, other) in self.launches.iter_mut().zip(rebound) {
             if let Some(other) = other {
@@ -194,18 +201,19 @@ impl Plan {
             let pair = pairs.iter().find(|(old, _)| *old == tensor);
             pair.map(|(_, new)| (*new).clone())
         };
+        let step_of = |step: &Step| Step {
+            dispatch: step.dispatch.clone(),
+            tensors: (step.tensors.iter())
+                .map(|tensor| swapped(tensor).unwrap_or_else(|| tensor.clone()))
+                .collect(),
+            parts: step.parts.clone(),
+        };
         let rebound = |launch: &Launch| {
-            let tensors = launch.step.tensors.iter();
-            if tensors.clone().all(|tensor| swapped(tensor).is_none()) {
+            let mut tensors = launch.step.tensors.iter();
+            if tensors.all(|tensor| swapped(tensor).is_none()) {
                 return Ok(None);
             }
-            let step = Step {
-                dispatch: launch.step.dispatch.clone(),
-                tensors: tensors
-                    .map(|tensor| swapped(tensor).unwrap_or_else(|| tensor.clone()))
-                    .collect(),
-                parts: launch.step.parts.clone(),
-            };
+            let step = step_of(&launch.step);
             let declared = sharing::declared(&step.dispatch, &step.tensors)?;
             let pipeline = self.gpu.pipeline(&declared)?;
             let bindings = Bindings {
@@ -221,7 +229,19 @@ impl Plan {
                 group,
             }))
         };
-        self.launches.iter().map(rebound).collect()
+        let rebound: Vec<_> = self.launches.iter().map(rebound).collect::<Result<_>>()?;
+        // What products share must still be what each would make.
+        for (place, step) in &self.shared {
+            let launches = self.launches.iter().zip(&rebound).take(*place);
+            let steps = launches.map(|(launch, other)| &other.as_ref().unwrap_or(launch).step);
+            if !sharing::prepared(steps, &step_of(step)) {
+                return Err(Error::Aliasing {
+                    first: "x that products share",
+                    second: "y of one before",
+                });
+            }
+        }
+        Ok(rebound)
     }
 
     /// The launches, in order.

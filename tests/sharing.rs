@@ -5,7 +5,7 @@ mod common;
 
 use common::gpu;
 use lacuna::{
-    Gpu, PlanBuilder, Tensor, Weight, compress,
+    Error, Gpu, PlanBuilder, Tensor, Weight, compress,
     format::{Dense, Precision},
     verify::Random,
 };
@@ -88,5 +88,41 @@ fn what_has_changed_is_prepared_again() {
     plan.run().unwrap();
     let (alone, quantized) = run(&gpu, true, &[(&down, &x, &first)]);
     assert_eq!(quantized, 1);
+    assert_eq!(alone[0], second.read_blocking(&gpu).unwrap());
+}
+
+#[test]
+fn what_is_shared_cannot_be_rebound_to_what_is_written() {
+    let Some(gpu) = gpu() else { return };
+    let (square, down) = (weight(&gpu, COLS, 10), weight(&gpu, 16, 11));
+    let [x, other, new, between] = [12, 13, 14, 15].map(|seed| tensor(&gpu, seed));
+    let [first, second] = [(); 2].map(|()| gpu.tensor(1, 16).unwrap());
+    let mut builder = PlanBuilder::new(&gpu);
+    let mut add = |precision, weight, x, y| {
+        builder
+            .precision(precision)
+            .linear(weight, x, None, y)
+            .unwrap();
+    };
+    add(Precision::I8, &down, &x, &first);
+    add(Precision::F32, &square, &other, &between);
+    add(Precision::I8, &down, &x, &second);
+    let mut plan = builder.build().unwrap();
+    assert_eq!(
+        plan.steps()
+            .filter(|s| s.name.starts_with("quantize"))
+            .count(),
+        1
+    );
+
+    // By itself that product could write x.
+    let refused = plan.rebind(&between, &x);
+    assert!(
+        matches!(refused, Err(Error::Aliasing { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(plan.rebind(&x, &new).unwrap(), 3);
+    plan.run().unwrap();
+    let (alone, _) = run(&gpu, true, &[(&down, &new, &first)]);
     assert_eq!(alone[0], second.read_blocking(&gpu).unwrap());
 }

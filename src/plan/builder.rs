@@ -22,6 +22,8 @@ pub struct PlanBuilder {
     workspace: Option<Workspace>,
     precision: Precision,
     shares: bool,
+    /// Steps left out, each for what those before its place have done.
+    shared: Vec<(usize, Step)>,
 }
 
 impl PlanBuilder {
@@ -33,6 +35,7 @@ impl PlanBuilder {
             workspace: None,
             precision: Precision::F32,
             shares: true,
+            shared: vec![],
         }
     }
 
@@ -197,7 +200,9 @@ impl PlanBuilder {
             tensors: tensors.to_vec(),
             parts: parts.to_vec(),
         };
-        if !(self.shares && sharing::prepared(&self.steps, &step)) {
+        if self.shares && sharing::prepared(self.steps.iter(), &step) {
+            self.shared.push((self.steps.len(), step));
+        } else {
             self.steps.push(step);
         }
         Ok(())
@@ -220,6 +225,7 @@ impl PlanBuilder {
             gpu,
             steps,
             workspace,
+            shared,
             ..
         } = self;
         let scratch = match workspace {
@@ -238,6 +244,7 @@ impl PlanBuilder {
         Ok(Plan {
             gpu,
             launches,
+            shared,
             params,
             scratch,
             scratch_bytes,

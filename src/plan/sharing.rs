@@ -51,7 +51,7 @@ pub(super) fn declared<'a>(
 
 /// Whether scratch holds what `step` would write there: a step like it did, and none since then has
 /// written scratch or what it read.
-pub(super) fn prepared(steps: &[Step], step: &Step) -> bool {
+pub(super) fn prepared<'a>(steps: impl DoubleEndedIterator<Item = &'a Step>, step: &Step) -> bool {
     let operands = &step.dispatch.operands;
     // Reads tensors alone, writes scratch alone.
     let prepares = |o: &Operand| match o.role {
@@ -66,7 +66,7 @@ pub(super) fn prepared(steps: &[Step], step: &Step) -> bool {
         let same = |read: &Tensor| written.buffer == read.buffer && overlap(written, read);
         step.bound().any(|(_, read)| same(read))
     };
-    for before in steps.iter().rev() {
+    for before in steps.rev() {
         if alike(before, step) {
             return true;
         }
