@@ -11,10 +11,12 @@
 //
 // Consts: WORKGROUP, PANEL, BLOCK, BATCH, BITS; GROUP = columns of a group; GROUP_WORDS = words of
 // its codes, SLOT_WORDS = those of a piece; WORDS = words of a load; SCALE_WORDS; ZERO_BITS; MIDDLE = the zero where none is stored; EDGE = the last group reaches past `cols`.
-// Fragments: linear, bias, load, code, scale, slot, x, and the entry point.
+// Fragments: linear, bias, load, code, scale, slot, slots_words or slots_pair, x, and the entry point.
 const PIECES: u32 = GROUP_WORDS / SLOT_WORDS;
 const PIECE: u32 = GROUP / PIECES;   // columns
 const SLOTS: u32 = WORDS / SLOT_WORDS;   // of a load
+// Words that tell the columns of a load.
+const TELLERS: u32 = select(1u, SLOTS, SCALE_WORDS == 2u);
 const SUMS: u32 = PANEL * BATCH;
 const STRIPS: u32 = min(16u, WORKGROUP);   // lanes that add what all lanes have of a sum
 
@@ -44,21 +46,27 @@ fn fetch_x(col: u32) -> array<f32, BATCH * PIECE> {
 }
 
 // What a load brings: codes, and for each of its slots scale, zero and row, and where its columns
-// are told.
+// are told: its slots are of one block.
 struct Load {
     packed: array<u32, WORDS>,
     words: array<u32, SLOTS>,
-    columns: array<u32, SLOTS>,
+    columns: array<u32, TELLERS>,
+}
+
+fn column_words(slot: u32) -> array<u32, TELLERS> {
+    var columns: array<u32, TELLERS>;
+    for (var g = 0u; g < TELLERS; g++) {
+        columns[g] = column_word(slot + g);
+    }
+    return columns;
 }
 
 fn fetch(begin: u32, item: u32) -> Load {
     var fetched: Load;
     fetched.packed = load(params.values + begin * GROUP_WORDS, item);
-    for (var g = 0u; g < SLOTS; g++) {
-        let slot = begin + item / PIECES * SLOTS + g;
-        fetched.words[g] = scale_word(slot);
-        fetched.columns[g] = column_word(slot);
-    }
+    let slot = begin + item / PIECES * SLOTS;
+    fetched.words = scale_words(slot);
+    fetched.columns = column_words(slot);
     return fetched;
 }
 
@@ -74,7 +82,7 @@ fn add_slot(
     let row = (word >> (16u + ZERO_BITS)) % PANEL;
     var zero = MIDDLE;
     if ZERO_BITS != 0u {
-        zero = f32(i32((word >> 16u) & ((1u << ZERO_BITS) - 1u)));
+        zero = whole((word >> 16u) & ((1u << ZERO_BITS) - 1u));
     }
     let scale = scale_of(word);
     var dots: array<f32, BATCH>;
@@ -103,7 +111,7 @@ fn add_load(fetched: Load, item: u32, lane: u32, counts: bool) {
     let piece = item % PIECES * PIECE;
     for (var g = 0u; g < SLOTS; g++) {
         let word = fetched.words[g];
-        let xs = fetch_x(first_column(fetched.columns[g], word) + piece);
+        let xs = fetch_x(first_column(fetched.columns[g % TELLERS], word) + piece);
         add_slot(fetched.packed, g, word, xs, lane, counts);
     }
 }

@@ -38,7 +38,12 @@ pub fn formats(data: &[u8]) {
         return;
     };
     let claimed = (sides.next().unwrap_or(rows), sides.next().unwrap_or(cols));
-    if rows > MOST_BYTES || cols > MOST_BYTES || rows * cols > MOST_BYTES {
+    if rows > MOST_BYTES || cols > MOST_BYTES {
+        return;
+    }
+    // A group takes all its codes, however few of its columns there are.
+    let group = format.quant().and_then(Quant::group).unwrap_or(1);
+    if rows * cols.next_multiple_of(group) > MOST_BYTES {
         return;
     }
     let sections = Sections(sections.get(1..).unwrap_or_default());

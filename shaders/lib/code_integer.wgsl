@@ -12,3 +12,8 @@ fn centred(packed: array<u32, WORDS>, bit: u32, zero: f32) -> f32 {
     // A code is never negative: converting it as a signed number is one instruction everywhere.
     return f32(i32(field & CODE_MASK)) - zero;
 }
+
+// A whole number that fits 23 bits.
+fn whole(n: u32) -> f32 {
+    return f32(i32(n));
+}

@@ -23,3 +23,8 @@ fn centred(packed: array<u32, WORDS>, bit: u32, zero: f32) -> f32 {
     let shifted = bitcast<f32>((word & (CODE_MASK << at)) | 0x4b000000u);
     return shifted * bitcast<f32>((127u - at) << 23u) - (bitcast<f32>((150u - at) << 23u) + zero);
 }
+
+// A whole number that fits 23 bits, by the same way.
+fn whole(n: u32) -> f32 {
+    return bitcast<f32>(n | 0x4b000000u) - 8388608.0;
+}

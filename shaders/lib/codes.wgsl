@@ -48,7 +48,7 @@ fn add_packet(
     for (var s = 0u; s < SEGMENTS; s++) {
         let dots = dot_codes(packed, s, picked);
         let word = scales[s * ROWS + r];
-        let zero = f32(i32(word >> 16u));
+        let zero = whole(word >> 16u);
         for (var b = 0u; b < BATCH; b++) {
             (*acc)[r * BATCH + b] += scale_of(word) * (dots[b] - zero * sums[s * BATCH + b]);
         }

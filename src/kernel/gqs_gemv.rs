@@ -105,6 +105,11 @@ impl Kernel for GqsGemv {
             fragment!("slot"),
             variant::x_fragment(x, problem.cols)?,
             load.fragment(),
+            if pairs(problem, config, load) {
+                fragment!("slots_pair")
+            } else {
+                fragment!("slots_words")
+            },
             shader!("gqs_gemv"),
         ];
         if !load.words() {
@@ -152,6 +157,16 @@ impl Kernel for GqsGemv {
         }
         Ok(dispatches)
     }
+}
+
+/// Whether a load is of two slots whose scales fill half of one.
+fn pairs(problem: &Problem, config: &Config, load: Load) -> bool {
+    let Format::Gqs { quant, pruning } = problem.format else {
+        return false;
+    };
+    !load.words()
+        && config.words as usize == 2 * panels::group_words(quant, problem.cols)
+        && panels::scale_words(quant, pruning) == 1
 }
 
 /// Consts of the launch, the vectors' first.

@@ -1,0 +1,6 @@
+// The scales of two slots, an even one and the next, of the 16 bytes that they lie in.
+fn scale_words(slot: u32) -> array<u32, SLOTS> {
+    let quad = quads[(params.scales + slot) / 4u];
+    let pair = select(quad.xy, quad.zw, slot % 4u != 0u);
+    return array<u32, SLOTS>(pair.x, pair.y);
+}
