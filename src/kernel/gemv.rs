@@ -429,9 +429,15 @@ fn code_configs(problem: &Problem, quant: Quant, class: DeviceClass, caps: &Caps
             let wide = config(x4("subgroup-x4", "subgroup"), 256, rows(most), unit);
             let mut configs = vec![
                 wide,
+                config(x4("subgroup-x4", "subgroup"), 128, rows(most), unit),
                 config("subgroup", 64, rows(most), unit),
                 config("portable", 64, 1, unit),
             ];
+            // Many short rows: two rounds of 256 lanes are over before their loads overlap.
+            let packets = problem.slots().div_ceil(problem.values_in(unit as usize));
+            if matches!(quant.bits(), 2 | 4) && packets <= 1024 && problem.rows >= 4096 {
+                configs.swap(0, 1);
+            }
             if quant.bits() == 8 && problem.batch == 1 {
                 // Neighbouring lanes meet x in few cache lines only where a load holds few codes.
                 let quads = x4("subgroup-quads-x4", "subgroup-quads");

@@ -67,13 +67,18 @@ impl Kernel for GqsGemv {
                 group
             }
         };
-        vec![
+        let mut configs = vec![
             config("quads-x4", wide(256), words(4)),
             config("quads-x4", wide(512), words(4)),
             config("words", wide(128), words(quant.bits().div_ceil(4))),
             config("tasks-quads-x4", wide(256), words(4)),
             config("tasks-words", wide(128), words(quant.bits().div_ceil(4))),
-        ]
+        ];
+        // Fewer panels than processors: more lanes each.
+        if problem.rows.div_ceil(panels::ROWS) <= 64 {
+            configs.swap(0, 1);
+        }
+        configs
     }
 
     fn lower(
