@@ -10,6 +10,7 @@ mod launch;
 mod memory;
 #[cfg(not(target_arch = "wasm32"))]
 mod pace;
+mod prepared;
 mod sharing;
 mod sparse;
 
@@ -234,7 +235,7 @@ impl Plan {
         for (place, step) in &self.shared {
             let launches = self.launches.iter().zip(&rebound).take(*place);
             let steps = launches.map(|(launch, other)| &other.as_ref().unwrap_or(launch).step);
-            if !sharing::prepared(steps, &step_of(step)) {
+            if !prepared::already(steps, &step_of(step)) {
                 return Err(Error::Aliasing {
                     first: "x that products share",
                     second: "y of one before",

@@ -3,7 +3,7 @@
 use super::{
     Plan, Workspace,
     launch::{self, Step},
-    sharing,
+    prepared, sharing,
 };
 use crate::{
     error::{Error, Result},
@@ -200,7 +200,7 @@ impl PlanBuilder {
             tensors: tensors.to_vec(),
             parts: parts.to_vec(),
         };
-        if self.shares && sharing::prepared(self.steps.iter(), &step) {
+        if self.shares && prepared::already(self.steps.iter(), &step) {
             self.shared.push((self.steps.len(), step));
         } else {
             self.steps.push(step);
