@@ -247,10 +247,11 @@ mod tests {
         let Some(gpu) = Gpu::of_tests() else { return };
         let until = Instant::now() + Duration::from_secs(30);
         while Instant::now() < until {
+            // The least of three: what the operating system does in between is not our work.
             let (took, budget) = longest(
                 &gpu,
                 |launch| (launch / 2).min(Duration::from_millis(50)),
-                1,
+                3,
             );
             assert!(took <= 2 * budget, "{took:?} of {budget:?}");
         }
