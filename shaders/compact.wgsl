@@ -15,8 +15,7 @@
 // Reads x and the thresholds once to list and, in later parts, once more to count; writes kept and
 // the list: some 16 bytes a channel.
 //
-// Consts: WORKGROUP; AT_ONCE = rounds that are counted side by side, their loads in flight together.
-// Fragments: keep, activate, channels (quads, scalars or flags), limits (one,
+// Consts: WORKGROUP. Fragments: keep, activate, channels (quads, scalars or flags), limits (one,
 // quads or scalars; flags have their own), ranks (ballot or shared).
 struct Compact {
     channels: u32,
@@ -40,11 +39,9 @@ fn main(
     let first = group.x * params.part;
     let last = min(first + params.part, params.rounds);
     var count = 0u;
-    for (var round = 0u; round < first; round += AT_ONCE) {
-        for (var i = 0u; i < AT_ONCE; i++) {
-            let any = threshold((round + i) * WORKGROUP + lane, false);
-            count += select(0u, dot(select(vec4<u32>(), vec4(1u), any), vec4(1u)), round + i < first);
-        }
+    for (var round = 0u; round < first; round++) {
+        let any = threshold(round * WORKGROUP + lane, false);
+        count += dot(select(vec4<u32>(), vec4(1u), any), vec4(1u));
     }
     var begin = total(lane, count);
     let channels = ((params.channels + 15u) / 16u + 7u) / 4u * 4u;

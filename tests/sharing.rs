@@ -5,7 +5,7 @@ mod common;
 
 use common::gpu;
 use lacuna::{
-    Error, Gpu, PlanBuilder, Tensor, Weight, compress,
+    Error, Gpu, Plan, PlanBuilder, Tensor, Weight, compress,
     format::{Dense, Precision},
     verify::Random,
 };
@@ -23,6 +23,17 @@ fn tensor(gpu: &Gpu, seed: u64) -> Tensor {
         .unwrap()
 }
 
+fn add(builder: &mut PlanBuilder, precision: Precision, weight: &Weight, x: &Tensor, y: &Tensor) {
+    let builder = builder.precision(precision);
+    builder.linear(weight, x, None, y).unwrap();
+}
+
+/// How many launches of a plan make integers of x.
+fn quantized(plan: &Plan) -> usize {
+    let launches = plan.steps();
+    launches.filter(|s| s.name.starts_with("quantize")).count()
+}
+
 /// y of each product of `products`, in one plan, and how many launches made integers of x.
 fn run(
     gpu: &Gpu,
@@ -30,16 +41,14 @@ fn run(
     products: &[(&Weight, &Tensor, &Tensor)],
 ) -> (Vec<Vec<f32>>, usize) {
     let mut builder = PlanBuilder::new(gpu);
-    builder.precision(Precision::I8).sharing(shares);
+    builder.sharing(shares);
     for (weight, x, y) in products {
-        builder.linear(weight, x, None, y).unwrap();
+        add(&mut builder, Precision::I8, weight, x, y);
     }
     let plan = builder.build().unwrap();
     plan.run().unwrap();
-    let quantize = plan.steps().filter(|s| s.name.starts_with("quantize"));
-    let count = quantize.count();
     let read = |(_, _, y): &(_, _, &Tensor)| y.read_blocking(gpu).unwrap();
-    (products.iter().map(read).collect(), count)
+    (products.iter().map(read).collect(), quantized(&plan))
 }
 
 #[test]
@@ -74,20 +83,15 @@ fn what_has_changed_is_prepared_again() {
     let (x, other) = (tensor(&gpu, 8), tensor(&gpu, 9));
     let (first, second) = (gpu.tensor(1, 16).unwrap(), gpu.tensor(1, 16).unwrap());
     let mut builder = PlanBuilder::new(&gpu);
-    let mut add = |precision, weight, x, y| {
-        builder
-            .precision(precision)
-            .linear(weight, x, None, y)
-            .unwrap();
-    };
+    let mut add = |precision, weight, x, y| add(&mut builder, precision, weight, x, y);
     add(Precision::I8, &down, &x, &first);
     // Takes no scratch: that it writes x is what counts.
     add(Precision::F32, &square, &other, &x);
     add(Precision::I8, &down, &x, &second);
     let plan = builder.build().unwrap();
     plan.run().unwrap();
-    let (alone, quantized) = run(&gpu, true, &[(&down, &x, &first)]);
-    assert_eq!(quantized, 1);
+    assert_eq!(quantized(&plan), 2);
+    let (alone, _) = run(&gpu, true, &[(&down, &x, &first)]);
     assert_eq!(alone[0], second.read_blocking(&gpu).unwrap());
 }
 
@@ -98,22 +102,12 @@ fn what_is_shared_cannot_be_rebound_to_what_is_written() {
     let [x, other, new, between] = [12, 13, 14, 15].map(|seed| tensor(&gpu, seed));
     let [first, second] = [(); 2].map(|()| gpu.tensor(1, 16).unwrap());
     let mut builder = PlanBuilder::new(&gpu);
-    let mut add = |precision, weight, x, y| {
-        builder
-            .precision(precision)
-            .linear(weight, x, None, y)
-            .unwrap();
-    };
+    let mut add = |precision, weight, x, y| add(&mut builder, precision, weight, x, y);
     add(Precision::I8, &down, &x, &first);
     add(Precision::F32, &square, &other, &between);
     add(Precision::I8, &down, &x, &second);
     let mut plan = builder.build().unwrap();
-    assert_eq!(
-        plan.steps()
-            .filter(|s| s.name.starts_with("quantize"))
-            .count(),
-        1
-    );
+    assert_eq!(quantized(&plan), 1);
 
     // By itself that product could write x.
     let refused = plan.rebind(&between, &x);

@@ -1,36 +1,22 @@
-// Where a lane's channels stand among all of a round, by sums in workgroup memory: of chunks of
-// lanes, then of those before. Two steps of many loads, not many steps: each waits at a barrier.
+// Where a lane's channels stand among all of a round, by a sum over the lanes in workgroup memory.
 struct Ranks {
     before: u32,    // active channels of the lanes before
     all: u32,       // of all lanes
 }
 
-const CHUNK: u32 = 16u;   // a divisor of WORKGROUP
-const CHUNKS: u32 = WORKGROUP / CHUNK;
-
 var<workgroup> counts: array<u32, WORKGROUP>;
-var<workgroup> chunks: array<u32, CHUNKS>;
 
 // Counts of this lane and all before it, and of all lanes.
 fn summed(lane: u32, count: u32) -> vec2<u32> {
     counts[lane] = count;
-    workgroupBarrier();
-    if lane < CHUNKS {
-        var sum = 0u;
-        for (var i = 0u; i < CHUNK; i++) {
-            sum += counts[lane * CHUNK + i];
-        }
-        chunks[lane] = sum;
+    for (var step = 1u; step < WORKGROUP; step *= 2u) {
+        workgroupBarrier();
+        let before = select(0u, counts[max(lane, step) - step], lane >= step);
+        workgroupBarrier();
+        counts[lane] += before;
     }
     workgroupBarrier();
-    var sums = vec2<u32>();
-    for (var i = 0u; i < CHUNKS; i++) {
-        sums += chunks[i] * vec2(select(0u, 1u, i < lane / CHUNK), 1u);
-    }
-    for (var i = 0u; i < CHUNK; i++) {
-        sums.x += select(0u, counts[lane / CHUNK * CHUNK + i], i <= lane % CHUNK);
-    }
-    // The next sums lie where these were.
+    let sums = vec2(counts[lane], counts[WORKGROUP - 1u]);
     workgroupBarrier();
     return sums;
 }

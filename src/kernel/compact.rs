@@ -30,9 +30,6 @@ impl Activation {
 /// Workgroups that fill a list on a GPU at most: what they count grows with their square.
 const MOST_PARTS: u32 = 64;
 
-/// Lanes whose counts `ranks_shared` adds first.
-const CHUNK: u32 = 16;
-
 /// Words of a list's tally.
 pub const TALLY: usize = 3;
 
@@ -129,12 +126,7 @@ fn list(
     // On CPU adapters barriers are dear, and a subgroup needs none.
     let subgroup = caps.fixed_subgroup().filter(|&lanes| lanes <= 32);
     let ballot = subgroup.filter(|_| caps.class == DeviceClass::Cpu);
-    let most = (caps.max_invocations / CHUNK * CHUNK).clamp(CHUNK, 256);
-    let workgroup = ballot.unwrap_or(most);
-    let at_once = match caps.class {
-        DeviceClass::Cpu => 1,
-        DeviceClass::Gpu => 4,
-    };
+    let workgroup = ballot.unwrap_or(caps.max_invocations.min(256));
     let rounds = channels.div_ceil(QUAD * workgroup as usize) as u32;
     let part = part(rounds, caps.class);
     let ranks = if ballot.is_some() {
@@ -144,19 +136,12 @@ fn list(
     };
     Dispatch {
         name: "compact".into(),
-        consts: vec![
-            ("WORKGROUP", Const::U32(workgroup)),
-            ("AT_ONCE", Const::U32(at_once)),
-        ],
+        consts: vec![("WORKGROUP", Const::U32(workgroup))],
         fragments: [keeping, &[ranks, shader!("compact")]].concat(),
         params: vec![channels as u32, vectors as u32, rounds, part],
         operands: [operands, &[Operand::write("list", 4, Role::Tensor(3))]].concat(),
         invocations: workgroup,
-        workgroup_bytes: if ballot.is_some() {
-            0
-        } else {
-            (workgroup + workgroup / CHUNK) * 4
-        },
+        workgroup_bytes: if ballot.is_some() { 0 } else { workgroup * 4 },
         subgroups: ballot.is_some(),
         grid: [rounds.div_ceil(part).max(1), 1, 1],
         ..Dispatch::default()

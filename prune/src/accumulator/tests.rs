@@ -106,20 +106,3 @@ fn memory_is_four_bytes_a_product() {
     assert!((4.0..4.6).contains(&(bytes as f64 / 2048f64.powi(2))));
     assert!(Accumulator::bytes(2048, false) < 2048 * 600);
 }
-
-/// Run by hand: `cargo test --release -p lacuna-prune -- --ignored --nocapture rank_k`.
-#[test]
-#[ignore = "a measurement"]
-fn speed_of_the_rank_k_update() {
-    for cols in [640, 2048] {
-        let x = samples(1024, cols);
-        let mut sums = Accumulator::new(cols, true);
-        let begin = std::time::Instant::now();
-        for _ in 0..4 {
-            sums.add(&x).unwrap();
-        }
-        let seconds = begin.elapsed().as_secs_f64();
-        let flop = 4096.0 * (cols * (cols + 1)) as f64;
-        println!("{cols}: {:.1} GFLOP/s", flop / seconds / 1e9);
-    }
-}
