@@ -25,6 +25,9 @@ pub struct Caps {
     pub class: DeviceClass,
     /// Subgroup sizes, `None` without the feature.
     pub subgroups: Option<Subgroups>,
+    /// Threads among which a software adapter shares the workgroups of a launch, in equal runs of
+    /// neighbours, as far as this process can tell; 1 on GPUs, which have theirs by themselves.
+    pub threads: u32,
     /// Whether shaders have 64-bit integers: CPU adapters then load 8 bytes for the price of 4.
     pub int64: bool,
     /// Rows and columns, 8 or 16, of the cooperative matrices that multiply f16 and sum in f32; `None`
@@ -53,6 +56,7 @@ impl Caps {
     pub const PORTABLE: Self = Self {
         class: DeviceClass::Gpu,
         subgroups: None,
+        threads: 1,
         int64: false,
         cooperative: None,
         timestamps: false,

@@ -56,3 +56,30 @@ fn a_table_is_written_read_and_refused_elsewhere() {
     assert_eq!(code(&lacuna(&["info", "--tuning", table])), 4);
     assert_eq!(code(&lacuna(&["info", "--tuning", "/nowhere/at/all"])), 4);
 }
+
+#[test]
+fn candidates_of_a_product_that_skips_do_not_share_a_result() {
+    let report = json(&[
+        "bench",
+        "--op",
+        "masked",
+        "--shape",
+        "96x64",
+        "--batch",
+        "1",
+        "--rounds",
+        "3",
+        "--format",
+        "f32",
+        "--active",
+        "50",
+        "--all-candidates",
+        "--json",
+    ]);
+    let rows = report["rows"].as_array().unwrap();
+    assert!(rows.len() > 4, "{report:#}");
+    for row in rows {
+        assert!(row["reason"].is_null(), "{row:#}");
+        assert!(row["median_us"].is_number(), "{row:#}");
+    }
+}

@@ -364,12 +364,14 @@ fn answered(scope: wgpu::ErrorScopeGuard) -> Option<wgpu::Error> {
 /// Reads the capabilities that a device was created with.
 fn caps_of(device: &wgpu::Device) -> Caps {
     let (limits, features, info) = (device.limits(), device.features(), device.adapter_info());
+    let class = if info.device_type == wgpu::DeviceType::Cpu {
+        DeviceClass::Cpu
+    } else {
+        DeviceClass::Gpu
+    };
     Caps {
-        class: if info.device_type == wgpu::DeviceType::Cpu {
-            DeviceClass::Cpu
-        } else {
-            DeviceClass::Gpu
-        },
+        class,
+        threads: threads(class),
         subgroups: (features.contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size > 0)
             .then_some(Subgroups {
                 min: info.subgroup_min_size,
@@ -388,4 +390,13 @@ fn caps_of(device: &wgpu::Device) -> Caps {
         max_workgroups: limits.max_compute_workgroups_per_dimension,
         storage_alignment: limits.min_storage_buffer_offset_alignment,
     }
+}
+
+/// Threads that a software adapter has: one a processor, unless its user said otherwise.
+fn threads(class: DeviceClass) -> u32 {
+    if class == DeviceClass::Gpu {
+        return 1;
+    }
+    let processors = std::thread::available_parallelism();
+    processors.map_or(1, |n| n.get().min(256) as u32)
 }

@@ -153,7 +153,7 @@ impl Kernel for BandGemv {
             u64::from(part.rows.div_ceil(band)) * u64::from(band.div_ceil(config.rows))
         };
         let workgroups = tiles * parts.iter().map(spans).sum::<u64>();
-        let slices = slices(problem, caps.class, workgroups, teams);
+        let slices = slices(problem, caps, workgroups, teams);
 
         let sums = config.rows / lanes * config.batch;
         let shape = Shape {
@@ -313,19 +313,28 @@ fn text(
     (consts, fragments)
 }
 
-/// Into how many slices columns are cut, so that there are workgroups enough for every processor.
-fn slices(problem: &Problem, class: DeviceClass, workgroups: u64, teams: u32) -> u32 {
-    let wanted = match class {
-        DeviceClass::Cpu => 4,
-        DeviceClass::Gpu => 1024,
-    };
+/// Into how many slices columns are cut, so that every processor has a workgroup, and none of a CPU
+/// adapter's threads much more to do than another.
+fn slices(problem: &Problem, caps: &Caps, workgroups: u64, teams: u32) -> u32 {
     // Each team of a slice has at least this many columns, or a group of them.
     let turn = problem
         .format
         .quant()
         .map_or(32, |q| q.group_cols(problem.cols));
     let most = problem.cols.div_ceil(turn * teams as usize).clamp(1, 64) as u64;
-    (wanted / workgroups.max(1)).clamp(1, most) as u32
+    let workgroups = workgroups.max(1);
+    let slices = match caps.class {
+        DeviceClass::Gpu => 1024 / workgroups,
+        DeviceClass::Cpu => {
+            let threads = u64::from(caps.threads);
+            let even = |slices: &u64| {
+                let shares = workgroups * slices;
+                shares.is_multiple_of(threads) || shares >= 4 * threads
+            };
+            (1..most).find(even).unwrap_or(most)
+        }
+    };
+    slices.clamp(1, most) as u32
 }
 
 /// Lets a launch leave its sums in scratch, and adds one that brings them to y.

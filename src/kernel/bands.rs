@@ -44,14 +44,18 @@ fn most_rows(format: Format, cols: usize, class: DeviceClass) -> usize {
 /// Bytes of a band, half of what every adapter binds.
 const MOST_BYTES: usize = 64 << 20;
 
+/// Columns of a product that takes a CPU adapter about as long as ten launches (measured).
+const SHORT: usize = 4096;
+
 /// Rows of each band of a weight `[rows, cols]`.
 pub fn band_rows(format: Format, rows: usize, cols: usize, class: DeviceClass) -> usize {
     let step = STEP.max(256 / value_bits(format));
     let most = most_rows(format, cols, class) / step * step;
     let most = most.max(step);
     let mut bands = rows.div_ceil(most).max(1);
-    if class == DeviceClass::Cpu && bands > 1 {
-        // A CPU adapter cuts a launch into as many shares as it has threads, and waits for all.
+    // A CPU adapter cuts a launch into as many shares as it has threads, and waits for all. Of a short
+    // product two bands cost less than the launch that would add up the slices of one.
+    if class == DeviceClass::Cpu && (bands > 1 || (rows > step && cols <= SHORT)) {
         bands = bands.next_multiple_of(2);
     }
     rows.div_ceil(bands).next_multiple_of(step).max(step)

@@ -17,7 +17,7 @@ use lacuna::{
     kernel::{Candidate, Layout, Packed, Problem},
     verify::Random,
 };
-use std::{collections::BTreeMap, rc::Rc, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 
 /// Rounds that decide which dense candidate is the baseline.
 pub const TRIAL_ROUNDS: usize = 9;
@@ -105,7 +105,7 @@ pub fn measure(bench: &Bench<'_>, layer: &Formats, batch: usize) -> Result<Vec<R
             }
         };
         for product in products {
-            subjects.extend(group.asked(format, &Rc::new(product))?);
+            subjects.extend(group.asked(format, &product)?);
         }
     }
     let result = group.compete(&mut subjects, bench.args.rounds)?;
@@ -234,7 +234,7 @@ impl<'a> Group<'a> {
     pub fn try_out(
         &mut self,
         format: Format,
-        product: &Rc<Product>,
+        product: &Product,
         candidates: &[Candidate],
     ) -> Result<Vec<Subject>> {
         let key = (format.to_string(), product.layout);
@@ -280,7 +280,7 @@ impl<'a> Group<'a> {
     /// The fastest candidate for the whole product: what skips must beat the best, not the
     /// default.
     fn baseline(&mut self, format: Format) -> Result<Option<Subject>> {
-        let whole = Rc::new(Product::whole(Precision::F32));
+        let whole = Product::whole(Precision::F32);
         let legal = self.legal(format, &whole)?;
         let best = self
             .contest(format, &whole, &legal, TRIAL_ROUNDS)?
@@ -297,7 +297,7 @@ impl<'a> Group<'a> {
     pub fn contest(
         &mut self,
         format: Format,
-        product: &Rc<Product>,
+        product: &Product,
         candidates: &[Candidate],
         rounds: usize,
     ) -> Result<Vec<Subject>> {
@@ -317,7 +317,7 @@ impl<'a> Group<'a> {
     }
 
     /// The candidates of `format` that the arguments name, less the baseline.
-    fn asked(&mut self, format: Format, product: &Rc<Product>) -> Result<Vec<Subject>> {
+    fn asked(&mut self, format: Format, product: &Product) -> Result<Vec<Subject>> {
         let mut legal = self.legal(format, product)?;
         if legal.is_empty() {
             return Ok(vec![]);

@@ -10,6 +10,7 @@ use lacuna::{
 };
 
 /// A product of any weight with the vectors of the group.
+#[derive(Clone)]
 pub struct Product {
     pub layout: Layout,
     pub skip: Skip,
@@ -20,6 +21,7 @@ pub struct Product {
 }
 
 /// How the active channels are found. It is timed with the product: no product goes without.
+#[derive(Clone)]
 struct Search {
     decides: Tensor,
     kept: Vec<f32>,
@@ -69,6 +71,15 @@ impl Product {
                 active: gpu.active(batch, channels)?,
             }),
         })
+    }
+
+    /// The same with a result of its own, which no other candidate writes.
+    pub fn apart(&self, gpu: &Gpu) -> Result<Self> {
+        let mut same = self.clone();
+        if let Some(Search { active, .. }) = &mut same.search {
+            *active = gpu.active(active.batch(), active.channels())?;
+        }
+        Ok(same)
     }
 
     /// Whether it is what others are compared with: all of it, from x as it is.

@@ -8,7 +8,7 @@ use lacuna::{
     kernel::{Candidate, Layout},
     reference::Sampled,
 };
-use std::{rc::Rc, time::Instant};
+use std::time::Instant;
 
 /// Estimates aim at this long.
 const ESTIMATE_SECONDS: f64 = 0.004;
@@ -18,7 +18,7 @@ pub struct Subject {
     /// The weight's format.
     pub format: Format,
     /// What is computed.
-    pub product: Rc<Product>,
+    pub product: Product,
     /// Which kernel.
     pub candidate: Candidate,
     /// Seconds of a product, roughly.
@@ -45,7 +45,7 @@ impl Subject {
     /// Runs `candidate` once and checks it. The inner error is this candidate's own.
     pub fn try_out(
         gpu: &Gpu,
-        (product, candidate): (&Rc<Product>, Candidate),
+        (product, candidate): (&Product, Candidate),
         weight: &Weight,
         x: &Tensor,
         truth: &Sampled,
@@ -53,7 +53,8 @@ impl Subject {
         let (batch, rows) = (x.batch(), weight.rows());
         // What the kernel does not write stays NaN.
         let y = gpu.tensor_from(batch, rows, &vec![f32::NAN; batch * rows])?;
-        let plan = plan(gpu, (product, candidate), &[weight], x, &y, None)?;
+        let product = product.apart(gpu)?;
+        let plan = plan(gpu, (&product, candidate), &[weight], x, &y, None)?;
         plan.run()?;
         let checked = product.result().unwrap_or(&y).read_blocking(gpu)?;
         let comparison = truth.compare(&checked)?;
@@ -71,7 +72,7 @@ impl Subject {
         let mut seconds = wall(gpu, &plan)?;
         if seconds < ESTIMATE_SECONDS / 2.0 {
             let many = (ESTIMATE_SECONDS / seconds).ceil().min(256.0) as usize;
-            let (what, weights) = ((&**product, candidate), vec![weight; many]);
+            let (what, weights) = ((&product, candidate), vec![weight; many]);
             let plan = self::plan(gpu, what, &weights, x, &y, Some(&workspace))?;
             wall(gpu, &plan)?;
             seconds = wall(gpu, &plan)? / many as f64;
@@ -83,7 +84,7 @@ impl Subject {
         );
         Ok(Ok(Self {
             format: weight.format(),
-            product: Rc::clone(product),
+            product,
             candidate,
             seconds,
             error_over_bound: comparison.error_over_bound,

@@ -23,7 +23,7 @@ use lacuna::{
     format::{Format, Precision},
     kernel::{Candidate, Skip},
 };
-use std::{path::PathBuf, rc::Rc};
+use std::path::PathBuf;
 
 /// A candidate must be so much faster than the default to replace it.
 const LEAST_GAIN: f64 = 1.03;
@@ -143,10 +143,10 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
 impl Group<'_> {
     /// Finds the fastest candidate of a product and, where it skips, up to which share that pays.
     fn tune(&mut self, format: Format, tuning: &mut Tuning, table: &mut Table) -> Result<()> {
-        let product = Rc::new(match self.args().op {
+        let product = match self.args().op {
             Op::Linear => Product::whole(Precision::F32),
             Op::Masked | Op::InputSparse => self.skipping(50)?,
-        });
+        };
         let problem = self.problem(format, &product);
         let legal = self.legal(format, &product)?;
         let ranking = self.contest(format, &product, &legal, self.args().rounds)?;
@@ -199,7 +199,7 @@ impl Group<'_> {
 
     /// The active share up to which `candidate` is faster than the fastest whole product.
     fn break_even(&mut self, format: Format, candidate: Candidate) -> Result<Option<f64>> {
-        let whole = Rc::new(Product::whole(Precision::F32));
+        let whole = Product::whole(Precision::F32);
         let legal = self.legal(format, &whole)?;
         let mut subjects = self.contest(format, &whole, &legal, TRIAL_ROUNDS)?;
         subjects.truncate(1);
@@ -207,7 +207,7 @@ impl Group<'_> {
             return Ok(None);
         }
         for percent in SHARES {
-            let product = Rc::new(self.skipping(percent)?);
+            let product = self.skipping(percent)?;
             subjects.extend(self.try_out(format, &product, &[candidate])?);
         }
         self.compete(&mut subjects, self.args().rounds)?;
