@@ -6,13 +6,13 @@
 //
 // Reads the weight once, and a quarter of x once per ROWS rows.
 //
-// Consts: WORKGROUP, ROWS, BATCH, BITS; WORDS = words of a packet; BLOCK = columns that share a step;
+// Consts: WORKGROUP, ROWS, BATCH, BITS; WORDS = words of a packet; STEP_COLS = columns that share a step;
 // GROUP = columns of a group, SEGMENT = those of a packet that share a scale; GUARD = packets do not
 // fill the last round of lanes.
 // Fragments: linear, bias, rows, load, scale, scales, bytes or halves, quotients, reduce.
 const ACC: u32 = ROWS * BATCH;
 const SPAN: u32 = WORDS * 32u / BITS;
-const BLOCKS: u32 = SPAN / BLOCK;
+const BLOCKS: u32 = SPAN / STEP_COLS;
 const SETS: u32 = SPAN / SEGMENT;
 const PACKET_WORDS: u32 = BLOCKS * QUOTIENT_WORDS;
 const HELD: u32 = BATCH * PACKET_WORDS;
@@ -87,7 +87,7 @@ fn add_packets(
     for (var r = 0u; r < ROWS; r++) {
         let packed = load(row_at[r], packet);
         for (var k = 0u; k < BLOCKS; k++) {
-            let word = scales[k * BLOCK / SEGMENT * ROWS + r];
+            let word = scales[k * STEP_COLS / SEGMENT * ROWS + r];
             for (var b = 0u; b < BATCH; b++) {
                 let block = blocks[b * BLOCKS + k];
                 let zero = i32(word >> 16u) - OFFSET;

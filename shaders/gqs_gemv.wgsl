@@ -11,7 +11,8 @@
 //
 // Consts: WORKGROUP, PANEL, BLOCK, BATCH, BITS; GROUP = columns of a group; GROUP_WORDS = words of
 // its codes, SLOT_WORDS = those of a piece; WORDS = words of a load; SCALE_WORDS; ZERO_BITS; MIDDLE = the zero where none is stored; EDGE = the last group reaches past `cols`.
-// Fragments: linear, bias, load, code, scale, slot, slots_words or slots_pair, x, and the entry point.
+// Fragments: linear, bias, load, scale, slot, slots_words or slots_pair, slot_floats or slot_bytes with
+// what they need, and the entry point.
 const PIECES: u32 = GROUP_WORDS / SLOT_WORDS;
 const PIECE: u32 = GROUP / PIECES;   // columns
 const SLOTS: u32 = WORDS / SLOT_WORDS;   // of a load
@@ -22,28 +23,6 @@ const STRIPS: u32 = min(16u, WORKGROUP);   // lanes that add what all lanes have
 
 // Sum i belongs to row i / BATCH of the panel and vector i % BATCH.
 var<workgroup> sums: array<f32, SUMS * WORKGROUP>;
-
-// The x of a piece, zero beyond `cols`.
-fn fetch_x(col: u32) -> array<f32, BATCH * PIECE> {
-    var xs: array<f32, BATCH * PIECE>;
-    for (var b = 0u; b < BATCH; b++) {
-        if EDGE {
-            for (var i = 0u; i < PIECE; i++) {
-                let at = min(col + i, params.cols - 1u);
-                xs[b * PIECE + i] = select(0.0, x_at(b, at), col + i < params.cols);
-            }
-        } else {
-            for (var q = 0u; q < PIECE / 4u; q++) {
-                let quad = x_quad(b, col / 4u + q);
-                xs[b * PIECE + 4u * q] = quad.x;
-                xs[b * PIECE + 4u * q + 1u] = quad.y;
-                xs[b * PIECE + 4u * q + 2u] = quad.z;
-                xs[b * PIECE + 4u * q + 3u] = quad.w;
-            }
-        }
-    }
-    return xs;
-}
 
 // What a load brings: codes, and for each of its slots scale, zero and row, and where its columns
 // are told: its slots are of one block.
@@ -70,49 +49,19 @@ fn fetch(begin: u32, item: u32) -> Load {
     return fetched;
 }
 
-// Adds slot g of a load.
-fn add_slot(
-    packed: array<u32, WORDS>,
-    g: u32,
-    word: u32,
-    xs: array<f32, BATCH * PIECE>,
-    lane: u32,
-    counts: bool,
-) {
-    let row = (word >> (16u + ZERO_BITS)) % PANEL;
-    var zero = MIDDLE;
-    if ZERO_BITS != 0u {
-        zero = whole((word >> 16u) & ((1u << ZERO_BITS) - 1u));
-    }
-    let scale = scale_of(word);
-    var dots: array<f32, BATCH>;
-    // Drivers unroll short loops inside short loops, not long ones.
-    for (var c = 0u; c < PIECE / 8u; c++) {
-        var parts: array<f32, BATCH>;
-        for (var i = 0u; i < 8u; i++) {
-            let bit = g * SLOT_WORDS * 32u + (c * 8u + i) * BITS;
-            let q = centred(packed, bit, zero);
-            for (var b = 0u; b < BATCH; b++) {
-                parts[b] += q * xs[b * PIECE + c * 8u + i];
-            }
-        }
-        for (var b = 0u; b < BATCH; b++) {
-            dots[b] += parts[b];
-        }
-    }
-    for (var b = 0u; b < BATCH; b++) {
-        // Spare slots have scale 0; the x they point at must not matter.
-        let sum = select(0.0, scale * dots[b], counts && scale != 0.0);
-        sums[(row * BATCH + b) * WORKGROUP + lane] += sum;
-    }
-}
-
 fn add_load(fetched: Load, item: u32, lane: u32, counts: bool) {
     let piece = item % PIECES * PIECE;
     for (var g = 0u; g < SLOTS; g++) {
         let word = fetched.words[g];
-        let xs = fetch_x(first_column(fetched.columns[g % TELLERS], word) + piece);
-        add_slot(fetched.packed, g, word, xs, lane, counts);
+        let col = first_column(fetched.columns[g % TELLERS], word) + piece;
+        let dots = dot_slot(fetched.packed, g, word, col);
+        let row = (word >> (16u + ZERO_BITS)) % PANEL;
+        let scale = scale_of(word);
+        for (var b = 0u; b < BATCH; b++) {
+            // Spare slots have scale 0; the x they point at must not matter.
+            let sum = select(0.0, scale * dots[b], counts && scale != 0.0);
+            sums[(row * BATCH + b) * WORKGROUP + lane] += sum;
+        }
     }
 }
 

@@ -6,20 +6,12 @@
 // whole packets by zeros. The largest magnitude is found among integers, whose order is the same:
 // a NaN is above all and makes the step, and so y, NaN.
 //
-// A lane takes a block. Reads x once and writes a quarter of it.
+// A lane takes a block, which suits CPU adapters; GPUs have quantize_lanes. Reads x once and writes a
+// quarter of it.
 //
-// Consts: WORKGROUP, BITS = bits of a code, BLOCK = columns of a block.
-// Fragments: bytes or halves, put, block_quads or block_scalars.
-struct Quantize {
-    cols: u32,
-    batch: u32,
-    blocks: u32,   // of a vector
-}
-
-@group(0) @binding(0) var<uniform> params: Quantize;
-
-// No step is smaller than 2^-100: its inverse would be infinite.
-const LEAST: u32 = 0x10fe0000u;   // 127 · 2^-100
+// Consts: WORKGROUP, BITS = bits of a code, STEP_COLS = columns of a block.
+// Fragments: steps, bytes or halves, put, values.
+const TAKEN: u32 = STEP_COLS;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -32,19 +24,15 @@ fn main(
         return;
     }
     let vector = place / params.blocks;
-    let col = place % params.blocks * BLOCK;
+    let col = place % params.blocks * STEP_COLS;
 
-    let values = block_of(vector, col);
-    var largest = LEAST;
-    for (var i = 0u; i < BLOCK; i++) {
-        largest = max(largest, bitcast<u32>(values[i]) & 0x7fffffffu);
-    }
-    let step = bitcast<f32>(largest) / 127.0;
+    let values = values_of(vector, col);
+    let step = step_of(peak_of(values));
     let inverse = 1.0 / step;
-    var quotients: array<i32, BLOCK>;
+    var quotients: array<i32, STEP_COLS>;
     var sum = 0;
-    for (var i = 0u; i < BLOCK; i++) {
-        quotients[i] = i32(clamp(round(values[i] * inverse), -127.0, 127.0));
+    for (var i = 0u; i < STEP_COLS; i++) {
+        quotients[i] = quotient(values[i] * inverse);
         sum += quotients[i];
     }
 

@@ -110,7 +110,18 @@ const WAYS: &[(Layout, Skip)] = &[
 ];
 
 /// Formats of products that take x in eight bits.
-const QUANTIZING: &[&str] = &["w4g128", "w2g64", "w8row", "w4g16-sym", "w8g24"];
+const QUANTIZING: &[&str] = &[
+    "w4g128",
+    "w2g64",
+    "w8row",
+    "w4g16-sym",
+    "w8g24",
+    "w4g16s50",
+    "w4g64s50",
+    "w8g24s30-sym",
+    "w2g16s60-ragged",
+    "w4g8s50",
+];
 
 /// Formats of products that take x in f16.
 const HALVES: &[&str] = &[

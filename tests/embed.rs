@@ -78,6 +78,7 @@ fn every_kernel_computes_inside_one_buffer() {
         ("2:4x16@f16", Precision::F32),
         ("w4g16s50", Precision::F32),
         ("w4g32", Precision::I8),
+        ("w4g32s50", Precision::I8),
     ];
     if gpu.caps().cooperative.is_some() {
         products.push(("f16", Precision::F16));

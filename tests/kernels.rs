@@ -432,6 +432,12 @@ fn x_on_the_grid_of_its_steps_loses_nothing_in_eight_bits() {
         ("w8g24-sym", 5),
         ("w2g16", 2),
         ("w4row", 9),
+        ("w4g16s50", 1),
+        ("w4g64s50", 2),
+        ("w4g128s30", 1),
+        ("w8g24s50-sym", 5),
+        ("w2g16s50-ragged", 3),
+        ("w4g8s60", 9),
     ] {
         let format: Format = format.parse().unwrap();
         let mut case = Case::new(43, 333, batch, format, true).taking(Precision::I8);
@@ -461,8 +467,14 @@ fn x_on_the_grid_of_its_steps_loses_nothing_in_eight_bits() {
 fn nan_and_infinity_in_x_are_not_lost_in_eight_bits() {
     let Some(gpu) = gpu() else { return };
     for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let mut case = Case::new(20, 300, 2, "w4g64".parse().unwrap(), false);
-        case = case.taking(Precision::I8);
+        let of = |format: &str| {
+            let case = Case::new(20, 300, 2, format.parse().unwrap(), false);
+            case.taking(Precision::I8)
+        };
+        let mut pruned = of("w4g16s50");
+        (pruned.x[3], pruned.x[300]) = (poison, 1e30);
+        assert_right_in_eight_bits(&gpu, &pruned);
+        let mut case = of("w4g64");
         case.x[299] = poison;
         case.x[300] = 1e30;
         assert_right_in_eight_bits(&gpu, &case);
@@ -489,7 +501,7 @@ fn eight_bits_are_taken_where_asked_for_and_refused_where_there_is_no_product() 
     builder.linear(&of("w4g32"), &x, None, &y).unwrap();
     builder.precision(Precision::I8);
     builder.linear(&of("w4g32"), &x, None, &y).unwrap();
-    for format in ["f16", "2:4", "w3g32", "w2g8", "2:4+w4g32", "w4g32s50"] {
+    for format in ["f16", "2:4", "w3g32", "w2g8", "2:4+w4g32", "w3g32s50"] {
         let refused = builder.linear(&of(format), &x, None, &y).map(drop);
         assert!(
             matches!(refused, Err(Error::NoKernel { .. })),

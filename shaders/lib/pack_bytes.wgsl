@@ -1,10 +1,10 @@
 // Quotients four a word, for dot products of bytes. Of a word of codes every FIELDS-th lies in the
 // lowest bits of a byte: four columns, FIELDS apart, meet the quotients of one word.
 const FIELDS: u32 = 8u / BITS;
-const QUOTIENT_WORDS: u32 = BLOCK / 4u;
+const QUOTIENT_WORDS: u32 = STEP_COLS / 4u;
 
 // Word i of a block.
-fn quotient_word(quotients: array<i32, BLOCK>, i: u32) -> u32 {
+fn quotient_word(quotients: array<i32, STEP_COLS>, i: u32) -> u32 {
     var word = 0u;
     for (var k = 0u; k < 4u; k++) {
         let q = quotients[i / FIELDS * (4u * FIELDS) + k * FIELDS + i % FIELDS];

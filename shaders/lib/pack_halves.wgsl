@@ -2,10 +2,10 @@
 // FIELDS-th lies in the lowest bits of a half; the quotients of these two columns lie the other way
 // round, the first above.
 const FIELDS: u32 = 16u / BITS;
-const QUOTIENT_WORDS: u32 = BLOCK / 2u;
+const QUOTIENT_WORDS: u32 = STEP_COLS / 2u;
 
 // Word i of a block.
-fn quotient_word(quotients: array<i32, BLOCK>, i: u32) -> u32 {
+fn quotient_word(quotients: array<i32, STEP_COLS>, i: u32) -> u32 {
     let at = i / FIELDS * (2u * FIELDS) + i % FIELDS;
     return bitcast<u32>((quotients[at] << 16u) + quotients[at + FIELDS]);
 }

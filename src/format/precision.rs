@@ -25,7 +25,8 @@ pub enum Precision {
     F16,
     /// As integers of eight bits that share a step in each block of up to 32 columns: faster
     /// where a device multiplies bytes, and less exact. For weights of codes whose bits divide
-    /// a byte, of every column, where 32 bits of them do not reach into a second block.
+    /// a byte, of every column or of kept groups, where 32 bits of them do not reach into a second
+    /// block.
     I8,
 }
 
@@ -55,7 +56,8 @@ impl Precision {
                 Format::Quantized {
                     pattern: None,
                     quant,
-                },
+                }
+                | Format::Gqs { quant, .. },
             ) => 8 % quant.bits() == 0 && block_cols(quant) * quant.bits() as usize % 32 == 0,
             (Self::I8, _) => false,
         }
@@ -139,7 +141,9 @@ mod tests {
             ("w3g32", false),
             ("f16", false),
             ("2:4+w4g64", false),
-            ("w4g16s50", false),
+            ("w4g16s50", true),
+            ("w2g8s50", false),
+            ("w3g64s50", false),
         ] {
             let format: Format = format.parse().unwrap();
             assert_eq!(Precision::I8.serves(format), serves, "{format}");

@@ -37,8 +37,8 @@ impl Kernel for GemmCoop {
         "gemm_coop"
     }
 
-    fn precision(&self) -> Precision {
-        Precision::F16
+    fn takes(&self, precision: Precision) -> bool {
+        precision == Precision::F16
     }
 
     fn configs(&self, _problem: &Problem, caps: &Caps) -> Vec<Config> {

@@ -6,17 +6,17 @@
 //! words, which CPU adapters prefer.
 
 use super::{
-    Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, fragment,
+    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
     packet::{Load, gcd},
     problem::unfit,
-    quantize::{self, Packing},
+    quantize::{Packing, Quotients},
     shader,
     variant::Reduce,
 };
 use crate::{
     caps::{Caps, DeviceClass},
     error::{Error, Result},
-    format::{Precision, Quant, block_cols},
+    format::{Format, Precision, Quant, block_cols},
 };
 use std::borrow::Cow;
 
@@ -60,12 +60,16 @@ impl Kernel for GemvI8 {
         "gemv_i8"
     }
 
-    fn precision(&self) -> Precision {
-        Precision::I8
+    fn takes(&self, precision: Precision) -> bool {
+        precision == Precision::I8
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
-        let Some(quant) = problem.format.quant() else {
+        let Format::Quantized {
+            pattern: None,
+            quant,
+        } = problem.format
+        else {
             return vec![];
         };
         let vectors = problem.batch.max(1) as u32;
@@ -115,28 +119,35 @@ impl Kernel for GemvI8 {
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
         let found = VARIANTS.iter().find(|v| v.name == config.variant);
-        let (Some(variant), Some(quant)) = (found, problem.format.quant()) else {
+        let (
+            Some(variant),
+            Format::Quantized {
+                pattern: None,
+                quant,
+            },
+        ) = (found, problem.format)
+        else {
             return Err(Error::NoKernel {
                 problem: problem.to_string(),
                 reasons: config.to_string(),
             });
         };
         let load = variant.load(config.words);
-        check(variant, quant, config, problem)?;
+        check(variant, quant, config)?;
         if problem.batch == 0 {
             return Ok(vec![]);
         }
         let group = quant.group_cols(problem.cols);
-        let (block, span) = (block_cols(quant), problem.values_in(config.words as usize));
+        let span = problem.values_in(config.words as usize);
         let packets = problem.cols.div_ceil(span);
-        let quantize = quantize::dispatch(problem, variant.packing, span, caps)?;
-        let scratch_bytes = quantize.scratch_bytes;
-        let mut dispatches = vec![quantize];
+        let quotients = Quotients::new(problem, variant.packing, span, caps)?;
+        let (step_cols, source) = (quotients.step_cols(), quotients.source());
+        let mut dispatches = vec![quotients.launch];
         for (vector_base, batch, turns) in launches(problem.batch, config.batch, caps) {
             let mut frame = variant.reduce.frame(config, batch, caps)?;
             frame.consts.extend([
                 ("BITS", Const::U32(quant.bits())),
-                ("BLOCK", Const::U32(block as u32)),
+                step_cols,
                 ("GROUP", Const::U32(group as u32)),
                 ("SEGMENT", Const::U32(gcd(group, span) as u32)),
                 (
@@ -164,7 +175,6 @@ impl Kernel for GemvI8 {
                 shader!("gemv_i8"),
             ]);
             frame.fragments.extend(variant.packing.fragments());
-            let x = Operand::read("quotients", 1, Role::Scratch);
             let grid = |part: &PartLayout| {
                 let [x, y, _] =
                     super::fold(part.rows.div_ceil(config.rows).into(), caps.max_workgroups);
@@ -175,12 +185,12 @@ impl Kernel for GemvI8 {
                 consts: frame.consts.clone(),
                 fragments: frame.fragments.clone(),
                 params: problem.params(part, 0, vector_base),
-                operands: problem.operands(x, i, false, true),
+                operands: problem.operands(source.operand, i, false, true),
                 invocations: config.workgroup,
                 workgroup_bytes: frame.workgroup_bytes,
                 subgroups: variant.reduce != Reduce::Shared,
                 int64: load.int64(),
-                scratch_bytes,
+                scratch_bytes: source.scratch_bytes,
                 grid: grid(part),
                 ..Dispatch::default()
             }));
@@ -214,12 +224,8 @@ fn launches(vectors: usize, batch: u32, caps: &Caps) -> Vec<(usize, usize, u32)>
 }
 
 /// Refuses what the shader cannot do.
-fn check(variant: &Variant, quant: Quant, config: &Config, problem: &Problem) -> Result<()> {
+fn check(variant: &Variant, quant: Quant, config: &Config) -> Result<()> {
     let bits = quant.bits() as usize;
-    if !Precision::I8.serves(problem.format) {
-        let needed = "to divide a byte, in blocks of whole words, of every column";
-        return Err(unfit("bits of a code", bits, needed));
-    }
     if variant.packing == Packing::Halves && bits == 8 {
         return Err(unfit("bits of a code", bits, "at most 4"));
     }

@@ -1,9 +1,9 @@
 //! `gqs_gemv`: group-pruned, group-quantised weights on GPUs.
 //!
 //! [`Config`]: a workgroup sums the `rows` of a panel; a lane loads `words` of codes at a time:
-//! whole groups, or whole pieces of one. Variants name the loads of codes, then those of x;
-//! behind `tasks`, workgroups take equal ranges of kept groups instead of panels, and a second
-//! launch adds what they find.
+//! whole groups, or whole pieces of one. Variants name the loads of codes, then those of x, or that
+//! x comes in `bytes`; behind `tasks`, workgroups take equal ranges of kept groups instead of panels,
+//! and a second launch adds what they find.
 
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
@@ -11,23 +11,27 @@ use super::{
     packet::Load,
     panels::{self, check_panels},
     problem::{self, unfit},
+    quantize::{Packing, Quotients, Source},
     shader,
     variant::{self, X},
 };
 use crate::{
     caps::{Caps, DeviceClass},
     error::{Error, Result},
-    format::Format,
+    format::{Format, Precision, block_cols},
 };
 
 /// Vectors that one launch takes at most.
 const MAX_BATCH: usize = 8;
 
-const VARIANTS: &[(&str, Load, X)] = &[
-    ("words", Load::Words, X::Direct),
-    ("quads-x4", Load::Quads, X::Quads),
-    ("tasks-words", Load::Words, X::Direct),
-    ("tasks-quads-x4", Load::Quads, X::Quads),
+/// How codes are loaded, and x; `None` where it comes in bytes.
+const VARIANTS: &[(&str, Load, Option<X>)] = &[
+    ("words", Load::Words, Some(X::Direct)),
+    ("quads-x4", Load::Quads, Some(X::Quads)),
+    ("tasks-words", Load::Words, Some(X::Direct)),
+    ("tasks-quads-x4", Load::Quads, Some(X::Quads)),
+    ("bytes", Load::Words, None),
+    ("quads-bytes", Load::Quads, None),
 ];
 
 /// Tasks of a launch: enough for every processor, few enough for their pieces to be a trifle.
@@ -38,6 +42,10 @@ pub struct GqsGemv;
 impl Kernel for GqsGemv {
     fn name(&self) -> &'static str {
         "gqs_gemv"
+    }
+
+    fn takes(&self, precision: Precision) -> bool {
+        precision != Precision::F16
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
@@ -67,6 +75,14 @@ impl Kernel for GqsGemv {
                 group
             }
         };
+        if problem.precision == Precision::I8 {
+            let block = block_cols(quant) as u32 * quant.bits() / 32;
+            return vec![
+                config("quads-bytes", wide(256), words(4)),
+                config("quads-bytes", wide(512), words(4)),
+                config("bytes", wide(128), block),
+            ];
+        }
         let mut configs = vec![
             config("quads-x4", wide(256), words(4)),
             config("quads-x4", wide(512), words(4)),
@@ -93,7 +109,20 @@ impl Kernel for GqsGemv {
             problem: problem.to_string(),
             reasons: config.to_string(),
         })?;
+        let Format::Gqs { quant, .. } = problem.format else {
+            return Err(unfit("kept groups of a row", 0, "group-pruned weights"));
+        };
         check_panels(parts, config)?;
+        if x.is_none() != (problem.precision == Precision::I8) {
+            return Err(unfit(
+                "bytes of x",
+                4,
+                "one where x comes in bytes, else four",
+            ));
+        }
+        if problem.batch == 0 {
+            return Ok(vec![]);
+        }
         let mut consts = consts(problem, config, load)?;
         let by_tasks = config.variant.starts_with("tasks");
         let mut fragments = vec![
@@ -105,10 +134,8 @@ impl Kernel for GqsGemv {
             } else {
                 problem.bias_fragment()
             },
-            problem::code_fragment(DeviceClass::Gpu),
             fragment!("scale"),
             fragment!("slot"),
-            variant::x_fragment(x, problem.cols)?,
             load.fragment(),
             if pairs(problem, config, load) {
                 fragment!("slots_pair")
@@ -117,6 +144,27 @@ impl Kernel for GqsGemv {
             },
             shader!("gqs_gemv"),
         ];
+        let mut dispatches = vec![];
+        let mut source = Source::CALLER;
+        if let Some(x) = x {
+            fragments.extend([
+                problem::code_fragment(DeviceClass::Gpu),
+                variant::x_fragment(x, problem.cols)?,
+                fragment!("slot_floats"),
+            ]);
+        } else {
+            let quotients = Quotients::new(
+                problem,
+                Packing::Bytes,
+                quant.group_cols(problem.cols),
+                caps,
+            )?;
+            consts.push(quotients.step_cols());
+            fragments.extend(Packing::Bytes.fragments());
+            fragments.extend([fragment!("quotients_quads"), fragment!("slot_bytes")]);
+            source = quotients.source();
+            dispatches.push(quotients.launch);
+        }
         if !load.words() {
             fragments.push(fragment!("index_words"));
         }
@@ -127,7 +175,6 @@ impl Kernel for GqsGemv {
             fragments.push(shader!("gqs_panels"));
         }
 
-        let mut dispatches = vec![];
         for vector_base in (0..problem.batch).step_by(config.batch.max(1) as usize) {
             let batch = (config.batch as usize).min(problem.batch - vector_base) as u32;
             consts[0] = ("BATCH", Const::U32(batch));
@@ -137,10 +184,11 @@ impl Kernel for GqsGemv {
                     name: format!("gqs_gemv/{config} {}", problem.format),
                     consts: consts.clone(),
                     fragments: fragments.clone(),
-                    params: problem.params(part, 0, vector_base),
-                    operands: problem.operands(problem::X, i, true, !load.words()),
+                    params: problem.params(part, source.stride, vector_base),
+                    operands: problem.operands(source.operand, i, true, !load.words()),
                     invocations: config.workgroup,
                     workgroup_bytes: config.rows * batch * config.workgroup * 4,
+                    scratch_bytes: source.scratch_bytes,
                     grid: super::fold(u64::from(panels), caps.max_workgroups),
                     ..Dispatch::default()
                 };
@@ -196,6 +244,10 @@ fn consts(problem: &Problem, config: &Config, load: Load) -> Result<Vec<(&'stati
         return Err(unfit("slots of a load", slots, needed));
     }
     let group = quant.group_cols(cols);
+    let piece = group * slot_words / group_words;
+    if problem.precision == Precision::I8 && !piece.is_multiple_of(block_cols(quant)) {
+        return Err(unfit("columns of a piece", piece, "whole blocks of x"));
+    }
     let number = |value: usize| Const::U32(value as u32);
     let scale_words = panels::scale_words(quant, pruning);
     Ok(vec![

@@ -10,13 +10,14 @@ use super::{
     gqs_sum::Pieces,
     packet::Load,
     panels::{self, check_panels},
-    problem::{self, unfit},
+    problem::unfit,
+    quantize::{Packing, Quotients, Source},
     runs, shader,
 };
 use crate::{
     caps::{Caps, DeviceClass},
     error::Result,
-    format::Format,
+    format::{Format, Precision},
 };
 
 /// Vectors that one launch takes at most.
@@ -31,6 +32,10 @@ pub struct GqsRuns;
 impl Kernel for GqsRuns {
     fn name(&self) -> &'static str {
         "gqs_runs"
+    }
+
+    fn takes(&self, precision: Precision) -> bool {
+        precision != Precision::F16
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
@@ -51,12 +56,12 @@ impl Kernel for GqsRuns {
             words: (runs::PAIR * panels::group_words(quant, problem.cols)) as u32,
         };
         let lanes = caps.subgroups.map_or(8, |s| s.min);
-        vec![
-            config("spread", lanes),
-            config("portable", 8),
-            config("tasks-spread", lanes),
-            config("tasks-portable", 8),
-        ]
+        let mut configs = vec![config("spread", lanes), config("portable", 8)];
+        // Pieces lie where x in bytes would.
+        if problem.precision == Precision::F32 {
+            configs.extend([config("tasks-spread", lanes), config("tasks-portable", 8)]);
+        }
+        configs
     }
 
     fn lower(
@@ -87,7 +92,6 @@ impl Kernel for GqsRuns {
             load.fragment(),
             fragment!("code_quad"),
             fragment!("scale"),
-            fragment!("x_scalars"),
             fragment!("pieces"),
             shader!("gqs_runs"),
         ];
@@ -101,7 +105,7 @@ impl Kernel for GqsRuns {
             fragments.extend([fragment!("pair_words"), fragment!("hold_each")]);
         }
         let group = quant.group_cols(problem.cols) as u32;
-        let consts = vec![
+        let mut consts = vec![
             ("LANES", Const::U32(config.workgroup)),
             ("PANEL", Const::U32(config.rows)),
             ("PAIR", Const::U32(runs::PAIR as u32)),
@@ -115,6 +119,19 @@ impl Kernel for GqsRuns {
         ];
 
         let mut dispatches = vec![];
+        let mut source = Source::CALLER;
+        if problem.precision == Precision::I8 {
+            if config.variant.starts_with("tasks") {
+                return Err(unfit("bytes of x", 1, "four where work is cut into pieces"));
+            }
+            let quotients = Quotients::new(problem, Packing::Plain, group as usize, caps)?;
+            consts.push(quotients.step_cols());
+            fragments.extend(Packing::Plain.fragments());
+            source = quotients.source();
+            dispatches.push(quotients.launch);
+        } else {
+            fragments.push(fragment!("x_scalars"));
+        }
         for vector_base in (0..problem.batch).step_by(config.batch as usize) {
             let batch = (config.batch as usize).min(problem.batch - vector_base) as u32;
             for (i, part) in parts.iter().enumerate() {
@@ -131,7 +148,7 @@ impl Kernel for GqsRuns {
                 } else {
                     problem.bias_fragment()
                 });
-                let mut operands = problem.operands(problem::X, i, true, spread);
+                let mut operands = problem.operands(source.operand, i, true, spread);
                 if spread {
                     operands.push(Operand::read("longs", 6, Role::Part(i)));
                 }
@@ -139,12 +156,13 @@ impl Kernel for GqsRuns {
                     name: format!("gqs_runs/{config} {}", problem.format),
                     consts,
                     fragments,
-                    params: problem.params(part, 0, vector_base),
+                    params: problem.params(part, source.stride, vector_base),
                     operands,
                     invocations: config.workgroup,
                     workgroup_bytes: config.rows * batch * config.workgroup * 4,
                     subgroups: spread,
                     int64: spread,
+                    scratch_bytes: source.scratch_bytes,
                     grid: super::fold(
                         u64::from(part.rows.div_ceil(config.rows)),
                         caps.max_workgroups,

@@ -7,14 +7,15 @@
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
     panels::{self, check_panels},
-    problem::{self, unfit},
+    problem::unfit,
+    quantize::{Packing, Quotients, Source},
     shader,
     variant::{self, X},
 };
 use crate::{
     caps::{Caps, DeviceClass},
     error::Result,
-    format::Format,
+    format::{Format, Precision},
 };
 
 /// Vectors of a lane.
@@ -28,6 +29,10 @@ pub struct GqsTiled;
 impl Kernel for GqsTiled {
     fn name(&self) -> &'static str {
         "gqs_tiled"
+    }
+
+    fn takes(&self, precision: Precision) -> bool {
+        precision != Precision::F16
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
@@ -77,7 +82,7 @@ impl Kernel for GqsTiled {
         let edge = cols % group != 0 || cols % 4 != 0;
         let x = if edge { X::Direct } else { X::Quads };
         let number = |value: usize| Const::U32(value as u32);
-        let consts = vec![
+        let mut consts = vec![
             ("WORKGROUP", Const::U32(config.workgroup)),
             ("ACROSS", Const::U32(team)),
             ("PANEL", Const::U32(config.rows)),
@@ -92,32 +97,44 @@ impl Kernel for GqsTiled {
             ("MIDDLE", Const::F32(f32::from(quant.middle()))),
             ("EDGE", Const::Bool(edge)),
         ];
-        let fragments = vec![
+        let mut fragments = vec![
             fragment!("linear"),
             fragment!("y_words"),
             problem.bias_fragment(),
             fragment!("scale"),
             fragment!("slot"),
             fragment!("index_words"),
-            variant::x_fragment(x, cols)?,
             shader!("gqs_tiled"),
         ];
+        let mut dispatches = vec![];
+        let mut source = Source::CALLER;
+        if problem.precision == Precision::I8 {
+            let quotients = Quotients::new(problem, Packing::Plain, group, caps)?;
+            consts.push(quotients.step_cols());
+            fragments.extend(Packing::Plain.fragments());
+            source = quotients.source();
+            dispatches.push(quotients.launch);
+        } else {
+            fragments.push(variant::x_fragment(x, cols)?);
+        }
         let staged = config.words * (group as u32 * 4 + 8);
         let across = problem.batch.div_ceil(config.batch as usize) as u64;
         let launch = |(i, part): (usize, &PartLayout)| Dispatch {
             name: format!("gqs_tiled/{config} {}", problem.format),
             consts: consts.clone(),
             fragments: fragments.clone(),
-            params: problem.params(part, 0, 0),
-            operands: problem.operands(problem::X, i, true, false),
+            params: problem.params(part, source.stride, 0),
+            operands: problem.operands(source.operand, i, true, false),
             invocations: config.workgroup,
             workgroup_bytes: staged + config.rows * config.workgroup * 16,
+            scratch_bytes: source.scratch_bytes,
             grid: super::fold(
                 u64::from(part.rows.div_ceil(config.rows)) * across,
                 caps.max_workgroups,
             ),
             ..Dispatch::default()
         };
-        Ok(parts.iter().enumerate().map(launch).collect())
+        dispatches.extend(parts.iter().enumerate().map(launch));
+        Ok(dispatches)
     }
 }

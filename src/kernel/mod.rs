@@ -87,9 +87,9 @@ pub trait Kernel: Sync {
         (layout, skip) == (Layout::Rows, Skip::Nothing)
     }
 
-    /// How it takes activations.
-    fn precision(&self) -> Precision {
-        Precision::F32
+    /// Whether it takes activations so: in f32, unless it says otherwise.
+    fn takes(&self, precision: Precision) -> bool {
+        precision == Precision::F32
     }
 
     /// Configurations for `problem`, the best guess for the class of `caps` first,
@@ -192,7 +192,7 @@ impl Candidate {
 pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<()>)>> {
     let parts = problem.parts(caps)?;
     let serving = KERNELS.iter().copied();
-    let serving = serving.filter(|k| k.precision() == problem.precision);
+    let serving = serving.filter(|k| k.takes(problem.precision));
     let serving = serving.filter(|k| k.serves(problem.layout, problem.skip));
     let mut kernels: Vec<&'static dyn Kernel> = serving.collect();
     // Few vectors: memory decides, so GEMV first. More: arithmetic does.

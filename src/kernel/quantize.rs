@@ -4,7 +4,7 @@ use super::{Const, Dispatch, Operand, Problem, Role, fragment, problem, shader};
 use crate::{
     caps::{Caps, DeviceClass},
     error::Result,
-    format::block_cols,
+    format::{Precision, block_cols},
 };
 use std::borrow::Cow;
 
@@ -17,83 +17,146 @@ pub(super) enum Packing {
     Bytes,
     /// Two a word.
     Halves,
+    /// Four a word, in the order of their columns, for what multiplies no integers.
+    Plain,
 }
 
 impl Packing {
     fn fragment(self) -> Cow<'static, str> {
         match self {
-            Self::Bytes => fragment!("pack_bytes"),
+            Self::Bytes | Self::Plain => fragment!("pack_bytes"),
             Self::Halves => fragment!("pack_halves"),
         }
     }
 
-    /// What multiplies them by codes.
-    pub fn fragments(self) -> [Cow<'static, str>; 2] {
-        let dot = match self {
-            Self::Bytes => fragment!("dot_bytes"),
-            Self::Halves => fragment!("dot_halves"),
-        };
-        [self.fragment(), dot]
+    /// What multiplies them by codes, or makes them x again.
+    pub fn fragments(self) -> Vec<Cow<'static, str>> {
+        match self {
+            Self::Bytes => vec![self.fragment(), fragment!("dot_bytes")],
+            Self::Halves => vec![self.fragment(), fragment!("dot_halves")],
+            Self::Plain => vec![fragment!("x_bytes")],
+        }
     }
 
     const fn per_word(self) -> usize {
         match self {
-            Self::Bytes => 4,
+            Self::Bytes | Self::Plain => 4,
             Self::Halves => 2,
         }
     }
 }
 
-/// The launch that fills the scratch with the quotients and steps of `problem`'s x, whole packets of
-/// `span` columns.
-///
-/// # Errors
-/// For weights without codes.
-pub(super) fn dispatch(
-    problem: &Problem,
-    packing: Packing,
-    span: usize,
-    caps: &Caps,
-) -> Result<Dispatch> {
-    let Some(quant) = problem.format.quant() else {
-        return Err(problem::unfit("bits of a code", 0, "codes"));
+/// Where a product finds its x.
+pub(super) struct Source {
+    pub operand: Operand,
+    /// Blocks of a vector, where x is in eight bits.
+    pub stride: usize,
+    pub scratch_bytes: u64,
+}
+
+impl Source {
+    /// As the caller gave it.
+    pub const CALLER: Self = Self {
+        operand: problem::X,
+        stride: 0,
+        scratch_bytes: 0,
     };
-    let block = block_cols(quant);
-    let blocks = problem.cols.div_ceil(span) * span / block;
-    let all = (blocks as u64).saturating_mul(problem.batch as u64);
-    let words = (block / packing.per_word() + 2) as u64;
-    Ok(Dispatch {
-        name: format!("quantize x of {problem}"),
-        consts: vec![
-            ("WORKGROUP", Const::U32(WORKGROUP)),
-            ("BITS", Const::U32(quant.bits())),
-            ("BLOCK", Const::U32(block as u32)),
-        ],
-        fragments: vec![
+}
+
+/// x as integers, in scratch.
+pub(super) struct Quotients {
+    /// Makes them.
+    pub launch: Dispatch,
+    /// Blocks of a vector.
+    blocks: usize,
+    /// Columns of a block.
+    cols: usize,
+}
+
+impl Quotients {
+    /// Those of `problem`'s x, whole packets of `span` columns a vector.
+    ///
+    /// # Errors
+    /// For weights that do not take x so.
+    pub fn new(problem: &Problem, packing: Packing, span: usize, caps: &Caps) -> Result<Self> {
+        let quant = problem.format.quant();
+        let Some(quant) = quant.filter(|_| Precision::I8.serves(problem.format)) else {
+            let bits = quant.map_or(0, |q| q.bits() as usize);
+            let needed = "to divide a byte, in blocks of whole words";
+            return Err(problem::unfit("bits of a code", bits, needed));
+        };
+        let cols = block_cols(quant);
+        let blocks = problem.cols.div_ceil(span) * span / cols;
+        let all = (blocks as u64).saturating_mul(problem.batch as u64);
+        let words = (cols / packing.per_word() + 2) as u64;
+        // In their own order they lie as codes of a byte each would meet them.
+        let bits = if packing == Packing::Plain {
+            8
+        } else {
+            quant.bits()
+        };
+        // Lanes of a GPU share a block where its words are the lanes': in bytes.
+        let shared = caps.class == DeviceClass::Gpu && packing != Packing::Halves;
+        let lanes = all.saturating_mul(if shared { cols as u64 / 4 } else { 1 });
+        let mut fragments = vec![
+            fragment!("steps"),
             packing.fragment(),
-            if caps.int64 {
+            if caps.int64 && !shared {
                 fragment!("put_long")
             } else {
                 fragment!("put_words")
             },
-            // Loads cost a CPU adapter by the number.
-            if caps.class == DeviceClass::Gpu && problem.cols % 4 == 0 {
-                fragment!("block_quads")
+        ];
+        fragments.extend(if shared {
+            let quads = problem.cols.is_multiple_of(4);
+            let values = if quads {
+                fragment!("values_quads")
             } else {
-                fragment!("block_scalars")
-            },
-            shader!("quantize"),
-        ],
-        params: vec![problem.cols as u32, problem.batch as u32, blocks as u32],
-        operands: vec![problem::X, Operand::write("quotients", 2, Role::Scratch)],
-        invocations: WORKGROUP,
-        int64: caps.int64,
-        // Whole quads: the product reads the last pair of words as half of one.
-        scratch_bytes: all
-            .saturating_mul(4 * words)
-            .min(u64::MAX - 15)
-            .next_multiple_of(16),
-        grid: super::fold(all.div_ceil(WORKGROUP.into()), caps.max_workgroups),
-        ..Dispatch::default()
-    })
+                fragment!("values_scalars")
+            };
+            [values, shader!("quantize_lanes")]
+        } else {
+            [fragment!("values_scalars"), shader!("quantize")]
+        });
+        let launch = Dispatch {
+            name: format!("quantize x of {problem}"),
+            consts: vec![
+                ("WORKGROUP", Const::U32(WORKGROUP)),
+                ("BITS", Const::U32(bits)),
+                ("STEP_COLS", Const::U32(cols as u32)),
+            ],
+            fragments,
+            params: vec![problem.cols as u32, problem.batch as u32, blocks as u32],
+            operands: vec![problem::X, Operand::write("quotients", 2, Role::Scratch)],
+            invocations: WORKGROUP,
+            workgroup_bytes: if shared { 8 * WORKGROUP } else { 0 },
+            int64: caps.int64 && !shared,
+            // Whole quads: the product reads the last pair of words as half of one.
+            scratch_bytes: all
+                .saturating_mul(4 * words)
+                .min(u64::MAX - 15)
+                .next_multiple_of(16),
+            grid: super::fold(lanes.div_ceil(WORKGROUP.into()), caps.max_workgroups),
+            ..Dispatch::default()
+        };
+        Ok(Self {
+            launch,
+            blocks,
+            cols,
+        })
+    }
+
+    /// Where they will be.
+    pub const fn source(&self) -> Source {
+        Source {
+            operand: Operand::read("quotients", 1, Role::Scratch),
+            stride: self.blocks,
+            scratch_bytes: self.launch.scratch_bytes,
+        }
+    }
+
+    /// The const that says how many columns share a step.
+    pub const fn step_cols(&self) -> (&'static str, Const) {
+        ("STEP_COLS", Const::U32(self.cols as u32))
+    }
 }

@@ -192,7 +192,7 @@ fn lost(precision: Precision, weight: &Matrix, x: &[f32]) -> Result<Vec<f64>> {
         }
         (Precision::I8, _) => Err(Error::NoKernel {
             problem: format!("{format} with x in 8 bits"),
-            reasons: "its codes do not divide a byte, or not every column has one".into(),
+            reasons: "its codes do not divide a byte, or keep single columns".into(),
         }),
     }
 }

@@ -9,7 +9,8 @@ use crate::{
 };
 use lacuna::{
     Gpu, PlanBuilder, Tensor, Weight, Workspace,
-    format::Precision,
+    caps::DeviceClass,
+    format::{Format, Precision},
     kernel::{Problem, Skip, candidates},
 };
 
@@ -140,9 +141,17 @@ impl Builder<'_> {
             skip: Skip::Nothing,
             precision: self.precision,
         };
-        // Matrix units multiply whole tiles of vectors: of few, most would be padding.
-        let few = self.precision == Precision::F16 && batch <= MAX_BATCH;
-        if few || candidates(&problem, self.gpu.caps()).is_err() {
+        // Matrix units multiply whole tiles of vectors: of few, most would be padding. For kept groups
+        // CPU adapters only make numbers of the bytes again.
+        let slower = match self.precision {
+            Precision::F32 => false,
+            Precision::F16 => batch <= MAX_BATCH,
+            Precision::I8 => {
+                let cpu = self.gpu.caps().class == DeviceClass::Cpu;
+                cpu && matches!(problem.format, Format::Gqs { .. })
+            }
+        };
+        if slower || candidates(&problem, self.gpu.caps()).is_err() {
             return Precision::F32;
         }
         self.precision

@@ -1,9 +1,10 @@
-// x of a block of columns, zero past the last, where vectors are whole quads: a quarter of the loads.
+// The TAKEN values of x from column `col` on, zero past the last, where vectors are whole quads: a
+// quarter of the loads.
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 
-fn block_of(vector: u32, col: u32) -> array<f32, BLOCK> {
-    var values: array<f32, BLOCK>;
-    for (var i = 0u; i < BLOCK; i += 4u) {
+fn values_of(vector: u32, col: u32) -> array<f32, TAKEN> {
+    var values: array<f32, TAKEN>;
+    for (var i = 0u; i < TAKEN; i += 4u) {
         let at = (vector * params.cols + min(col + i, params.cols - 4u)) / 4u;
         let quad = select(vec4<f32>(), x[at], col + i < params.cols);
         values[i] = quad.x;
