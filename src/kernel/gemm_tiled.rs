@@ -11,10 +11,15 @@ use super::{
     Config, Const, Dispatch, Kernel, Layout, PartLayout, Problem, Skip, fragment, gemm_lanes,
     layout,
     packet::{self, Load, gcd},
-    problem::{self, unfit},
+    problem::unfit,
+    quantize::{Quotients, Source},
     shader,
 };
-use crate::{caps::Caps, error::Result, format::Format};
+use crate::{
+    caps::Caps,
+    error::Result,
+    format::{Format, Precision},
+};
 use std::borrow::Cow;
 
 /// Tiles of y, (rows, batch), each twice the one before. Where many columns meet a slot, x is
@@ -60,6 +65,10 @@ impl Kernel for GemmTiled {
 
     fn serves(&self, _: Layout, skip: Skip) -> bool {
         skip == Skip::Nothing
+    }
+
+    fn takes(&self, precision: Precision) -> bool {
+        precision != Precision::F16
     }
 
     fn configs(&self, problem: &Problem, _caps: &Caps) -> Vec<Config> {
@@ -126,11 +135,6 @@ impl Kernel for GemmTiled {
         } else {
             fragment!("tile_dense")
         });
-        fragments.push(if edge {
-            fragment!("x_scalars")
-        } else {
-            fragment!("x_quads")
-        });
         let wide = !coded && !shape.load.words();
         let (mut consts, decoding) = if problem.layout == Layout::Bands {
             runs(problem, &shape, parts)
@@ -145,6 +149,18 @@ impl Kernel for GemmTiled {
         }
         fragments.push(shader!("gemm_tiled"));
         consts.extend(problem.consts());
+        let mut source = Source::CALLER;
+        let mut dispatches = vec![];
+        if let Some(quotients) = Quotients::plain(problem, caps)? {
+            consts.push(quotients.step_cols());
+            fragments.push(fragment!("x_bytes"));
+            source = quotients.source();
+            dispatches.push(quotients.launch);
+        } else if edge {
+            fragments.push(fragment!("x_scalars"));
+        } else {
+            fragments.push(fragment!("x_quads"));
+        }
         let numbers = [
             ("WORKGROUP", config.workgroup as usize),
             ("TILE_ROWS", config.rows as usize),
@@ -161,21 +177,22 @@ impl Kernel for GemmTiled {
         consts.extend(numbers.map(|(name, value)| (name, Const::U32(value as u32))));
         consts.push(("EDGE", Const::Bool(edge)));
         let across = problem.batch.div_ceil(config.batch as usize) as u64;
-        let dispatches = parts.iter().enumerate().map(|(i, part)| Dispatch {
+        dispatches.extend(parts.iter().enumerate().map(|(i, part)| Dispatch {
             name: format!("gemm_tiled/{config} {}", problem.format),
             consts: consts.clone(),
             fragments: fragments.clone(),
-            params: problem.params(part, 0, 0),
-            operands: problem.operands(problem::X, i, !wide || sparse, wide),
+            params: problem.params(part, source.stride, 0),
+            operands: problem.operands(source.operand, i, !wide || sparse, wide),
             invocations: config.workgroup,
             workgroup_bytes: shape.bytes() as u32,
+            scratch_bytes: source.scratch_bytes,
             grid: super::fold(
                 u64::from(part.rows.div_ceil(config.rows)) * across,
                 caps.max_workgroups,
             ),
             ..Dispatch::default()
-        });
-        Ok(dispatches.collect())
+        }));
+        Ok(dispatches)
     }
 }
 

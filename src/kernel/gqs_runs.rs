@@ -11,7 +11,7 @@ use super::{
     packet::Load,
     panels::{self, check_panels},
     problem::unfit,
-    quantize::{Packing, Quotients, Source},
+    quantize::{Quotients, Source},
     runs, shader,
 };
 use crate::{
@@ -120,13 +120,12 @@ impl Kernel for GqsRuns {
 
         let mut dispatches = vec![];
         let mut source = Source::CALLER;
-        if problem.precision == Precision::I8 {
+        if let Some(quotients) = Quotients::plain(problem, caps)? {
             if config.variant.starts_with("tasks") {
                 return Err(unfit("bytes of x", 1, "four where work is cut into pieces"));
             }
-            let quotients = Quotients::new(problem, Packing::Plain, group as usize, caps)?;
             consts.push(quotients.step_cols());
-            fragments.extend(Packing::Plain.fragments());
+            fragments.push(fragment!("x_bytes"));
             source = quotients.source();
             dispatches.push(quotients.launch);
         } else {

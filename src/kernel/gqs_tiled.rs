@@ -8,7 +8,7 @@ use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
     panels::{self, check_panels},
     problem::unfit,
-    quantize::{Packing, Quotients, Source},
+    quantize::{Quotients, Source},
     shader,
     variant::{self, X},
 };
@@ -108,10 +108,9 @@ impl Kernel for GqsTiled {
         ];
         let mut dispatches = vec![];
         let mut source = Source::CALLER;
-        if problem.precision == Precision::I8 {
-            let quotients = Quotients::new(problem, Packing::Plain, group, caps)?;
+        if let Some(quotients) = Quotients::plain(problem, caps)? {
             consts.push(quotients.step_cols());
-            fragments.extend(Packing::Plain.fragments());
+            fragments.push(fragment!("x_bytes"));
             source = quotients.source();
             dispatches.push(quotients.launch);
         } else {

@@ -198,7 +198,7 @@ pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<(
     // Few vectors: memory decides, so GEMV first. More: arithmetic does.
     let few = few_vectors(problem, caps.class);
     if problem.batch > few {
-        kernels.sort_by_key(|k| matches!(k.name(), "gemv" | "band_gemv" | "gqs_gemv" | "gqs_runs"));
+        kernels.sort_by_key(|k| k.name().contains("gemv") || k.name() == "gqs_runs");
     }
     // A subgroup of a CPU adapter is a SIMD register, which only the lane kernel fills.
     if caps.class == DeviceClass::Gpu {
@@ -226,6 +226,9 @@ pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<(
 fn few_vectors(problem: &Problem, class: DeviceClass) -> usize {
     if class == DeviceClass::Gpu {
         return gemv::MAX_BATCH;
+    }
+    if problem.precision == Precision::I8 {
+        return usize::MAX;
     }
     match problem.format {
         Format::Dense(dtype) => match (problem.layout, dtype) {

@@ -10,6 +10,9 @@ use std::borrow::Cow;
 
 const WORKGROUP: u32 = 64;
 
+/// Columns of whole blocks, however long they are.
+const SPAN: usize = 32;
+
 /// How quotients lie, which is what multiplies them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packing {
@@ -29,13 +32,13 @@ impl Packing {
         }
     }
 
-    /// What multiplies them by codes, or makes them x again.
-    pub fn fragments(self) -> Vec<Cow<'static, str>> {
-        match self {
-            Self::Bytes => vec![self.fragment(), fragment!("dot_bytes")],
-            Self::Halves => vec![self.fragment(), fragment!("dot_halves")],
-            Self::Plain => vec![fragment!("x_bytes")],
-        }
+    /// What multiplies them by codes.
+    pub fn fragments(self) -> [Cow<'static, str>; 2] {
+        let dot = match self {
+            Self::Bytes | Self::Plain => fragment!("dot_bytes"),
+            Self::Halves => fragment!("dot_halves"),
+        };
+        [self.fragment(), dot]
     }
 
     const fn per_word(self) -> usize {
@@ -144,6 +147,19 @@ impl Quotients {
             blocks,
             cols,
         })
+    }
+
+    /// Those of a kernel that multiplies in f32: where x is in eight bits it makes numbers of
+    /// them again, by the fragment `x_bytes`.
+    ///
+    /// # Errors
+    /// Those of [`Quotients::new`].
+    pub fn plain(problem: &Problem, caps: &Caps) -> Result<Option<Self>> {
+        if problem.precision != Precision::I8 {
+            return Ok(None);
+        }
+        // No load of x reaches beyond a quad.
+        Self::new(problem, Packing::Plain, SPAN, caps).map(Some)
     }
 
     /// Where they will be.

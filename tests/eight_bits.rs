@@ -1,0 +1,131 @@
+//! Products that take x in eight bits, on the adapter at hand.
+
+mod common;
+
+use common::gpu;
+use lacuna::{
+    Error, Gpu, PlanBuilder, compress,
+    format::{Dense, Format, Precision},
+    kernel::Candidate,
+    reference,
+    verify::{Case, Random},
+};
+use std::collections::BTreeSet;
+
+/// The candidates of `case`, of those with tiles, which software adapters compile for seconds, one a
+/// kernel.
+fn candidates_of(gpu: &Gpu, case: &Case) -> Vec<Candidate> {
+    let mut tiled = BTreeSet::new();
+    let survey = case.survey(gpu.caps()).unwrap().into_iter();
+    let legal = survey.filter_map(|(candidate, legal)| legal.is_ok().then_some(candidate));
+    let mut one = |c: &Candidate| {
+        let name = c.kernel.name();
+        !name.ends_with("tiled") || tiled.insert(name)
+    };
+    legal.filter(|c| one(c)).collect()
+}
+
+/// Every kernel of `case`, which takes x in eight bits.
+fn assert_right_in_eight_bits(gpu: &Gpu, case: &Case) {
+    let truth = case.reference().unwrap();
+    let candidates = candidates_of(gpu, case);
+    assert!(!candidates.is_empty(), "no candidate for {}", case.problem);
+    for candidate in candidates {
+        let comparison = case.check(gpu, candidate, &truth).unwrap();
+        assert!(
+            comparison.passes(),
+            "{} {candidate}: {comparison:?}",
+            case.problem
+        );
+    }
+}
+
+#[test]
+fn x_on_the_grid_of_its_steps_loses_nothing_in_eight_bits() {
+    let Some(gpu) = gpu() else { return };
+    for (format, batch) in [
+        ("w4g128", 1),
+        ("w2g64", 3),
+        ("w8row", 2),
+        ("w4g8", 1),
+        ("w8g24-sym", 5),
+        ("w2g16", 2),
+        ("w4row", 9),
+        ("w4g16s50", 1),
+        ("w4g64s50", 2),
+        ("w4g128s30", 1),
+        ("w8g24s50-sym", 5),
+        ("w2g16s50-ragged", 3),
+        ("w4g8s60", 9),
+    ] {
+        let format: Format = format.parse().unwrap();
+        let mut case = Case::new(43, 333, batch, format, true).taking(Precision::I8);
+        // A block of one vector is zero, and one is tiny.
+        for (i, x) in case.x.iter_mut().enumerate() {
+            *x = match i {
+                32..64 => 0.0,
+                64..96 => f32::from_bits(1),
+                _ if i % 333 % 8 == 0 => -127.0 * 0.25,
+                _ => (127.0 * *x).round() * 0.25,
+            };
+        }
+        // The truth's own bound, without anything for eight bits.
+        let sharp = reference::linear(&case.weight, &case.x, batch, case.bias.as_deref()).unwrap();
+        for candidate in candidates_of(&gpu, &case) {
+            let comparison = case.check(&gpu, candidate, &sharp).unwrap();
+            let comparison = comparison.error_over_bound;
+            assert!(comparison <= 1.0, "{format} {candidate}: {comparison}");
+        }
+        assert_right_in_eight_bits(&gpu, &case);
+    }
+}
+
+#[test]
+fn nan_and_infinity_in_x_are_not_lost_in_eight_bits() {
+    let Some(gpu) = gpu() else { return };
+    for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let of = |format: &str| {
+            let case = Case::new(20, 300, 2, format.parse().unwrap(), false);
+            case.taking(Precision::I8)
+        };
+        let mut pruned = of("w4g16s50");
+        (pruned.x[3], pruned.x[300]) = (poison, 1e30);
+        assert_right_in_eight_bits(&gpu, &pruned);
+        let mut case = of("w4g64");
+        case.x[299] = poison;
+        case.x[300] = 1e30;
+        assert_right_in_eight_bits(&gpu, &case);
+        for candidate in candidates_of(&gpu, &case) {
+            let y = case.run(&gpu, candidate).unwrap();
+            assert!(y[..20].iter().all(|y| !y.is_finite()), "{candidate}");
+        }
+    }
+}
+
+#[test]
+fn eight_bits_are_taken_where_asked_for_and_refused_where_there_is_no_product() {
+    let Some(gpu) = gpu() else { return };
+    let dense = Dense::from_f32(32, 64, Random(4).vector(32 * 64)).unwrap();
+    let x = gpu.tensor_from(1, 64, &Random(5).vector(64)).unwrap();
+    let y = gpu.tensor(1, 32).unwrap();
+    let of = |format: &str| {
+        let weight = compress::compress(&dense, format.parse().unwrap()).unwrap();
+        gpu.upload(&weight).unwrap()
+    };
+    let mut builder = PlanBuilder::new(&gpu);
+    builder.linear(&of("w4g32"), &x, None, &y).unwrap();
+    builder.precision(Precision::I8);
+    builder.linear(&of("w4g32"), &x, None, &y).unwrap();
+    for format in ["f16", "2:4", "w3g32", "w2g8", "2:4+w4g32", "w3g32s50"] {
+        let refused = builder.linear(&of(format), &x, None, &y).map(drop);
+        assert!(
+            matches!(refused, Err(Error::NoKernel { .. })),
+            "{format}: {refused:?}"
+        );
+    }
+    let plan = builder.build().unwrap();
+    let names: Vec<_> = plan.steps().map(|s| s.name.as_str()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names[0].starts_with("gemv/") && names[1].starts_with("quantize x"));
+    assert!(names[2].starts_with("gemv_i8/"), "{names:?}");
+}
