@@ -1,6 +1,9 @@
 //! One sequence being decoded.
 
 pub(crate) mod plans;
+mod saving;
+mod scoring;
+mod timing;
 
 use crate::{
     error::{Error, Result},
@@ -10,13 +13,12 @@ use crate::{
     thresholds::Tally,
 };
 use lacuna::{
-    Caps, Plan, PlanBuilder, Tensor,
-    caps::DeviceClass,
-    format::Precision,
-    gpu::{ReadBack, Timestamps},
+    Caps, Plan, PlanBuilder, Tensor, caps::DeviceClass, format::Precision, gpu::ReadBack,
     wgpu::CommandEncoder,
 };
 use plans::{Activations, Builder};
+pub use saving::Saved;
+use scoring::Scorer;
 use std::{
     ops::ControlFlow,
     sync::Arc,
@@ -82,21 +84,6 @@ pub struct Decoder {
     steps: u32,
     /// What recording and submitting the last token took.
     host_time: Duration,
-}
-
-/// What scoring a text needs beside the rest.
-#[derive(Debug)]
-struct Scorer {
-    plan: Plan,
-    targets: Tensor,
-    scores: ReadBack,
-}
-
-/// Keys and values of a sequence, on the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Saved {
-    position: usize,
-    cache: Vec<Vec<u32>>,
 }
 
 impl Decoder {
@@ -373,202 +360,6 @@ impl Decoder {
             }
             id => Ok(id),
         }
-    }
-
-    /// Takes the sampled token as [`next_token`](Self::next_token) would, with a timed pass for
-    /// each launch: their names and durations, in order, those of the layers, of the head and of the
-    /// choice of a token.
-    ///
-    /// # Errors
-    /// [`Error::Empty`] where no token was sampled, what [`next_token`](Self::next_token) gives,
-    /// and the engine's where the device cannot time passes.
-    pub fn profile(&mut self) -> Result<[Vec<(String, Duration)>; 3]> {
-        let times = self.timed(|plan| plan.steps().len(), Plan::encode_timed)?;
-        let names = [&self.step, &self.head, &self.sample].map(Plan::steps);
-        let mut of_launches = [vec![], vec![], vec![]];
-        for ((launches, names), times) in of_launches.iter_mut().zip(names).zip(times) {
-            launches.extend(names.map(|d| d.name.clone()).zip(times));
-        }
-        Ok(of_launches)
-    }
-
-    /// Takes the sampled token as [`next_token`](Self::next_token) would, and times on the device
-    /// what it takes: the layers, the head, the choice of a token, each as one pass.
-    ///
-    /// # Errors
-    /// Those of [`profile`](Self::profile).
-    pub fn spans(&mut self) -> Result<[Duration; 3]> {
-        let times = self.timed(|_| 1, Plan::encode_span)?;
-        Ok(times.map(|passes| passes.iter().sum()))
-    }
-
-    /// Takes the sampled token; the times of the passes that `encode` records of each plan.
-    fn timed(
-        &mut self,
-        passes: impl Fn(&Plan) -> usize,
-        encode: impl Fn(&Plan, &mut CommandEncoder, &Timestamps) -> lacuna::Result<()>,
-    ) -> Result<[Vec<Duration>; 3]> {
-        if self.stage != Stage::Sampled {
-            return Err(Error::Empty);
-        }
-        self.check_room()?;
-        let gpu = self.model.gpu();
-        let mut times = [vec![], vec![], vec![]];
-        for (plan, times) in [&self.step, &self.head, &self.sample]
-            .into_iter()
-            .zip(&mut times)
-        {
-            let timestamps = gpu.timestamps(passes(plan))?;
-            let mut encoder = gpu.encoder();
-            encode(plan, &mut encoder, &timestamps)?;
-            timestamps.resolve(&mut encoder);
-            gpu.submit(encoder)?;
-            let spans = timestamps.read_blocking(gpu)?.into_iter();
-            times.extend(spans.map(|(begin, end)| end.saturating_sub(begin)));
-        }
-        self.position += 1;
-        self.steps += 1;
-        Ok(times)
-    }
-
-    /// Forgets all but the first `position` tokens; a prompt must follow.
-    ///
-    /// # Errors
-    /// [`Error::Context`] beyond what is there.
-    pub fn rewind(&mut self, position: usize) -> Result<()> {
-        if position > self.position {
-            return Err(Error::Context {
-                tokens: position,
-                limit: self.position,
-            });
-        }
-        self.position = position;
-        self.stage = Stage::Empty;
-        Ok(())
-    }
-
-    /// Copies keys and values to the host.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub fn save(&self) -> Result<Saved> {
-        let gpu = self.model.gpu();
-        let layer = |cache: &Tensor| {
-            let read = ReadBack::new(gpu, cache)?;
-            let mut encoder = gpu.encoder();
-            read.encode(&mut encoder);
-            gpu.submit(encoder)?;
-            read.read_blocking(gpu)
-        };
-        let cache = self.activations.cache.iter().map(layer);
-        Ok(Saved {
-            position: self.position,
-            cache: cache.collect::<lacuna::Result<_>>()?,
-        })
-    }
-
-    /// Takes up where `saved` was made, by a decoder of the same model and options; a prompt
-    /// must follow.
-    ///
-    /// # Errors
-    /// [`Error::Engine`] where its shape is another's.
-    pub fn restore(&mut self, saved: &Saved) -> Result<()> {
-        let ours = self.activations.cache.len();
-        if saved.cache.len() != ours {
-            return Err(Error::Shape {
-                what: "layers of the saved cache".into(),
-                got: saved.cache.len(),
-                expected: ours,
-            });
-        }
-        for (cache, words) in self.activations.cache.iter().zip(&saved.cache) {
-            cache.write(self.model.gpu(), words)?;
-        }
-        self.position = saved.position;
-        self.stage = Stage::Empty;
-        Ok(())
-    }
-
-    /// Takes `ids` as the sequence's next tokens and returns −ln p of each of `targets`,
-    /// `targets[i]` being what follows `ids[i]`.
-    ///
-    /// # Errors
-    /// Those of [`Decoder::prefill`], and [`Error::Shape`] where the lengths differ.
-    pub fn score(&mut self, ids: &[u32], targets: &[u32]) -> Result<Vec<f64>> {
-        self.check(ids)?;
-        if ids.len() != targets.len() {
-            return Err(Error::Shape {
-                what: "targets".into(),
-                got: targets.len(),
-                expected: ids.len(),
-            });
-        }
-        let vocab = self.model.config().vocab;
-        if let Some(&id) = targets.iter().find(|&&id| id as usize >= vocab) {
-            return Err(Error::Vocabulary { id, vocab });
-        }
-        let gpu = self.model.gpu().clone();
-        let scorer = match self.score.take() {
-            Some(scorer) => scorer,
-            None => self.scorer()?,
-        };
-        let mut nll = Vec::with_capacity(ids.len());
-        for (ids, targets) in ids.chunks(self.chunk).zip(targets.chunks(self.chunk)) {
-            let mut padded = targets.to_vec();
-            padded.resize(self.chunk, 0);
-            scorer.targets.write(&gpu, &padded)?;
-            self.run_layers(ids)?;
-            let mut encoder = gpu.encoder();
-            scorer.plan.encode(&mut encoder)?;
-            scorer.scores.encode(&mut encoder);
-            gpu.submit(encoder)?;
-            let scores: Vec<f32> = scorer.scores.read_blocking(&gpu)?;
-            nll.extend(scores.chunks(4).take(ids.len()).map(|score| {
-                let [highest, sum, target] = [score[0], score[1], score[2]].map(f64::from);
-                highest + sum.ln() - target
-            }));
-            // The scorer has settled the residual stream: no head may run on it again.
-            self.stage = Stage::Empty;
-        }
-        self.score = Some(scorer);
-        Ok(nll)
-    }
-
-    fn scorer(&self) -> Result<Scorer> {
-        let (gpu, model, chunk) = (self.model.gpu(), &self.model, self.chunk);
-        let targets = gpu.tensor(1, chunk)?;
-        let scores = gpu.tensor(chunk, 4)?;
-        let widest = model
-            .head
-            .iter()
-            .map(|s| s.weight.rows())
-            .max()
-            .unwrap_or(0);
-        let logits = gpu.tensor(chunk, widest)?;
-        let act = &self.activations;
-        let builder = Builder {
-            gpu,
-            activations: act,
-            glue: Glue::new(model.config(), &self.caps, self.context, KvType::F32),
-            chunk,
-            precision: Precision::F32,
-        };
-        let mut plan = PlanBuilder::new(gpu);
-        builder.final_norm(&mut plan, model, false)?;
-        for slice in &model.head {
-            let len = slice.weight.rows();
-            let logits = logits.view(gpu, 0, chunk, len)?;
-            plan.linear(&slice.weight, &act.normed, None, &logits)?;
-            plan.dispatch(
-                builder.glue.score(chunk, slice.base, len),
-                &[logits, targets.clone(), scores.clone()],
-            )?;
-        }
-        Ok(Scorer {
-            plan: plan.build()?,
-            targets,
-            scores: ReadBack::new(gpu, &scores)?,
-        })
     }
 }
 

@@ -14,8 +14,9 @@ use crate::{
     weights::Weights,
 };
 use lacuna::{
-    Caps, Tuning,
+    Caps, PlanBuilder, Tuning,
     caps::DeviceClass,
+    gpu::ReadBack,
     kernel::{Dispatch, Problem},
     verify::Random,
 };

@@ -1,0 +1,72 @@
+//! Sequences that are taken back, put aside and taken up again.
+
+use super::{Decoder, Stage};
+use crate::error::{Error, Result};
+use lacuna::{Tensor, gpu::ReadBack};
+
+/// Keys and values of a sequence, on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    position: usize,
+    cache: Vec<Vec<u32>>,
+}
+
+impl Decoder {
+    /// Forgets all but the first `position` tokens; a prompt must follow.
+    ///
+    /// # Errors
+    /// [`Error::Context`] beyond what is there.
+    pub fn rewind(&mut self, position: usize) -> Result<()> {
+        if position > self.position {
+            return Err(Error::Context {
+                tokens: position,
+                limit: self.position,
+            });
+        }
+        self.position = position;
+        self.stage = Stage::Empty;
+        Ok(())
+    }
+
+    /// Copies keys and values to the host.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn save(&self) -> Result<Saved> {
+        let gpu = self.model.gpu();
+        let layer = |cache: &Tensor| {
+            let read = ReadBack::new(gpu, cache)?;
+            let mut encoder = gpu.encoder();
+            read.encode(&mut encoder);
+            gpu.submit(encoder)?;
+            read.read_blocking(gpu)
+        };
+        let cache = self.activations.cache.iter().map(layer);
+        Ok(Saved {
+            position: self.position,
+            cache: cache.collect::<lacuna::Result<_>>()?,
+        })
+    }
+
+    /// Takes up where `saved` was made, by a decoder of the same model and options; a prompt
+    /// must follow.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] where its shape is another's.
+    pub fn restore(&mut self, saved: &Saved) -> Result<()> {
+        let ours = self.activations.cache.len();
+        if saved.cache.len() != ours {
+            return Err(Error::Shape {
+                what: "layers of the saved cache".into(),
+                got: saved.cache.len(),
+                expected: ours,
+            });
+        }
+        for (cache, words) in self.activations.cache.iter().zip(&saved.cache) {
+            cache.write(self.model.gpu(), words)?;
+        }
+        self.position = saved.position;
+        self.stage = Stage::Empty;
+        Ok(())
+    }
+}
