@@ -3,7 +3,8 @@
 //! [`Config`]: `rows` are summed by one workgroup, `words` are taken by a lane at a time,
 //! in loads as wide as the device has. Variants name the reduction, the loads, then how x is
 //! reached. `pairs` and `octs` are for CPU adapters, where a load costs the same whatever its
-//! width: 64-bit integers then bring twice the bytes.
+//! width: 64-bit integers then bring twice the bytes. Before a variant's name, `windows` is for active
+//! rows, which workgroups then find by themselves instead of reading a list.
 
 use super::{
     Config, Const, Dispatch, Kernel, Layout, PartLayout, Problem, Skip, bands, fragment, layout,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     caps::{Caps, DeviceClass},
-    error::Result,
+    error::{Error, Result},
     format::{Dtype, Format, Quant, group_slots},
 };
 use std::borrow::Cow;
@@ -31,6 +32,21 @@ const MOST_HELD: usize = 64;
 /// Values that a loop over rows may add while CPU adapters unroll it (measured with codes).
 const MOST_UNROLLED: usize = 128;
 
+/// Before the names of variants whose workgroups find active rows by themselves.
+const WINDOWS: &str = "windows-";
+
+/// These variants.
+const SEARCHING: &[&str] = &[
+    "windows-subgroup-quads-x4",
+    "windows-subgroup-x4",
+    "windows-subgroup",
+    "windows-portable-quads",
+    "windows-portable",
+];
+
+/// Rows among which one of these workgroups looks: a few tiles of active ones.
+const WINDOW: u32 = 8;
+
 pub struct Gemv;
 
 impl Kernel for Gemv {
@@ -43,12 +59,20 @@ impl Kernel for Gemv {
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
-        match (problem.format, caps.class) {
+        let mut configs = match (problem.format, caps.class) {
             (Format::Gqs { .. }, _) => vec![],
             (Format::Quantized { quant, .. }, class) => code_configs(problem, quant, class, caps),
             (_, DeviceClass::Cpu) => cpu_configs(problem, caps),
             (_, DeviceClass::Gpu) => gpu_configs(problem),
+        };
+        if problem.skip == Skip::Rows && caps.class == DeviceClass::Gpu {
+            let searching = configs.iter().filter_map(|config| {
+                let variant = searching(config.variant)?;
+                Some(Config { variant, ..*config })
+            });
+            configs.extend(searching.collect::<Vec<_>>());
         }
+        configs
     }
 
     fn lower(
@@ -58,10 +82,22 @@ impl Kernel for Gemv {
         parts: &[PartLayout],
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
-        let variant = Variant::of(config, problem)?;
+        let searched = config.variant.starts_with(WINDOWS);
+        let variant = Variant::named(config.variant.trim_start_matches(WINDOWS));
+        let variant = variant.ok_or_else(|| Error::NoKernel {
+            problem: problem.to_string(),
+            reasons: config.to_string(),
+        })?;
         let coded = problem.format.quant().is_some();
         let listed = problem.skip == Skip::Rows;
         check(problem, parts)?;
+        if searched && !listed {
+            return Err(unfit(
+                "active rows",
+                problem.rows,
+                "some, in a product that skips",
+            ));
+        }
         let packets = Packets::new(
             problem,
             config.rows as usize,
@@ -94,10 +130,10 @@ impl Kernel for Gemv {
             ]);
             let mut fragments = problem.fragments(caps.class);
             fragments.push(fragment!("y_words"));
-            fragments.push(if listed {
-                fragment!("rows_listed")
-            } else {
-                fragment!("rows_all")
+            fragments.push(match (listed, searched) {
+                (true, true) => fragment!("rows_searched"),
+                (true, false) => fragment!("rows_listed"),
+                (false, _) => fragment!("rows_all"),
             });
             fragments.push(fragment!("rounds"));
             fragments.push(pick(variant.x, problem, packets.span)?);
@@ -130,7 +166,14 @@ impl Kernel for Gemv {
                 }
             }
             fragments.push(shader!("gemv"));
-            let list = listed.then(|| problem.list());
+            let (entry, list, memory, workgroup_rows) = if searched {
+                consts.push(("WINDOW", Const::U32(WINDOW)));
+                (shader!("gemv_windows"), None, 8 * WINDOW + 4, WINDOW)
+            } else {
+                let list = listed.then(|| problem.list());
+                (shader!("gemv_tiles"), list, 0, config.rows)
+            };
+            fragments.push(entry);
             dispatches.extend(parts.iter().enumerate().map(|(i, part)| {
                 Dispatch {
                     name: format!("gemv/{config} {}", problem.format),
@@ -143,12 +186,12 @@ impl Kernel for Gemv {
                         .chain(list)
                         .collect(),
                     invocations: config.workgroup,
-                    workgroup_bytes: frame.workgroup_bytes,
+                    workgroup_bytes: frame.workgroup_bytes + memory,
                     subgroups: variant.reduce != Reduce::Shared,
                     int64: variant.load.int64() || variant.x.int64(),
                     grid: super::fold(
                         // Lists are dealt to two halves of the launch.
-                        u64::from(part.rows.div_ceil(config.rows))
+                        u64::from(part.rows.div_ceil(workgroup_rows))
                             .next_multiple_of(1 + u64::from(listed)),
                         caps.max_workgroups,
                     ),
@@ -158,6 +201,14 @@ impl Kernel for Gemv {
         }
         Ok(dispatches)
     }
+}
+
+/// The variant like `name` whose workgroups find active rows by themselves, where there is one.
+fn searching(name: &str) -> Option<&'static str> {
+    SEARCHING
+        .iter()
+        .copied()
+        .find(|s| s.strip_prefix(WINDOWS) == Some(name))
 }
 
 /// What multiplies codes, `segment` of them with one scale.
