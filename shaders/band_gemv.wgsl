@@ -4,7 +4,8 @@
 // not read. A workgroup sums ROWS rows of a band over a slice of the columns, for BATCH vectors.
 // Its lanes are teams of LANES along the rows, LOADS packets of WORDS words a lane; each team
 // takes columns of its own, HELD at a time. With one slice sums go to y, else to scratch, where
-// band_sum adds them in order. A list is cut into equal slices, so work follows its length.
+// band_sum adds them in order. A list is cut into equal slices, so work follows its length; without
+// one a slice is a range of columns, and its workgroups find by themselves what is active there.
 //
 // Reads the active columns once for BATCH vectors, and of x what is active once for ROWS rows.
 // 2 · rows · active · batch FLOPs.
@@ -12,7 +13,8 @@
 // Consts: WORKGROUP, LANES, LOADS, WORDS, ROWS, BAND, BATCH, SLICES; BITS of a value; ROUND = sums of
 // a lane that teams exchange at a time, SHARED = those of all lanes; HALVES = lanes alternate between the halves of a load; for codes GROUP; where
 // columns are spread LOOKS = columns that a lane looks up, AHEAD = lines that it touches of each.
-// Fragments: linear, bias, decode or code and scale, load, x, entries (all or listed), held
+// Fragments: linear, bias, decode or code and scale, load, x, entries (all or listed, with
+// slices_of_entries, or searched, with SLICE_BLOCKS), held
 // (each or spread), band_values or band_values_turns or band_codes.
 const TEAMS: u32 = WORKGROUP / LANES;
 const SPAN: u32 = WORDS * 32u / BITS;   // rows of a packet

@@ -9,12 +9,13 @@ fn sum_slice(place: Place) -> array<f32, ACC> {
     let groups = (params.cols + GROUP - 1u) / GROUP;
     let begin = slice_begin(place.slice, groups);
     let end = slice_begin(place.slice + 1u, groups);
+    search_columns(place, begin * GROUP, min(end * GROUP, params.cols));
     for (var g = begin + place.team; g < end; g += TEAMS) {
         var dots: array<f32, ACC>;
         var sums: array<f32, BATCH>;
         let scales = params.scales + (place.band * groups + g) * params.scale_stride + place.first;
         let before = touch(scales + place.lane * (ROWS / LANES), ROWS / LANES / 16u);
-        let stop = entries_before((g + 1u) * GROUP);
+        let stop = entries_before(min((g + 1u) * GROUP, params.cols));
         for (var first = entries_before(g * GROUP); first < stop; first += HELD) {
             let held = hold(place, first, stop, before);
             // Of many vectors the turns are too long to be unrolled.

@@ -1,11 +1,9 @@
-// Plain values: a slice is an equal share of the entries, dealt to the teams in turns.
+// Plain values: the entries of a slice are dealt to the teams in turns.
 fn sum_slice(place: Place) -> array<f32, ACC> {
     var acc: array<f32, ACC>;
-    let entries = entries_before(params.cols);
-    let begin = slice_begin(place.slice, entries);
-    let end = slice_begin(place.slice + 1u, entries);
-    for (var first = begin + place.team * HELD; first < end; first += TEAMS * HELD) {
-        let held = hold(place, first, end, 0u);
+    let entries = entries_of(place);
+    for (var first = entries.x + place.team * HELD; first < entries.y; first += TEAMS * HELD) {
+        let held = hold(place, first, entries.y, 0u);
         for (var i = 0u; i < HELD; i++) {
             let run = run_at(place, held_column(held, i));
             var xs: array<f32, BATCH>;

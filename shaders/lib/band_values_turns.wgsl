@@ -8,11 +8,9 @@ fn sum_slice(place: Place) -> array<f32, ACC> {
     for (var i = 0u; i < LOADS * QUADS; i++) {
         held_sums[i * LANES + place.lane] = vec4<f32>();
     }
-    let entries = entries_before(params.cols);
-    let begin = slice_begin(place.slice, entries);
-    let end = slice_begin(place.slice + 1u, entries);
-    for (var first = begin; first < end; first += HELD) {
-        let held = hold(place, first, end, 0xffffffffu);
+    let entries = entries_of(place);
+    for (var first = entries.x; first < entries.y; first += HELD) {
+        let held = hold(place, first, entries.y, 0xffffffffu);
         var runs: array<u32, HELD>;
         var xs: array<f32, HELD * BATCH>;
         for (var i = 0u; i < HELD; i++) {

@@ -31,7 +31,7 @@ impl Gpu {
 
 impl Active {
     /// What active channels hold, `[batch, channels]`; exactly zero where a vector does not
-    /// keep one.
+    /// keep one, which some products go by instead of the list.
     pub const fn kept(&self) -> &Tensor {
         &self.kept
     }

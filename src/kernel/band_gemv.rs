@@ -2,7 +2,8 @@
 //!
 //! [`Config`]: a workgroup sums `rows` rows of a band for `batch` vectors, a lane loads `words`
 //! at a time. `spread` variants look columns up once a subgroup and hand them round, which suits
-//! CPU adapters; the others deal columns to teams of lanes. Then the loads are named.
+//! CPU adapters; the others deal columns to teams of lanes. Then the loads are named. `searching` ones
+//! find active columns by themselves instead of reading a list.
 
 use super::{
     Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, bands, fragment, layout,
@@ -17,12 +18,41 @@ use crate::{
 };
 use std::borrow::Cow;
 
-const VARIANTS: &[(&str, bool, Load)] = &[
-    ("spread-pairs", true, Load::Pairs),
-    ("spread", true, Load::Words),
-    ("quads", false, Load::Quads),
-    ("portable", false, Load::Words),
+const VARIANTS: &[Variant] = &[
+    Variant::new("spread-pairs", true, Load::Pairs),
+    Variant::new("spread", true, Load::Words),
+    Variant::new("quads", false, Load::Quads),
+    Variant::new("portable", false, Load::Words),
+    Variant::new("searching-quads", false, Load::Quads).searching(),
+    Variant::new("searching-portable", false, Load::Words).searching(),
 ];
+
+/// What a variant's name stands for.
+#[derive(Clone, Copy)]
+struct Variant {
+    name: &'static str,
+    spread: bool,
+    load: Load,
+    searching: bool,
+}
+
+impl Variant {
+    const fn new(name: &'static str, spread: bool, load: Load) -> Self {
+        Self {
+            name,
+            spread,
+            load,
+            searching: false,
+        }
+    }
+
+    const fn searching(self) -> Self {
+        Self {
+            searching: true,
+            ..self
+        }
+    }
+}
 
 /// Vectors that one workgroup takes at most.
 const MAX_BATCH: u32 = 16;
@@ -101,12 +131,20 @@ impl Kernel for BandGemv {
                 let words = if coded { 1 } else { 4 };
                 let b = batch(if coded { 4 } else { 8 });
                 let along = band / (words * per_word);
-                let variant = if coded { "portable" } else { "quads" };
-                vec![
+                let (variant, searching) = if coded {
+                    ("portable", "searching-portable")
+                } else {
+                    ("quads", "searching-quads")
+                };
+                let mut configs = vec![
                     config(variant, 256.max(along), along, words, band, b),
                     config(variant, 128.max(along), along, words, band, b),
                     config("portable", 64, 16, 1, 16 * per_word, b.min(4)),
-                ]
+                ];
+                if problem.skip == Skip::Cols {
+                    configs.push(config(searching, 256.max(along), along, words, band, b));
+                }
+                configs
             }
         }
     }
@@ -118,11 +156,12 @@ impl Kernel for BandGemv {
         parts: &[PartLayout],
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
-        let found = VARIANTS.iter().find(|v| v.0 == config.variant);
-        let &(_, spread, load) = found.ok_or_else(|| Error::NoKernel {
+        let found = VARIANTS.iter().find(|v| v.name == config.variant);
+        let &variant = found.ok_or_else(|| Error::NoKernel {
             problem: problem.to_string(),
             reasons: config.to_string(),
         })?;
+        let Variant { spread, load, .. } = variant;
         let Some(first) = parts.first() else {
             return Ok(vec![]);
         };
@@ -153,7 +192,11 @@ impl Kernel for BandGemv {
             u64::from(part.rows.div_ceil(band)) * u64::from(band.div_ceil(config.rows))
         };
         let workgroups = tiles * parts.iter().map(spans).sum::<u64>();
-        let slices = slices(problem, caps, workgroups, teams);
+        let mut slices = slices(problem, caps, workgroups, teams);
+        let mut slice_blocks = 0;
+        if variant.searching {
+            (slices, slice_blocks) = searched(problem, slices, config.workgroup)?;
+        }
 
         let sums = config.rows / lanes * config.batch;
         let shape = Shape {
@@ -161,20 +204,26 @@ impl Kernel for BandGemv {
             band,
             slices,
             // What teams exchange fits any device's memory.
+            slice_blocks,
             round: if teams > 1 {
                 gcd(sums as usize, MOST_EXCHANGED) as u32
             } else {
                 0
             },
         };
-        let (consts, fragments) = text(problem, config, (spread, load), &shape, caps);
+        let (consts, fragments) = text(problem, config, variant, &shape, caps);
         // What teams add up, and what columns taken in turns have summed.
         let turns = if spread && !coded {
             config.rows * config.batch * 4
         } else {
             0
         };
-        let memory = turns + 4 * shape.shared(config);
+        let searched = if variant.searching {
+            4 * (18 * slice_blocks + 1)
+        } else {
+            0
+        };
+        let memory = turns + 4 * shape.shared(config) + searched;
         let mut dispatches = vec![];
         for (i, part) in parts.iter().enumerate() {
             let quads = load != Load::Words;
@@ -191,7 +240,7 @@ impl Kernel for BandGemv {
                 grid: super::fold(spans(part) * u64::from(slices) * tiles, caps.max_workgroups),
                 ..Dispatch::default()
             };
-            if problem.skip == Skip::Cols {
+            if problem.skip == Skip::Cols && !variant.searching {
                 launch.operands.push(problem.list());
             }
             if slices == 1 {
@@ -211,6 +260,8 @@ struct Shape {
     /// Rows of a band.
     band: u32,
     slices: u32,
+    /// Blocks of columns that a slice has at most, where its workgroups search them.
+    slice_blocks: u32,
     /// Sums of a lane that teams exchange at a time.
     round: u32,
 }
@@ -226,7 +277,7 @@ impl Shape {
 fn text(
     problem: &Problem,
     config: &Config,
-    (spread, load): (bool, Load),
+    variant: Variant,
     shape: &Shape,
     caps: &Caps,
 ) -> (Vec<(&'static str, Const)>, Vec<Cow<'static, str>>) {
@@ -235,8 +286,10 @@ fn text(
         lanes,
         band,
         slices,
+        slice_blocks,
         round,
     } = shape;
+    let Variant { spread, load, .. } = variant;
     let mut consts = vec![
         ("WORKGROUP", Const::U32(config.workgroup)),
         ("LANES", Const::U32(lanes)),
@@ -279,6 +332,7 @@ fn text(
         load.fragment(),
         fragment!("x_scalars"),
         match problem.skip {
+            Skip::Cols if variant.searching => fragment!("entries_searched"),
             Skip::Cols => fragment!("entries_listed"),
             Skip::Nothing | Skip::Rows => fragment!("entries_all"),
         },
@@ -288,6 +342,11 @@ fn text(
             fragment!("held_each")
         },
     ];
+    if variant.searching {
+        consts.push(("SLICE_BLOCKS", Const::U32(slice_blocks)));
+    } else {
+        fragments.push(fragment!("slices_of_entries"));
+    }
     if spread && load != Load::Words {
         // What is touched ahead, and is read word by word.
         fragments.push(fragment!("index_words"));
@@ -335,6 +394,21 @@ fn slices(problem: &Problem, caps: &Caps, workgroups: u64, teams: u32) -> u32 {
         }
     };
     slices.clamp(1, most) as u32
+}
+
+/// Slices of so many blocks of columns that each lane of a workgroup searches one, `slices` at least.
+fn searched(problem: &Problem, slices: u32, workgroup: u32) -> Result<(u32, u32)> {
+    if problem.skip != Skip::Cols {
+        let needed = "some, in a product that skips";
+        return Err(unfit("active columns", problem.cols, needed));
+    }
+    let quant = problem.format.quant();
+    let unit = quant.map_or(bands::BLOCK, |q| q.group_cols(problem.cols));
+    let units = problem.cols.div_ceil(unit) as u32;
+    let blocks = |slices: u32| units.div_ceil(slices) * unit.div_ceil(bands::BLOCK) as u32;
+    let slices = (slices..=units.max(slices)).find(|&s| blocks(s) <= workgroup);
+    let slices = slices.ok_or_else(|| unfit("columns of a group", unit, "at most 16 a lane"))?;
+    Ok((slices, blocks(slices)))
 }
 
 /// Lets a launch leave its sums in scratch, and adds one that brings them to y.

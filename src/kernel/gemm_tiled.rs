@@ -12,7 +12,7 @@ use super::{
     layout,
     packet::{self, Load, gcd},
     problem::unfit,
-    quantize::{Quotients, Source},
+    quantize::Source,
     shader,
 };
 use crate::{
@@ -149,18 +149,15 @@ impl Kernel for GemmTiled {
         }
         fragments.push(shader!("gemm_tiled"));
         consts.extend(problem.consts());
-        let mut source = Source::CALLER;
-        let mut dispatches = vec![];
-        if let Some(quotients) = Quotients::plain(problem, caps)? {
-            consts.push(quotients.step_cols());
-            fragments.push(fragment!("x_bytes"));
-            source = quotients.source();
-            dispatches.push(quotients.launch);
-        } else if edge {
-            fragments.push(fragment!("x_scalars"));
+        let x = if edge {
+            fragment!("x_scalars")
         } else {
-            fragments.push(fragment!("x_quads"));
-        }
+            fragment!("x_quads")
+        };
+        let source = Source::numbers(problem, x, caps)?;
+        consts.extend(source.consts);
+        fragments.extend(source.fragments);
+        let mut dispatches = source.launches;
         let numbers = [
             ("WORKGROUP", config.workgroup as usize),
             ("TILE_ROWS", config.rows as usize),

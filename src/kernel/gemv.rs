@@ -7,7 +7,8 @@
 //! rows, which workgroups then find by themselves instead of reading a list.
 
 use super::{
-    Config, Const, Dispatch, Kernel, Layout, PartLayout, Problem, Skip, bands, fragment, layout,
+    Config, Const, Dispatch, Kernel, Layout, Operand, PartLayout, Problem, Skip, bands, fragment,
+    layout,
     packet::{self, Load, Packets, gcd},
     problem::{self, unfit},
     shader,
@@ -82,22 +83,10 @@ impl Kernel for Gemv {
         parts: &[PartLayout],
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
-        let searched = config.variant.starts_with(WINDOWS);
-        let variant = Variant::named(config.variant.trim_start_matches(WINDOWS));
-        let variant = variant.ok_or_else(|| Error::NoKernel {
-            problem: problem.to_string(),
-            reasons: config.to_string(),
-        })?;
-        let coded = problem.format.quant().is_some();
         let listed = problem.skip == Skip::Rows;
+        let (variant, searched) = named(config, problem)?;
+        let coded = problem.format.quant().is_some();
         check(problem, parts)?;
-        if searched && !listed {
-            return Err(unfit(
-                "active rows",
-                problem.rows,
-                "some, in a product that skips",
-            ));
-        }
         let packets = Packets::new(
             problem,
             config.rows as usize,
@@ -150,12 +139,10 @@ impl Kernel for Gemv {
                         ("SEGMENT", Const::U32(segment as u32)),
                     ]);
                     fragments.extend(code_fragments(variant.load, segment));
-                    fragments.push(if dealt {
-                        fragment!("scales_dealt")
-                    } else if listed {
-                        fragment!("scales_listed")
-                    } else {
-                        scales_fragment(wide, variant.load, config.rows)
+                    fragments.push(match (dealt, listed) {
+                        (true, _) => fragment!("scales_dealt"),
+                        (false, true) => fragment!("scales_listed"),
+                        (false, false) => scales_fragment(wide, variant.load, config.rows),
                     });
                     if words && !variant.load.words() && !sparse {
                         fragments.push(fragment!("index_words"));
@@ -166,25 +153,21 @@ impl Kernel for Gemv {
                 }
             }
             fragments.push(shader!("gemv"));
-            let (entry, list, memory, workgroup_rows) = if searched {
+            let (memory, workgroup_rows) = if searched {
                 consts.push(("WINDOW", Const::U32(WINDOW)));
-                (shader!("gemv_windows"), None, 8 * WINDOW + 4, WINDOW)
+                fragments.push(shader!("gemv_windows"));
+                (8 * WINDOW + 4, WINDOW)
             } else {
-                let list = listed.then(|| problem.list());
-                (shader!("gemv_tiles"), list, 0, config.rows)
+                fragments.push(shader!("gemv_tiles"));
+                (0, config.rows)
             };
-            fragments.push(entry);
             dispatches.extend(parts.iter().enumerate().map(|(i, part)| {
                 Dispatch {
                     name: format!("gemv/{config} {}", problem.format),
                     consts: consts.clone(),
                     fragments: fragments.clone(),
                     params: problem.params(part, 0, vector_base),
-                    operands: problem
-                        .operands(problem::X, i, words, quads)
-                        .into_iter()
-                        .chain(list)
-                        .collect(),
+                    operands: operands(problem, i, (words, quads), listed && !searched),
                     invocations: config.workgroup,
                     workgroup_bytes: frame.workgroup_bytes + memory,
                     subgroups: variant.reduce != Reduce::Shared,
@@ -203,12 +186,39 @@ impl Kernel for Gemv {
     }
 }
 
+/// The variant that `config` names, and whether its workgroups find active rows by themselves.
+fn named(config: &Config, problem: &Problem) -> Result<(&'static Variant, bool)> {
+    let name = config.variant.trim_start_matches(WINDOWS);
+    let searched = name != config.variant;
+    if searched && problem.skip != Skip::Rows {
+        let needed = "some, in a product that skips";
+        return Err(unfit("active rows", problem.rows, needed));
+    }
+    let variant = Variant::named(name).ok_or_else(|| Error::NoKernel {
+        problem: problem.to_string(),
+        reasons: config.to_string(),
+    })?;
+    Ok((variant, searched))
+}
+
 /// The variant like `name` whose workgroups find active rows by themselves, where there is one.
 fn searching(name: &str) -> Option<&'static str> {
     SEARCHING
         .iter()
         .copied()
         .find(|s| s.strip_prefix(WINDOWS) == Some(name))
+}
+
+/// What a launch over part `part` binds, in these views of the weight.
+fn operands(
+    problem: &Problem,
+    part: usize,
+    (words, quads): (bool, bool),
+    list: bool,
+) -> Vec<Operand> {
+    let mut operands = problem.operands(problem::X, part, words, quads);
+    operands.extend(list.then(|| problem.list()));
+    operands
 }
 
 /// What multiplies codes, `segment` of them with one scale.

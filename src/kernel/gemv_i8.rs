@@ -141,13 +141,12 @@ impl Kernel for GemvI8 {
         let span = problem.values_in(config.words as usize);
         let packets = problem.cols.div_ceil(span);
         let quotients = Quotients::new(problem, variant.packing, span, caps)?;
-        let (step_cols, source) = (quotients.step_cols(), quotients.source());
-        let mut dispatches = vec![quotients.launch];
+        let source = quotients.source(variant.packing.fragments().to_vec());
+        let mut dispatches = source.launches;
         for (vector_base, batch, turns) in launches(problem.batch, config.batch, caps) {
             let mut frame = variant.reduce.frame(config, batch, caps)?;
             frame.consts.extend([
                 ("BITS", Const::U32(quant.bits())),
-                step_cols,
                 ("GROUP", Const::U32(group as u32)),
                 ("SEGMENT", Const::U32(gcd(group, span) as u32)),
                 (
@@ -174,7 +173,8 @@ impl Kernel for GemvI8 {
                 },
                 shader!("gemv_i8"),
             ]);
-            frame.fragments.extend(variant.packing.fragments());
+            frame.consts.extend(source.consts.iter().copied());
+            frame.fragments.extend(source.fragments.iter().cloned());
             let grid = |part: &PartLayout| {
                 let [x, y, _] =
                     super::fold(part.rows.div_ceil(config.rows).into(), caps.max_workgroups);

@@ -109,9 +109,6 @@ impl Kernel for GqsGemv {
             problem: problem.to_string(),
             reasons: config.to_string(),
         })?;
-        let Format::Gqs { quant, .. } = problem.format else {
-            return Err(unfit("kept groups of a row", 0, "group-pruned weights"));
-        };
         check_panels(parts, config)?;
         if x.is_none() != (problem.precision == Precision::I8) {
             return Err(unfit(
@@ -144,27 +141,10 @@ impl Kernel for GqsGemv {
             },
             shader!("gqs_gemv"),
         ];
-        let mut dispatches = vec![];
-        let mut source = Source::CALLER;
-        if let Some(x) = x {
-            fragments.extend([
-                problem::code_fragment(DeviceClass::Gpu),
-                variant::x_fragment(x, problem.cols)?,
-                fragment!("slot_floats"),
-            ]);
-        } else {
-            let quotients = Quotients::new(
-                problem,
-                Packing::Bytes,
-                quant.group_cols(problem.cols),
-                caps,
-            )?;
-            consts.push(quotients.step_cols());
-            fragments.extend(Packing::Bytes.fragments());
-            fragments.extend([fragment!("quotients_quads"), fragment!("slot_bytes")]);
-            source = quotients.source();
-            dispatches.push(quotients.launch);
-        }
+        let source = source(problem, x, caps)?;
+        consts.extend(source.consts);
+        fragments.extend(source.fragments);
+        let mut dispatches = source.launches;
         if !load.words() {
             fragments.push(fragment!("index_words"));
         }
@@ -210,6 +190,25 @@ impl Kernel for GqsGemv {
         }
         Ok(dispatches)
     }
+}
+
+/// What multiplies slots with x, in bytes where it is not reached as a number.
+fn source(problem: &Problem, x: Option<X>, caps: &Caps) -> Result<Source> {
+    if let Some(x) = x {
+        return Ok(Source::caller(vec![
+            problem::code_fragment(DeviceClass::Gpu),
+            variant::x_fragment(x, problem.cols)?,
+            fragment!("slot_floats"),
+        ]));
+    }
+    let group = problem
+        .format
+        .quant()
+        .map_or(1, |q| q.group_cols(problem.cols));
+    let quotients = Quotients::new(problem, Packing::Bytes, group, caps)?;
+    let [pack, dot] = Packing::Bytes.fragments();
+    let quads = fragment!("quotients_quads");
+    Ok(quotients.source(vec![pack, dot, quads, fragment!("slot_bytes")]))
 }
 
 /// Whether a load is of two slots whose scales fill half of one.

@@ -11,7 +11,7 @@ use super::{
     packet::Load,
     panels::{self, check_panels},
     problem::unfit,
-    quantize::{Quotients, Source},
+    quantize::Source,
     runs, shader,
 };
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     error::Result,
     format::{Format, Precision},
 };
+use std::borrow::Cow;
 
 /// Vectors that one launch takes at most.
 const MAX_BATCH: usize = 8;
@@ -78,6 +79,9 @@ impl Kernel for GqsRuns {
         if config.batch == 0 {
             return Err(unfit("vectors", 0, "at least one, in the workgroup memory"));
         }
+        if problem.precision == Precision::I8 && config.variant.starts_with("tasks") {
+            return Err(unfit("bytes of x", 1, "four where work is cut into pieces"));
+        }
         let spread = config.variant.ends_with("spread");
         check_subgroup(config, caps)?;
         let load = match config.words % 8 {
@@ -86,24 +90,7 @@ impl Kernel for GqsRuns {
             4 => Load::Pairs,
             _ => Load::Longs,
         };
-        let mut fragments = vec![
-            fragment!("linear"),
-            fragment!("y_words"),
-            load.fragment(),
-            fragment!("code_quad"),
-            fragment!("scale"),
-            fragment!("pieces"),
-            shader!("gqs_runs"),
-        ];
-        if spread {
-            fragments.extend([
-                fragment!("index_words"),
-                fragment!("pair_long"),
-                fragment!("hold_spread"),
-            ]);
-        } else {
-            fragments.extend([fragment!("pair_words"), fragment!("hold_each")]);
-        }
+        let mut fragments = fragments(load, spread);
         let group = quant.group_cols(problem.cols) as u32;
         let mut consts = vec![
             ("LANES", Const::U32(config.workgroup)),
@@ -118,19 +105,10 @@ impl Kernel for GqsRuns {
             ("MIDDLE", Const::F32(f32::from(quant.middle()))),
         ];
 
-        let mut dispatches = vec![];
-        let mut source = Source::CALLER;
-        if let Some(quotients) = Quotients::plain(problem, caps)? {
-            if config.variant.starts_with("tasks") {
-                return Err(unfit("bytes of x", 1, "four where work is cut into pieces"));
-            }
-            consts.push(quotients.step_cols());
-            fragments.push(fragment!("x_bytes"));
-            source = quotients.source();
-            dispatches.push(quotients.launch);
-        } else {
-            fragments.push(fragment!("x_scalars"));
-        }
+        let source = Source::numbers(problem, fragment!("x_scalars"), caps)?;
+        consts.extend(source.consts);
+        fragments.extend(source.fragments);
+        let mut dispatches = source.launches;
         for vector_base in (0..problem.batch).step_by(config.batch as usize) {
             let batch = (config.batch as usize).min(problem.batch - vector_base) as u32;
             for (i, part) in parts.iter().enumerate() {
@@ -183,6 +161,29 @@ impl Kernel for GqsRuns {
         }
         Ok(dispatches)
     }
+}
+
+/// What every launch is made of, but for x and the bias.
+fn fragments(load: Load, spread: bool) -> Vec<Cow<'static, str>> {
+    let mut fragments = vec![
+        fragment!("linear"),
+        fragment!("y_words"),
+        load.fragment(),
+        fragment!("code_quad"),
+        fragment!("scale"),
+        fragment!("pieces"),
+        shader!("gqs_runs"),
+    ];
+    if spread {
+        fragments.extend([
+            fragment!("index_words"),
+            fragment!("pair_long"),
+            fragment!("hold_spread"),
+        ]);
+    } else {
+        fragments.extend([fragment!("pair_words"), fragment!("hold_each")]);
+    }
+    fragments
 }
 
 /// Refuses lanes that hand values round where they are not one subgroup.

@@ -8,7 +8,7 @@ use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
     panels::{self, check_panels},
     problem::unfit,
-    quantize::{Quotients, Source},
+    quantize::Source,
     shader,
     variant::{self, X},
 };
@@ -106,16 +106,10 @@ impl Kernel for GqsTiled {
             fragment!("index_words"),
             shader!("gqs_tiled"),
         ];
-        let mut dispatches = vec![];
-        let mut source = Source::CALLER;
-        if let Some(quotients) = Quotients::plain(problem, caps)? {
-            consts.push(quotients.step_cols());
-            fragments.push(fragment!("x_bytes"));
-            source = quotients.source();
-            dispatches.push(quotients.launch);
-        } else {
-            fragments.push(variant::x_fragment(x, cols)?);
-        }
+        let source = Source::numbers(problem, variant::x_fragment(x, cols)?, caps)?;
+        consts.extend(source.consts);
+        fragments.extend(source.fragments);
+        let mut dispatches = source.launches;
         let staged = config.words * (group as u32 * 4 + 8);
         let across = problem.batch.div_ceil(config.batch as usize) as u64;
         let launch = |(i, part): (usize, &PartLayout)| Dispatch {

@@ -49,27 +49,50 @@ impl Packing {
     }
 }
 
-/// Where a product finds its x.
+/// Where a product finds its x, and what of its text reads it.
 pub(super) struct Source {
     pub operand: Operand,
     /// Blocks of a vector, where x is in eight bits.
     pub stride: usize,
     pub scratch_bytes: u64,
+    /// What comes first, and makes it.
+    pub launches: Vec<Dispatch>,
+    pub consts: Vec<(&'static str, Const)>,
+    pub fragments: Vec<Cow<'static, str>>,
 }
 
 impl Source {
-    /// As the caller gave it.
-    pub const CALLER: Self = Self {
-        operand: problem::X,
-        stride: 0,
-        scratch_bytes: 0,
-    };
+    /// x as the caller gave it.
+    pub fn caller(fragments: Vec<Cow<'static, str>>) -> Self {
+        Self {
+            operand: problem::X,
+            stride: 0,
+            scratch_bytes: 0,
+            launches: vec![],
+            consts: vec![],
+            fragments,
+        }
+    }
+
+    /// x for a kernel that multiplies in f32, which `fragment` reads as it is: in eight bits it makes
+    /// numbers of the integers again.
+    ///
+    /// # Errors
+    /// For weights that do not take x so.
+    pub fn numbers(problem: &Problem, fragment: Cow<'static, str>, caps: &Caps) -> Result<Self> {
+        if problem.precision != Precision::I8 {
+            return Ok(Self::caller(vec![fragment]));
+        }
+        // No load of x reaches beyond a quad.
+        let quotients = Quotients::new(problem, Packing::Plain, SPAN, caps)?;
+        Ok(quotients.source(vec![fragment!("x_bytes")]))
+    }
 }
 
 /// x as integers, in scratch.
 pub(super) struct Quotients {
     /// Makes them.
-    pub launch: Dispatch,
+    launch: Dispatch,
     /// Blocks of a vector.
     blocks: usize,
     /// Columns of a block.
@@ -149,30 +172,15 @@ impl Quotients {
         })
     }
 
-    /// Those of a kernel that multiplies in f32: where x is in eight bits it makes numbers of
-    /// them again, by the fragment `x_bytes`.
-    ///
-    /// # Errors
-    /// Those of [`Quotients::new`].
-    pub fn plain(problem: &Problem, caps: &Caps) -> Result<Option<Self>> {
-        if problem.precision != Precision::I8 {
-            return Ok(None);
-        }
-        // No load of x reaches beyond a quad.
-        Self::new(problem, Packing::Plain, SPAN, caps).map(Some)
-    }
-
-    /// Where they will be.
-    pub const fn source(&self) -> Source {
+    /// Where they will be, for text that reads them by `fragments`.
+    pub fn source(self, fragments: Vec<Cow<'static, str>>) -> Source {
         Source {
             operand: Operand::read("quotients", 1, Role::Scratch),
             stride: self.blocks,
             scratch_bytes: self.launch.scratch_bytes,
+            consts: vec![("STEP_COLS", Const::U32(self.cols as u32))],
+            launches: vec![self.launch],
+            fragments,
         }
-    }
-
-    /// The const that says how many columns share a step.
-    pub const fn step_cols(&self) -> (&'static str, Const) {
-        ("STEP_COLS", Const::U32(self.cols as u32))
     }
 }
