@@ -37,7 +37,9 @@ fn search_columns(place: Place, first: u32, last: u32) {
             entry += counts[k];
         }
         befores[lane] = entry;
-        befores[lane + 1u] = entry + counts[lane];
+        if lane == blocks - 1u {
+            befores[blocks] = entry + counts[lane];
+        }
         for (var i = 0u; i < 16u; i++) {
             if (bits >> i & 1u) != 0u {
                 chosen[entry] = first + 16u * lane + i;
