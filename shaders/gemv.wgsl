@@ -1,6 +1,6 @@
 // y[b, r] = bias[r] + Σ_s W[r, s] · x[b, column(s)]   for BATCH vectors
 //
-// A workgroup sums ROWS rows at a time. Its lanes walk along the stored values, each lane
+// One workgroup sums ROWS rows. Its lanes walk along the stored values, each lane
 // taking a packet of SPAN values at a time; the x of a packet is loaded once and
 // used by all rows that share it, for all vectors.
 //
@@ -11,7 +11,7 @@
 // round of lanes; EDGE = the last one reaches past `cols`; HALVES = lanes alternate between the
 // halves of a round; PARTS = 1 or 2, of the rows that share columns.
 // Fragments: linear, bias, rows, load, values or codes, x, pick, rounds, reduce (and columns, packet
-// for N:M), and the entry point: gemv_tiles, or gemv_windows with rows_searched.
+// for N:M).
 const ACC: u32 = ROWS * BATCH;
 
 // x of a column that may lie past the end: nothing beyond `cols` ever reaches a sum.
@@ -41,7 +41,17 @@ fn place(lane: u32) -> u32 {
     return lane;
 }
 
-fn sum_tile(row0: u32, lane: Lane) {
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    lane: Lane,
+) {
+    let row0 = first_row(group.x + group.y * groups.x);
+    if row0 >= rows_end() {
+        return;
+    }
+
     var acc: array<f32, ACC>;
     // Rows past the end repeat the last one; their sums are not stored. Addresses are
     // taken out of the loop by hand: drivers do not move uniform loads.

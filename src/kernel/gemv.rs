@@ -3,8 +3,7 @@
 //! [`Config`]: `rows` are summed by one workgroup, `words` are taken by a lane at a time,
 //! in loads as wide as the device has. Variants name the reduction, the loads, then how x is
 //! reached. `pairs` and `octs` are for CPU adapters, where a load costs the same whatever its
-//! width: 64-bit integers then bring twice the bytes. Before a variant's name, `windows` is for active
-//! rows, which workgroups then find by themselves instead of reading a list.
+//! width: 64-bit integers then bring twice the bytes.
 
 use super::{
     Config, Const, Dispatch, Kernel, Layout, Operand, PartLayout, Problem, Skip, bands, fragment,
@@ -33,21 +32,6 @@ const MOST_HELD: usize = 64;
 /// Values that a loop over rows may add while CPU adapters unroll it (measured with codes).
 const MOST_UNROLLED: usize = 128;
 
-/// Before the names of variants whose workgroups find active rows by themselves.
-const WINDOWS: &str = "windows-";
-
-/// These variants.
-const SEARCHING: &[&str] = &[
-    "windows-subgroup-quads-x4",
-    "windows-subgroup-x4",
-    "windows-subgroup",
-    "windows-portable-quads",
-    "windows-portable",
-];
-
-/// Rows among which one of these workgroups looks: a few tiles of active ones.
-const WINDOW: u32 = 8;
-
 pub struct Gemv;
 
 impl Kernel for Gemv {
@@ -60,20 +44,12 @@ impl Kernel for Gemv {
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
-        let mut configs = match (problem.format, caps.class) {
+        match (problem.format, caps.class) {
             (Format::Gqs { .. }, _) => vec![],
             (Format::Quantized { quant, .. }, class) => code_configs(problem, quant, class, caps),
             (_, DeviceClass::Cpu) => cpu_configs(problem, caps),
             (_, DeviceClass::Gpu) => gpu_configs(problem),
-        };
-        if problem.skip == Skip::Rows && caps.class == DeviceClass::Gpu {
-            let searching = configs.iter().filter_map(|config| {
-                let variant = searching(config.variant)?;
-                Some(Config { variant, ..*config })
-            });
-            configs.extend(searching.collect::<Vec<_>>());
         }
-        configs
     }
 
     fn lower(
@@ -84,7 +60,10 @@ impl Kernel for Gemv {
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
         let listed = problem.skip == Skip::Rows;
-        let (variant, searched) = named(config, problem)?;
+        let variant = Variant::named(config.variant).ok_or_else(|| Error::NoKernel {
+            problem: problem.to_string(),
+            reasons: config.to_string(),
+        })?;
         let coded = problem.format.quant().is_some();
         check(problem, parts)?;
         let packets = Packets::new(
@@ -119,10 +98,10 @@ impl Kernel for Gemv {
             ]);
             let mut fragments = problem.fragments(caps.class);
             fragments.push(fragment!("y_words"));
-            fragments.push(match (listed, searched) {
-                (true, true) => fragment!("rows_searched"),
-                (true, false) => fragment!("rows_listed"),
-                (false, _) => fragment!("rows_all"),
+            fragments.push(if listed {
+                fragment!("rows_listed")
+            } else {
+                fragment!("rows_all")
             });
             fragments.push(fragment!("rounds"));
             fragments.push(pick(variant.x, problem, packets.span)?);
@@ -153,28 +132,20 @@ impl Kernel for Gemv {
                 }
             }
             fragments.push(shader!("gemv"));
-            let (memory, workgroup_rows) = if searched {
-                consts.push(("WINDOW", Const::U32(WINDOW)));
-                fragments.push(shader!("gemv_windows"));
-                (8 * WINDOW + 4, WINDOW)
-            } else {
-                fragments.push(shader!("gemv_tiles"));
-                (0, config.rows)
-            };
             dispatches.extend(parts.iter().enumerate().map(|(i, part)| {
                 Dispatch {
                     name: format!("gemv/{config} {}", problem.format),
                     consts: consts.clone(),
                     fragments: fragments.clone(),
                     params: problem.params(part, 0, vector_base),
-                    operands: operands(problem, i, (words, quads), listed && !searched),
+                    operands: operands(problem, i, (words, quads), listed),
                     invocations: config.workgroup,
-                    workgroup_bytes: frame.workgroup_bytes + memory,
+                    workgroup_bytes: frame.workgroup_bytes,
                     subgroups: variant.reduce != Reduce::Shared,
                     int64: variant.load.int64() || variant.x.int64(),
                     grid: super::fold(
                         // Lists are dealt to two halves of the launch.
-                        u64::from(part.rows.div_ceil(workgroup_rows))
+                        u64::from(part.rows.div_ceil(config.rows))
                             .next_multiple_of(1 + u64::from(listed)),
                         caps.max_workgroups,
                     ),
@@ -184,29 +155,6 @@ impl Kernel for Gemv {
         }
         Ok(dispatches)
     }
-}
-
-/// The variant that `config` names, and whether its workgroups find active rows by themselves.
-fn named(config: &Config, problem: &Problem) -> Result<(&'static Variant, bool)> {
-    let name = config.variant.trim_start_matches(WINDOWS);
-    let searched = name != config.variant;
-    if searched && problem.skip != Skip::Rows {
-        let needed = "some, in a product that skips";
-        return Err(unfit("active rows", problem.rows, needed));
-    }
-    let variant = Variant::named(name).ok_or_else(|| Error::NoKernel {
-        problem: problem.to_string(),
-        reasons: config.to_string(),
-    })?;
-    Ok((variant, searched))
-}
-
-/// The variant like `name` whose workgroups find active rows by themselves, where there is one.
-fn searching(name: &str) -> Option<&'static str> {
-    SEARCHING
-        .iter()
-        .copied()
-        .find(|s| s.strip_prefix(WINDOWS) == Some(name))
 }
 
 /// What a launch over part `part` binds, in these views of the weight.
