@@ -123,6 +123,14 @@ fn eight_bits_are_taken_where_asked_for_and_refused_where_there_is_no_product() 
             "{format}: {refused:?}"
         );
     }
+    // Weights in bands are refused before any kernel makes tiles of them.
+    let weight = compress::compress(&dense, "w4g32".parse().unwrap()).unwrap();
+    let bands = gpu.upload_bands(&weight).unwrap();
+    let refused = builder.linear(&bands, &x, None, &y).map(drop);
+    assert!(
+        matches!(refused, Err(Error::NoKernel { .. })),
+        "{refused:?}"
+    );
     let plan = builder.build().unwrap();
     let names: Vec<_> = plan.steps().map(|s| s.name.as_str()).collect();
     assert_eq!(names.len(), 3, "{names:?}");

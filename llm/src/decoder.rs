@@ -34,7 +34,7 @@ pub struct Options {
     pub kv: KvType,
     /// How the layers' products take their activations, where their weights and the device have such
     /// products. In f16 those of prompts run on matrix units, steps are as in f32. In eight bits a step
-    /// is faster and a prompt may be slower: its tokens are taken a few at a time.
+    /// is faster; on CPU adapters a prompt may be slower, whose tokens are taken a few at a time there.
     pub precision: Precision,
     /// Tokens of a prompt that one submission takes; 32 on CPU adapters, 128 on GPUs.
     pub chunk: Option<usize>,

@@ -7,7 +7,7 @@ var<workgroup> chosen: array<u32, SLICE_BLOCKS * 16u>;   // columns, ascending
 // The slice's first column.
 var<private> first_col: u32;
 
-// Bit i is set where column 16·i of the slice is active.
+// Bit i is set where column col + i is active.
 fn actives(place: Place, col: u32, last: u32) -> u32 {
     var bits = 0u;
     for (var i = 0u; i < 16u; i++) {

@@ -6,8 +6,7 @@
 //! width: 64-bit integers then bring twice the bytes.
 
 use super::{
-    Config, Const, Dispatch, Kernel, Layout, Operand, PartLayout, Problem, Skip, bands, fragment,
-    layout,
+    Config, Const, Dispatch, Kernel, Layout, PartLayout, Problem, Skip, bands, fragment, layout,
     packet::{self, Load, Packets, gcd},
     problem::{self, unfit},
     shader,
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::{
     caps::{Caps, DeviceClass},
-    error::{Error, Result},
+    error::Result,
     format::{Dtype, Format, Quant, group_slots},
 };
 use std::borrow::Cow;
@@ -59,12 +58,9 @@ impl Kernel for Gemv {
         parts: &[PartLayout],
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
-        let listed = problem.skip == Skip::Rows;
-        let variant = Variant::named(config.variant).ok_or_else(|| Error::NoKernel {
-            problem: problem.to_string(),
-            reasons: config.to_string(),
-        })?;
+        let variant = Variant::of(config, problem)?;
         let coded = problem.format.quant().is_some();
+        let listed = problem.skip == Skip::Rows;
         check(problem, parts)?;
         let packets = Packets::new(
             problem,
@@ -118,10 +114,12 @@ impl Kernel for Gemv {
                         ("SEGMENT", Const::U32(segment as u32)),
                     ]);
                     fragments.extend(code_fragments(variant.load, segment));
-                    fragments.push(match (dealt, listed) {
-                        (true, _) => fragment!("scales_dealt"),
-                        (false, true) => fragment!("scales_listed"),
-                        (false, false) => scales_fragment(wide, variant.load, config.rows),
+                    fragments.push(if dealt {
+                        fragment!("scales_dealt")
+                    } else if listed {
+                        fragment!("scales_listed")
+                    } else {
+                        scales_fragment(wide, variant.load, config.rows)
                     });
                     if words && !variant.load.words() && !sparse {
                         fragments.push(fragment!("index_words"));
@@ -132,13 +130,18 @@ impl Kernel for Gemv {
                 }
             }
             fragments.push(shader!("gemv"));
+            let list = listed.then(|| problem.list());
             dispatches.extend(parts.iter().enumerate().map(|(i, part)| {
                 Dispatch {
                     name: format!("gemv/{config} {}", problem.format),
                     consts: consts.clone(),
                     fragments: fragments.clone(),
                     params: problem.params(part, 0, vector_base),
-                    operands: operands(problem, i, (words, quads), listed),
+                    operands: problem
+                        .operands(problem::X, i, words, quads)
+                        .into_iter()
+                        .chain(list)
+                        .collect(),
                     invocations: config.workgroup,
                     workgroup_bytes: frame.workgroup_bytes,
                     subgroups: variant.reduce != Reduce::Shared,
@@ -155,18 +158,6 @@ impl Kernel for Gemv {
         }
         Ok(dispatches)
     }
-}
-
-/// What a launch over part `part` binds, in these views of the weight.
-fn operands(
-    problem: &Problem,
-    part: usize,
-    (words, quads): (bool, bool),
-    list: bool,
-) -> Vec<Operand> {
-    let mut operands = problem.operands(problem::X, part, words, quads);
-    operands.extend(list.then(|| problem.list()));
-    operands
 }
 
 /// What multiplies codes, `segment` of them with one scale.

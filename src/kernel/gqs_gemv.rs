@@ -110,11 +110,13 @@ impl Kernel for GqsGemv {
             reasons: config.to_string(),
         })?;
         check_panels(parts, config)?;
-        if x.is_none() != (problem.precision == Precision::I8) {
+        let bytes = problem.precision == Precision::I8;
+        if x.is_none() != bytes {
+            let needed = "as many as this candidate reads";
             return Err(unfit(
-                "bytes of x",
-                4,
-                "one where x comes in bytes, else four",
+                "bytes of a number of x",
+                if bytes { 1 } else { 4 },
+                needed,
             ));
         }
         if problem.batch == 0 {

@@ -1,7 +1,10 @@
 //! What the kernels that walk along rows have in common: how lanes are summed, how x is reached.
 
-use super::{Config, Const, fragment, packet::Load, problem::unfit};
-use crate::{caps::Caps, error::Result};
+use super::{Config, Const, Problem, fragment, packet::Load, problem::unfit};
+use crate::{
+    caps::Caps,
+    error::{Error, Result},
+};
 use std::borrow::Cow;
 
 /// What a variant's name stands for.
@@ -58,9 +61,13 @@ impl Variant {
         }
     }
 
-    /// The variant of that name.
-    pub fn named(name: &str) -> Option<&'static Self> {
-        VARIANTS.iter().find(|v| v.name == name)
+    /// The variant that `config` names.
+    pub fn of(config: &Config, problem: &Problem) -> Result<&'static Self> {
+        let found = VARIANTS.iter().find(|v| v.name == config.variant);
+        found.ok_or_else(|| Error::NoKernel {
+            problem: problem.to_string(),
+            reasons: config.to_string(),
+        })
     }
 
     /// The text around the loop for `batch` vectors of `cols` columns: x and the reduction.
