@@ -20,6 +20,17 @@ pub enum Error {
         expected: usize,
     },
 
+    /// Elements of another type than those that are there.
+    #[error("{what} has elements of {got}, expected {expected}")]
+    Dtype {
+        /// Which tensor or data.
+        what: &'static str,
+        /// Their type.
+        got: Dtype,
+        /// The type that they must have.
+        expected: Dtype,
+    },
+
     /// `rows · cols` or a byte size does not fit the host's address space.
     #[error("{what} of {rows} x {cols} does not fit in memory addresses")]
     TooLarge {

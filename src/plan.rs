@@ -6,6 +6,7 @@
 //! encoder, as often as wanted, allocating nothing.
 
 mod builder;
+mod halves;
 mod launch;
 mod memory;
 #[cfg(not(target_arch = "wasm32"))]
@@ -140,7 +141,7 @@ impl Plan {
     /// share a buffer for the first time.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the shapes of a pair differ, [`Error::Aliasing`],
+    /// [`Error::Shape`] and [`Error::Dtype`] where a pair differs, [`Error::Aliasing`],
     /// [`Error::DeviceLost`]; nothing is recorded then.
     pub fn encode_with(
         &self,
@@ -159,8 +160,8 @@ impl Plan {
     /// Puts `new` in the place of `old` in every step, and returns in how many.
     ///
     /// # Errors
-    /// [`Error::Shape`] where their shapes differ, [`Error::Aliasing`]; the plan is then
-    /// as it was.
+    /// [`Error::Shape`] and [`Error::Dtype`] where they differ, [`Error::Aliasing`]; the plan is
+    /// then as it was.
     pub fn rebind(&mut self, old: &Tensor, new: &Tensor) -> Result<usize> {
         let rebound = self.rebound(&[(old, new)])?;
         for (_, step) in &mut self.shared {
@@ -185,6 +186,7 @@ impl Plan {
     /// For each launch that has an old tensor of `pairs`, the same with the new ones.
     fn rebound(&self, pairs: &[(&Tensor, &Tensor)]) -> Result<Vec<Option<Launch>>> {
         for (old, new) in pairs {
+            old.check_dtype("rebound tensor", new.dtype())?;
             for (what, got, expected) in [
                 ("rebound vectors", new.batch(), old.batch()),
                 ("rebound elements", new.len(), old.len()),
@@ -208,6 +210,7 @@ impl Plan {
                 .map(|tensor| swapped(tensor).unwrap_or_else(|| tensor.clone()))
                 .collect(),
             parts: step.parts.clone(),
+            prepares: step.prepares,
         };
         let rebound = |launch: &Launch| {
             let mut tensors = launch.step.tensors.iter();

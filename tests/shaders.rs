@@ -7,8 +7,8 @@ mod checks;
 use lacuna::{
     Activation, Caps,
     caps::{DeviceClass, Subgroups},
-    format::Precision,
-    kernel::{self, Dispatch, compact},
+    format::{Dtype, Precision},
+    kernel::{self, Dispatch, compact, convert},
     verify,
 };
 use naga::back::{hlsl, msl, spv};
@@ -47,10 +47,16 @@ fn devices() -> Vec<Caps> {
     devices
 }
 
-/// Every distinct launch of the quick case table, and of the lists that its products skip by.
+/// Every distinct launch of the quick case table, of the lists that its products skip by, and of the
+/// conversions around them.
 fn dispatches() -> BTreeMap<String, Dispatch> {
     let mut all = BTreeMap::new();
     for caps in devices() {
+        for dtype in [Dtype::F16, Dtype::Bf16] {
+            for launch in [convert::widen, convert::narrow].map(|of| of(dtype, 67, &caps)) {
+                all.entry(launch.wgsl()).or_insert(launch);
+            }
+        }
         for (channels, scalar) in [(64, true), (64, false), (67, true), (67, false)] {
             for batch in [2, 40] {
                 let gelu = Activation::GeluTanh;

@@ -22,8 +22,8 @@ pub enum Error {
         expected: usize,
     },
 
-    /// x is not f32.
-    #[error("x is {0:?}, products take f32")]
+    /// x is of another type.
+    #[error("x is {0:?}, products take f32, f16 and bf16")]
     DType(DType),
 
     /// x is no plain tensor of a wgpu device: one of another backend, or one that gradients are

@@ -15,7 +15,7 @@ use burn_cubecl::{
     kernel::into_contiguous,
     tensor::CubeTensor,
 };
-use lacuna::Gpu;
+use lacuna::{Gpu, format::Dtype};
 
 /// Keeps an allocation alive and in place. Its type has no public name.
 type Pinned = Box<dyn Send>;
@@ -36,14 +36,14 @@ impl Lent {
     /// waits for the device. Burn copies `x` only where it is no contiguous row-major tensor.
     ///
     /// # Errors
-    /// [`Error::Backend`], [`Error::Recording`], [`Error::Burn`], [`Error::Engine`].
+    /// [`Error::DType`], [`Error::Backend`], [`Error::Recording`], [`Error::Burn`], [`Error::Engine`].
     pub fn new<const D: usize>(gpu: &Gpu, x: Tensor<D>, batch: usize, len: usize) -> Result<Self> {
         let x = into_contiguous(primitive::resolve(x)?);
         Self::of(gpu, x, batch, len)
     }
 
-    /// Memory for a tensor of `shape`, with unknown values, to which one may write `[batch, len]`;
-    /// and the tensor.
+    /// Memory for a tensor of `shape` and of the type of `beside`, with unknown values, to which one
+    /// may write `[batch, len]`; and the tensor.
     ///
     /// # Errors
     /// [`Error::Burn`], [`Error::Engine`].
@@ -54,8 +54,11 @@ impl Lent {
         [batch, len]: [usize; 2],
     ) -> Result<(Self, Tensor<D>)> {
         let (client, device) = (beside.client.clone(), beside.device.clone());
-        let handle = client.empty(4 * batch * len);
-        let y = CubeTensor::new_contiguous(client, device, shape, handle, DType::F32);
+        let elements = beside.tensor.dtype();
+        // In whole words, which is what the engine writes.
+        let bytes = (elements.size() * batch * len).next_multiple_of(4);
+        let y = client.empty(bytes);
+        let y = CubeTensor::new_contiguous(client, device, shape, y, dtype_of(elements));
         let lent = Self::of(gpu, y.clone(), batch, len)?;
         Ok((lent, primitive::wrap(y)))
     }
@@ -65,16 +68,18 @@ impl Lent {
             client,
             handle,
             device,
+            dtype,
             ..
         } = tensor;
+        let dtype = elements_of(dtype)?;
         if client.is_capturing() {
             return Err(Error::Recording);
         }
         let (place, memory) = memory(&client, handle)?;
         let tensor = if batch * len == 0 {
-            gpu.tensor(batch, len)?
+            gpu.tensor_as(dtype, batch, len)?
         } else {
-            gpu.tensor_in(&place.buffer, place.offset, batch, len)?
+            gpu.tensor_in_as(dtype, &place.buffer, place.offset, batch, len)?
         };
         Ok(Self {
             tensor,
@@ -82,6 +87,27 @@ impl Lent {
             device,
             _memory: memory,
         })
+    }
+}
+
+/// What the engine calls the elements of a tensor of Burn's.
+///
+/// # Errors
+/// [`Error::DType`] for those that products do not take.
+pub fn elements_of(dtype: DType) -> Result<Dtype> {
+    match dtype {
+        DType::F32 => Ok(Dtype::F32),
+        DType::F16 => Ok(Dtype::F16),
+        DType::BF16 => Ok(Dtype::Bf16),
+        other => Err(Error::DType(other)),
+    }
+}
+
+fn dtype_of(elements: Dtype) -> DType {
+    match elements {
+        Dtype::F32 => DType::F32,
+        Dtype::F16 => DType::F16,
+        Dtype::Bf16 => DType::BF16,
     }
 }
 

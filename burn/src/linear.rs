@@ -2,14 +2,14 @@
 
 use crate::{
     error::{Error, Result},
-    lent::Lent,
+    lent::{Lent, elements_of},
     plans::Plans,
     shared::Shared,
 };
 use burn::{
     module::{Content, DisplaySettings, Module, ModuleDisplay},
     nn::Linear,
-    tensor::{DType, Tensor},
+    tensor::Tensor,
 };
 use lacuna::{
     Weight, compress,
@@ -97,7 +97,7 @@ impl SparseLinear {
         )
     }
 
-    /// `x` `[…, d_input]` f32 to `[…, d_output]`.
+    /// `x` `[…, d_input]` in f32, f16 or bf16 to `[…, d_output]` of the same.
     ///
     /// # Panics
     /// Where [`try_forward`](Self::try_forward) gives an error: modules of Burn return plain
@@ -109,8 +109,9 @@ impl SparseLinear {
         }
     }
 
-    /// `x` `[…, d_input]` f32 to `[…, d_output]`, in memory of Burn's pool. Returns when the
-    /// product is submitted; Burn's later work on the result comes after it.
+    /// `x` `[…, d_input]` in f32, f16 or bf16 to `[…, d_output]` of the same, in memory of Burn's pool.
+    /// Sums are f32, rounded once. Returns when the product is submitted; Burn's later work on the
+    /// result comes after it.
     ///
     /// The first product of a batch makes pipelines, which takes a moment.
     ///
@@ -123,14 +124,13 @@ impl SparseLinear {
         if batch == 0 || weight.rows() == 0 {
             let mut shape = x.shape();
             shape[D - 1] = weight.rows();
-            return Ok(Tensor::zeros(shape, &x.device()));
+            return Ok(Tensor::zeros(shape, (&x.device(), x.dtype())));
         }
         let bound = self.bind(x, batch)?;
         let bias = self.inner.bias.as_ref();
-        let product = self
-            .inner
-            .plans
-            .product(shared.gpu(), weight, bias, batch)?;
+        let key = (batch, bound.x.tensor.dtype());
+        let plans = &self.inner.plans;
+        let product = plans.product(shared.gpu(), weight, bias, key)?;
         product.submit(shared.gpu(), &bound.x.tensor, &bound.y.tensor)?;
         Ok(bound.result)
     }
@@ -145,9 +145,7 @@ impl SparseLinear {
         if got != expected {
             return Err(Error::Shape { got, expected });
         }
-        if x.dtype() != DType::F32 {
-            return Err(Error::DType(x.dtype()));
-        }
+        elements_of(x.dtype())?;
         let (device, own) = (x.device(), self.inner.shared.device());
         if device != *own {
             return Err(Error::Device {

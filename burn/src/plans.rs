@@ -1,37 +1,45 @@
 //! Plans of one product, kept by batch.
 
-use lacuna::{Gpu, Plan, PlanBuilder, Tensor, Weight};
+use lacuna::{Gpu, Plan, PlanBuilder, Tensor, Weight, format::Dtype};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Batches whose plans are kept.
 const KEPT: usize = 4;
 
-/// A plan with more scratch than this is made anew for each call: so large a product does not
+/// A plan with more memory of its own than this is made anew for each call: so large a product does not
 /// notice, and the memory would be held for every layer of a model.
-const MOST_SCRATCH: u64 = 64 << 10;
+const MOST_HELD: u64 = 64 << 10;
+
+/// Vectors of x, and their type, which is y's too.
+type Key = (usize, Dtype);
 
 /// The product of one batch, whose x and y each call names.
 #[derive(Debug)]
 pub struct Product {
     plan: Plan,
-    batch: usize,
+    key: Key,
     x: Tensor,
     y: Tensor,
 }
 
 impl Product {
-    fn new(
-        gpu: &Gpu,
-        weight: &Weight,
-        bias: Option<&Tensor>,
-        batch: usize,
-    ) -> lacuna::Result<Self> {
-        let x = gpu.slot(batch, weight.cols())?;
-        let y = gpu.slot(batch, weight.rows())?;
+    fn new(gpu: &Gpu, weight: &Weight, bias: Option<&Tensor>, key: Key) -> lacuna::Result<Self> {
+        let (batch, dtype) = key;
+        let x = gpu.slot_as(dtype, batch, weight.cols())?;
+        let y = gpu.slot_as(dtype, batch, weight.rows())?;
         let mut plan = PlanBuilder::new(gpu);
         plan.linear(weight, &x, bias, &y)?;
         let plan = plan.build()?;
-        Ok(Self { plan, batch, x, y })
+        Ok(Self { plan, key, x, y })
+    }
+
+    /// Bytes that the plan holds between calls: scratch, and f32 beside x and y of 16 bits.
+    fn held(&self) -> u64 {
+        let beside = |t: &Tensor| match t.dtype() {
+            Dtype::F32 => 0,
+            Dtype::F16 | Dtype::Bf16 => 2 * t.bytes(),
+        };
+        self.plan.memory().scratch + beside(&self.x) + beside(&self.y)
     }
 
     /// Submits the product of `x` to `y`.
@@ -48,24 +56,24 @@ impl Product {
 pub struct Plans(Mutex<Vec<Arc<Product>>>);
 
 impl Plans {
-    /// The product of `batch` vectors, kept or new.
+    /// The product of a batch, kept or new.
     pub fn product(
         &self,
         gpu: &Gpu,
         weight: &Weight,
         bias: Option<&Tensor>,
-        batch: usize,
+        key: Key,
     ) -> lacuna::Result<Arc<Product>> {
         let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         {
             let mut kept = kept();
-            if let Some(at) = kept.iter().position(|p| p.batch == batch) {
+            if let Some(at) = kept.iter().position(|p| p.key == key) {
                 kept[..=at].rotate_right(1);
                 return Ok(Arc::clone(&kept[0]));
             }
         }
-        let made = Arc::new(Product::new(gpu, weight, bias, batch)?);
-        if made.plan.memory().scratch <= MOST_SCRATCH {
+        let made = Arc::new(Product::new(gpu, weight, bias, key)?);
+        if made.held() <= MOST_HELD {
             let mut kept = kept();
             kept.truncate(KEPT - 1);
             kept.insert(0, Arc::clone(&made));

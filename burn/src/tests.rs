@@ -4,7 +4,7 @@ use crate::{Error, Shared, SparseLinear, lent, primitive};
 use burn::{
     module::Module,
     nn::{Linear, LinearConfig, Relu},
-    tensor::{Device, DeviceKind, Shape, Tensor, TensorData, wgpu::WgpuSetup},
+    tensor::{DType, Device, DeviceKind, Shape, Tensor, TensorData, wgpu::WgpuSetup},
 };
 use burn_cubecl::cubecl::{MemoryScope, client::Client};
 use lacuna::{
@@ -93,6 +93,28 @@ fn every_format_and_batch_is_within_the_bound() {
             let truth = reference::linear(&matrix, &x, batch, bias).unwrap();
             let comparison = truth.compare(&values(y)).unwrap();
             assert!(comparison.passes(), "{format} {batch}: {comparison:?}");
+        }
+    }
+}
+
+#[test]
+fn x_of_16_bits_gives_y_of_16_bits() {
+    let Some(shared) = shared() else { return };
+    let (rows, cols, batch) = (137, 192, 3);
+    let matrix = matrix(rows, cols, "2:4x8@f16");
+    let module = SparseLinear::new(shared, &matrix, None).unwrap();
+    let x = Random(3).vector(batch * cols);
+    for (dtype, share) in [(DType::F16, 2f64.powi(-11)), (DType::BF16, 2f64.powi(-8))] {
+        let data = TensorData::new(x.clone(), [batch, cols]).convert_dtype(dtype);
+        let rounded = data.clone().convert::<f32>().into_vec::<f32>().unwrap();
+        let truth = reference::linear(&matrix, &rounded, batch, None).unwrap();
+        let y = module.forward(Tensor::<2>::from_data(data, (shared.device(), dtype)));
+        assert_eq!((y.dims(), y.dtype()), ([batch, rows], dtype));
+        let y = y.into_data().convert::<f32>().into_vec::<f32>().unwrap();
+        for ((got, exact), bound) in y.iter().zip(&truth.y).zip(&truth.bound) {
+            let allowed = bound + share * (exact.abs() + bound);
+            let off = (f64::from(*got) - exact).abs();
+            assert!(off <= allowed, "{dtype:?}: {off} > {allowed}");
         }
     }
 }
@@ -271,8 +293,8 @@ fn wrong_inputs_are_refused_by_kind() {
         }
     );
     let x = tensor(shared, &[0.0; 32], [1, 32]);
-    let half = x.clone().cast(burn::tensor::DType::F16);
-    assert!(matches!(module.try_forward(half), Err(Error::DType(_))));
+    let double = x.clone().cast(DType::F64);
+    assert!(matches!(module.try_forward(double), Err(Error::DType(_))));
     let bias = SparseLinear::new(shared, &matrix, Some(&[0.0; 63])).unwrap_err();
     assert!(
         matches!(bias, Error::Engine(lacuna::Error::Shape { .. })),

@@ -1,12 +1,16 @@
 //! Getting results back.
 
 use super::{Element, Gpu, Tensor};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    format::Dtype,
+};
 use futures::channel::oneshot;
+use half::{bf16, f16};
 use std::{future::Future, pin::Pin, task};
 
 impl Tensor {
-    /// The elements, after everything submitted so far has run.
+    /// The elements as f32, after everything submitted so far has run.
     ///
     /// Natively the future asks the device for progress each time it is polled, so it
     /// works under any executor, which it keeps busy; [`Tensor::read_blocking`] sleeps.
@@ -19,7 +23,7 @@ impl Tensor {
             return Ok(vec![]);
         };
         let mapped = Polled { gpu, mapped }.await;
-        finish_read(gpu, &staging, &mapped, self.bytes())
+        self.finish(gpu, &staging, &mapped)
     }
 
     /// [`Tensor::read`], waiting for the device.
@@ -33,7 +37,21 @@ impl Tensor {
             return Ok(vec![]);
         };
         gpu.wait()?;
-        finish_read(gpu, &staging, &pollster::block_on(mapped), self.bytes())
+        self.finish(gpu, &staging, &pollster::block_on(mapped))
+    }
+
+    /// What `staging` holds, as f32.
+    fn finish(&self, gpu: &Gpu, staging: &wgpu::Buffer, mapped: &MapResult) -> Result<Vec<f32>> {
+        let bytes = self.bytes();
+        if self.dtype() == Dtype::F32 {
+            return finish_read(gpu, staging, mapped, bytes);
+        }
+        let bits: Vec<u16> = finish_read(gpu, staging, mapped, bytes)?;
+        let elements = bits.iter().take(self.batch() * self.len());
+        Ok(match self.dtype() {
+            Dtype::F16 => elements.map(|&b| f16::from_bits(b).to_f32()).collect(),
+            _ => elements.map(|&b| bf16::from_bits(b).to_f32()).collect(),
+        })
     }
 
     fn start_read(&self, gpu: &Gpu) -> Result<Option<(wgpu::Buffer, Mapped)>> {
@@ -88,9 +106,11 @@ impl ReadBack {
     /// What the last submitted copy brought, waiting for it.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], [`Error::Timeout`]; never stale data.
+    /// [`Error::Dtype`] for a tensor of another type, [`Error::DeviceLost`], [`Error::Timeout`]; never
+    /// stale data.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn read_blocking<E: Element>(&self, gpu: &Gpu) -> Result<Vec<E>> {
+        self.tensor.check_dtype("a read-back", E::DTYPE)?;
         gpu.alive()?;
         if self.tensor.is_empty() {
             return Ok(vec![]);
@@ -101,15 +121,15 @@ impl ReadBack {
             self.staging.unmap();
             return Err(error);
         }
-        let bytes = self.tensor.bytes();
-        finish_read(gpu, &self.staging, &pollster::block_on(mapped), bytes)
+        self.finish(gpu, &pollster::block_on(mapped))
     }
 
     /// [`ReadBack::read_blocking`] for executors; see [`Tensor::read`].
     ///
     /// # Errors
-    /// [`Error::DeviceLost`]; never stale data.
+    /// [`Error::Dtype`] for a tensor of another type, [`Error::DeviceLost`]; never stale data.
     pub async fn read<E: Element>(&self, gpu: &Gpu) -> Result<Vec<E>> {
+        self.tensor.check_dtype("a read-back", E::DTYPE)?;
         gpu.alive()?;
         if self.tensor.is_empty() {
             return Ok(vec![]);
@@ -118,7 +138,13 @@ impl ReadBack {
         let mut asked = Asked(Some(&self.staging));
         let mapped = Polled { gpu, mapped }.await;
         asked.0 = None;
-        finish_read(gpu, &self.staging, &mapped, self.tensor.bytes())
+        self.finish(gpu, &mapped)
+    }
+
+    fn finish<E: Element>(&self, gpu: &Gpu, mapped: &MapResult) -> Result<Vec<E>> {
+        let mut elements = finish_read(gpu, &self.staging, mapped, self.tensor.bytes())?;
+        elements.truncate(self.tensor.batch() * self.tensor.len());
+        Ok(elements)
     }
 }
 

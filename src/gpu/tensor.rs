@@ -1,22 +1,47 @@
 //! Activations on the device.
 
 use super::Gpu;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    format::Dtype,
+};
+use half::{bf16, f16};
+use std::borrow::Cow;
 
-/// What a tensor's elements may be taken for: four bytes, of which shaders decide the type.
-pub trait Element: bytemuck::Pod + sealed::Sealed {}
+/// What a tensor's elements may be on the host.
+pub trait Element: bytemuck::Pod + sealed::Sealed {
+    /// What the tensor then holds. Of four bytes shaders decide the type: a `u32` is a word as an f32 is.
+    const DTYPE: Dtype;
+}
 
-impl Element for f32 {}
-impl Element for u32 {}
+impl Element for f32 {
+    const DTYPE: Dtype = Dtype::F32;
+}
+
+impl Element for u32 {
+    const DTYPE: Dtype = Dtype::F32;
+}
+
+impl Element for f16 {
+    const DTYPE: Dtype = Dtype::F16;
+}
+
+impl Element for bf16 {
+    const DTYPE: Dtype = Dtype::Bf16;
+}
 
 mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
     impl Sealed for u32 {}
+    impl Sealed for half::f16 {}
+    impl Sealed for half::bf16 {}
 }
 
-/// Vectors `[batch, len]` of four-byte elements on the device, contiguous, in the engine's
-/// buffer or the host's. Products take them for f32.
+/// Vectors `[batch, len]` on the device, contiguous, in the engine's buffer or the host's.
+///
+/// Elements are f32 unless another [`Dtype`] was asked for. Those of two bytes lie two to a word, the
+/// first in its lower half; where their number is odd, the rest of the last word belongs to the tensor.
 ///
 /// Cheap to clone: clones name the same memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,38 +50,48 @@ pub struct Tensor {
     pub(crate) offset: u64,
     batch: usize,
     len: usize,
+    dtype: Dtype,
 }
 
 impl Gpu {
-    /// Allocates vectors `[batch, len]`, zeroed.
+    /// Allocates vectors `[batch, len]` of f32, zeroed.
     ///
     /// # Errors
     /// [`Error::Limit`] past the size of a binding, [`Error::OutOfMemory`].
     pub fn tensor(&self, batch: usize, len: usize) -> Result<Tensor> {
-        let bytes = byte_len(batch, len)?;
+        self.tensor_as(Dtype::F32, batch, len)
+    }
+
+    /// [`tensor`](Self::tensor) of another type.
+    ///
+    /// # Errors
+    /// Those of [`tensor`](Self::tensor).
+    pub fn tensor_as(&self, dtype: Dtype, batch: usize, len: usize) -> Result<Tensor> {
+        let bytes = byte_len(dtype, batch, len)?;
         let buffer = self.buffer("tensor", bytes, tensor_usage(), None)?;
         Ok(Tensor {
             buffer,
             offset: 0,
             batch,
             len,
+            dtype,
         })
     }
 
-    /// Allocates vectors `[batch, data.len() / batch]` holding `data`.
+    /// Allocates vectors `[batch, data.len() / batch]` holding `data`, of its type.
     ///
     /// # Errors
     /// [`Error::Shape`] where `data` is no whole number of vectors, and those of [`Gpu::tensor`].
     pub fn tensor_from<E: Element>(&self, batch: usize, len: usize, data: &[E]) -> Result<Tensor> {
         check_len(data, batch, len)?;
-        let bytes = byte_len(batch, len)?;
-        let contents = Some(bytemuck::cast_slice(data));
-        let buffer = self.buffer("tensor", bytes, tensor_usage(), contents)?;
+        let bytes = byte_len(E::DTYPE, batch, len)?;
+        let buffer = self.buffer("tensor", bytes, tensor_usage(), Some(&whole_words(data)))?;
         Ok(Tensor {
             buffer,
             offset: 0,
             batch,
             len,
+            dtype: E::DTYPE,
         })
     }
 
@@ -69,17 +104,26 @@ impl Gpu {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::OutOfMemory`].
     pub fn slot(&self, batch: usize, len: usize) -> Result<Tensor> {
-        byte_len(batch, len)?;
+        self.slot_as(Dtype::F32, batch, len)
+    }
+
+    /// [`slot`](Self::slot) for tensors of another type.
+    ///
+    /// # Errors
+    /// Those of [`slot`](Self::slot).
+    pub fn slot_as(&self, dtype: Dtype, batch: usize, len: usize) -> Result<Tensor> {
+        byte_len(dtype, batch, len)?;
         let buffer = self.buffer("slot", 0, wgpu::BufferUsages::STORAGE, None)?;
         Ok(Tensor {
             buffer,
             offset: 0,
             batch,
             len,
+            dtype,
         })
     }
 
-    /// Vectors that live in the host's `buffer`, `offset` bytes from its start. It needs the
+    /// Vectors of f32 that live in the host's `buffer`, `offset` bytes from its start. It needs the
     /// usages `STORAGE`, `COPY_SRC` for [`Tensor::read`] and `COPY_DST` for [`Tensor::write`].
     ///
     /// # Errors
@@ -92,7 +136,22 @@ impl Gpu {
         batch: usize,
         len: usize,
     ) -> Result<Tensor> {
-        let bytes = byte_len(batch, len)?;
+        self.tensor_in_as(Dtype::F32, buffer, offset, batch, len)
+    }
+
+    /// [`tensor_in`](Self::tensor_in) of another type; the range ends with a whole word.
+    ///
+    /// # Errors
+    /// Those of [`tensor_in`](Self::tensor_in).
+    pub fn tensor_in_as(
+        &self,
+        dtype: Dtype,
+        buffer: &wgpu::Buffer,
+        offset: u64,
+        batch: usize,
+        len: usize,
+    ) -> Result<Tensor> {
+        let bytes = byte_len(dtype, batch, len)?;
         let refuse = |reason: String| {
             Err(Error::Buffer {
                 what: "tensor",
@@ -130,6 +189,7 @@ impl Gpu {
             offset,
             batch,
             len,
+            dtype,
         })
     }
 }
@@ -150,9 +210,15 @@ impl Tensor {
         self.batch == 0 || self.len == 0
     }
 
-    /// Bytes of the elements.
+    /// What its elements are: f32 also where they are words of another meaning.
+    pub const fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Bytes of the elements, in whole words.
     pub const fn bytes(&self) -> u64 {
-        self.batch as u64 * self.len as u64 * 4
+        let bytes = self.batch as u64 * self.len as u64 * self.dtype.size() as u64;
+        bytes.next_multiple_of(4)
     }
 
     /// Vectors `[batch, len]` that begin `first` elements from the start of this tensor: the
@@ -174,7 +240,8 @@ impl Tensor {
                 "{elements} elements from {first} on end past its {held}"
             ));
         }
-        let (offset, alignment) = (first as u64 * 4, u64::from(gpu.caps().storage_alignment));
+        let offset = first as u64 * self.dtype.size() as u64;
+        let alignment = u64::from(gpu.caps().storage_alignment);
         if offset % alignment != 0 {
             return refuse(format!(
                 "element {first} is {offset} bytes from the start, no multiple of {alignment}"
@@ -185,22 +252,48 @@ impl Tensor {
             offset: self.offset + offset,
             batch,
             len,
+            dtype: self.dtype,
         })
     }
 
     /// Replaces the contents, before anything submitted later runs.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::DeviceLost`].
+    /// [`Error::Dtype`] for data of another type, [`Error::Shape`], [`Error::DeviceLost`].
     pub fn write<E: Element>(&self, gpu: &Gpu, data: &[E]) -> Result<()> {
         gpu.alive()?;
+        self.check_dtype("data for a tensor", E::DTYPE)?;
         check_len(data, self.batch, self.len)?;
         if data.is_empty() {
             return Ok(());
         }
         gpu.scoped("tensor write", self.bytes(), || {
             gpu.queue()
-                .write_buffer(&self.buffer, self.offset, bytemuck::cast_slice(data));
+                .write_buffer(&self.buffer, self.offset, &whole_words(data));
+        })
+    }
+
+    /// Refuses elements of another type, as which the host has or wants them.
+    pub(crate) fn check_dtype(&self, what: &'static str, got: Dtype) -> Result<()> {
+        if got == self.dtype {
+            return Ok(());
+        }
+        Err(Error::Dtype {
+            what,
+            got,
+            expected: self.dtype,
+        })
+    }
+
+    /// Refuses elements of 16 bits, where only f32 will do.
+    pub(crate) fn check_f32(&self, what: &'static str) -> Result<()> {
+        if self.dtype == Dtype::F32 {
+            return Ok(());
+        }
+        Err(Error::Dtype {
+            what,
+            got: self.dtype,
+            expected: Dtype::F32,
         })
     }
 
@@ -221,9 +314,20 @@ fn tensor_usage() -> wgpu::BufferUsages {
     wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST
 }
 
-fn byte_len(batch: usize, len: usize) -> Result<u64> {
-    let elements = batch.checked_mul(len).and_then(|n| n.checked_mul(4));
-    elements.map(|n| n as u64).ok_or(Error::TooLarge {
+/// The bytes of `data`, in whole words.
+fn whole_words<E: Element>(data: &[E]) -> Cow<'_, [u8]> {
+    let bytes: &[u8] = bytemuck::cast_slice(data);
+    if bytes.len().is_multiple_of(4) {
+        return bytes.into();
+    }
+    [bytes, &[0; 2]].concat().into()
+}
+
+fn byte_len(dtype: Dtype, batch: usize, len: usize) -> Result<u64> {
+    let elements = batch.checked_mul(len);
+    let bytes = elements.and_then(|n| n.checked_mul(dtype.size()));
+    let whole = bytes.and_then(|n| n.checked_next_multiple_of(4));
+    whole.map(|n| n as u64).ok_or(Error::TooLarge {
         what: "tensor",
         rows: batch,
         cols: len,

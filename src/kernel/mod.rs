@@ -7,6 +7,7 @@
 mod band_gemv;
 pub(crate) mod bands;
 pub mod compact;
+pub mod convert;
 mod cut;
 mod dispatch;
 mod empty;

@@ -2,6 +2,7 @@
 
 use super::{
     Plan, Workspace,
+    halves::Wide,
     launch::{self, Step},
     prepared, sharing,
 };
@@ -22,6 +23,7 @@ pub struct PlanBuilder {
     workspace: Option<Workspace>,
     precision: Precision,
     shares: bool,
+    pub(super) wide: Wide,
     /// Steps left out, each for what those before its place have done.
     shared: Vec<(usize, Step)>,
 }
@@ -35,6 +37,7 @@ impl PlanBuilder {
             workspace: None,
             precision: Precision::F32,
             shares: true,
+            wide: Wide::default(),
             shared: vec![],
         }
     }
@@ -62,10 +65,11 @@ impl PlanBuilder {
 
     /// Appends `y[b, r] = bias[r] + Σ_c W[r, c] · x[b, c]` with the best legal candidate.
     ///
-    /// `x` is `[batch, cols]`, `y` is `[batch, rows]`, `bias` is `[1, rows]`.
+    /// `x` is `[batch, cols]`, `y` is `[batch, rows]`, `bias` is `[1, rows]` in f32. Where x or y has 16
+    /// bits an element, a launch in front makes it f32, or one behind rounds to the nearest, ties to even.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::Limit`], [`Error::NoKernel`], [`Error::Aliasing`].
+    /// [`Error::Shape`], [`Error::Dtype`], [`Error::Limit`], [`Error::NoKernel`], [`Error::Aliasing`].
     pub fn linear(
         &mut self,
         weight: &Weight,
@@ -97,8 +101,11 @@ impl PlanBuilder {
         y: &Tensor,
     ) -> Result<&mut Self> {
         let problem = self.linear_problem(weight, x, bias, y)?;
-        let tensors: Vec<_> = [x, y].into_iter().chain(bias).cloned().collect();
-        self.product(candidate, &problem, weight, &tensors)
+        let (x, sums) = (self.widened(x)?, self.sums_of(y)?);
+        let out = sums.as_ref().map_or(y, |room| &room.vectors);
+        let tensors: Vec<_> = [&x, out].into_iter().chain(bias).cloned().collect();
+        self.product(candidate, &problem, weight, &tensors)?;
+        self.narrowed(sums, y)
     }
 
     /// The legal candidates for a product, best first; there is one at least.
@@ -194,12 +201,12 @@ impl PlanBuilder {
                 });
             }
         }
-        sharing::declared(&dispatch, tensors)?;
-        let step = Step {
-            dispatch,
-            tensors: tensors.to_vec(),
-            parts: parts.to_vec(),
-        };
+        self.step(Step::new(dispatch, tensors.to_vec(), parts.to_vec()))
+    }
+
+    /// Appends a step whose operands are all there.
+    pub(super) fn step(&mut self, step: Step) -> Result<()> {
+        sharing::declared(&step.dispatch, &step.tensors)?;
         if self.shares && prepared::already(self.steps.iter(), &step) {
             self.shared.push((self.steps.len(), step));
         } else {
@@ -274,6 +281,9 @@ pub(super) fn check_linear(
                 expected,
             });
         }
+    }
+    if let Some(bias) = bias {
+        bias.check_f32("bias")?;
     }
     Ok(Problem {
         rows: weight.rows(),

@@ -13,9 +13,42 @@ pub(super) struct Step {
     pub dispatch: Dispatch,
     pub tensors: Vec<Tensor>,
     pub parts: Vec<wgpu::Buffer>,
+    /// Whether it makes of tensors what others find beside them, and nothing else.
+    pub prepares: bool,
 }
 
 impl Step {
+    pub fn new(dispatch: Dispatch, tensors: Vec<Tensor>, parts: Vec<wgpu::Buffer>) -> Self {
+        // Reads tensors alone, writes scratch alone.
+        let prepares = |o: &Operand| match o.role {
+            Role::Tensor(_) => !o.write,
+            Role::Scratch => o.write,
+            Role::Part(_) | Role::Piece => false,
+        };
+        let operands = &dispatch.operands;
+        let prepares = operands.iter().any(|o| o.write) && operands.iter().all(prepares);
+        Self {
+            dispatch,
+            tensors,
+            parts,
+            prepares,
+        }
+    }
+
+    /// One that writes memory of the plan's own, as if it were scratch.
+    pub fn preparing(dispatch: Dispatch, tensors: Vec<Tensor>) -> Self {
+        Self {
+            prepares: true,
+            ..Self::new(dispatch, tensors, vec![])
+        }
+    }
+
+    /// Whether it writes scratch.
+    pub fn fills_scratch(&self) -> bool {
+        let mut operands = self.dispatch.operands.iter();
+        operands.any(|o| o.write && o.role == Role::Scratch)
+    }
+
     /// Operands that are tensors, with what they are.
     pub fn bound(&self) -> impl Iterator<Item = (&Operand, &Tensor)> {
         self.dispatch.operands.iter().filter_map(|o| match o.role {

@@ -140,11 +140,8 @@ impl Plan {
                     "{name} takes {took:?} of the {budget:?} of a submission, and has {most} workgroups along its longest side"
                 );
             }
-            let step = |dispatch| Step {
-                dispatch,
-                tensors: launch.step.tensors.clone(),
-                parts: launch.step.parts.clone(),
-            };
+            let Step { tensors, parts, .. } = &launch.step;
+            let step = |dispatch| Step::new(dispatch, tensors.clone(), parts.clone());
             let steps = pieces.into_iter().map(step).collect();
             let (_, pieces) = launch::launches(&self.gpu, steps, &self.scratch)?;
             cut.insert(i, pieces);

@@ -1,36 +1,25 @@
-//! Launches that prepare what others read in scratch: what one product has made of its x, turned or
-//! as integers, the next product of the same x finds there.
+//! Launches that prepare what others read: what one product has made of its x, turned, as integers or
+//! as f32, the next product of the same x finds there.
 
 use super::{launch::Step, sharing::overlap};
-use crate::{
-    gpu::Tensor,
-    kernel::{Dispatch, Operand, Role},
-};
+use crate::{gpu::Tensor, kernel::Dispatch};
 
-/// Whether scratch holds what `step` would write there: a step like it did, and none since then has
-/// written scratch or what it read.
+/// Whether what `step` would write is there: a step like it did, and none since then has written that
+/// or what it read.
 pub(super) fn already<'a>(steps: impl DoubleEndedIterator<Item = &'a Step>, step: &Step) -> bool {
-    let operands = &step.dispatch.operands;
-    // Reads tensors alone, writes scratch alone.
-    let prepares = |o: &Operand| match o.role {
-        Role::Tensor(_) => !o.write,
-        Role::Scratch => o.write,
-        Role::Part(_) | Role::Piece => false,
-    };
-    if !operands.iter().any(|o| o.write) || !operands.iter().all(prepares) {
+    if !step.prepares {
         return false;
     }
-    let reads = |written: &Tensor| {
-        let same = |read: &Tensor| written.buffer == read.buffer && overlap(written, read);
-        step.bound().any(|(_, read)| same(read))
+    let bound = |written: &Tensor| {
+        let same = |other: &Tensor| written.buffer == other.buffer && overlap(written, other);
+        step.bound().any(|(_, other)| same(other))
     };
     for before in steps.rev() {
         if alike(before, step) {
             return true;
         }
-        let mut scratch = before.dispatch.operands.iter();
-        if scratch.any(|o| o.write && o.role == Role::Scratch)
-            || before.bound().any(|(o, tensor)| o.write && reads(tensor))
+        if step.fills_scratch() && before.fills_scratch()
+            || before.bound().any(|(o, tensor)| o.write && bound(tensor))
         {
             return false;
         }

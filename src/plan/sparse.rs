@@ -18,7 +18,7 @@ impl PlanBuilder {
     /// least zero, and infinite for channels that are never active. NaN is kept.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::Aliasing`].
+    /// [`Error::Shape`], [`Error::Dtype`] for thresholds that are not f32, [`Error::Aliasing`].
     pub fn threshold(
         &mut self,
         x: &Tensor,
@@ -37,8 +37,10 @@ impl PlanBuilder {
                 if scalar { 1 } else { channels },
             ),
         ])?;
+        thresholds.check_f32("thresholds")?;
         let caps = *self.gpu.caps();
-        let tensors = [x, thresholds, &active.kept, &active.list].map(Clone::clone);
+        let x = self.widened(x)?;
+        let tensors = [&x, thresholds, &active.kept, &active.list].map(Clone::clone);
         for launch in compact::dispatches(batch, channels, scalar, activation, &caps) {
             self.dispatch(launch, &tensors)?;
         }
@@ -79,7 +81,8 @@ impl PlanBuilder {
         active: &Active,
     ) -> Result<&mut Self> {
         let problem = masked_problem(weight, x, bias, active)?;
-        let tensors = [x, &active.kept].into_iter().chain(bias);
+        let x = self.widened(x)?;
+        let tensors = [&x, &active.kept].into_iter().chain(bias);
         let tensors: Vec<_> = tensors.chain([&active.list]).cloned().collect();
         self.product(candidate, &problem, weight, &tensors)
     }
@@ -116,9 +119,12 @@ impl PlanBuilder {
         y: &Tensor,
     ) -> Result<&mut Self> {
         let problem = input_problem(weight, active, bias, y)?;
-        let tensors = [&active.kept, y].into_iter().chain(bias);
+        let sums = self.sums_of(y)?;
+        let out = sums.as_ref().map_or(y, |room| &room.vectors);
+        let tensors = [&active.kept, out].into_iter().chain(bias);
         let tensors: Vec<_> = tensors.chain([&active.list]).cloned().collect();
-        self.product(candidate, &problem, weight, &tensors)
+        self.product(candidate, &problem, weight, &tensors)?;
+        self.narrowed(sums, y)
     }
 }
 
