@@ -9,6 +9,10 @@
 // EDGE = some packet reaches past `cols`.
 // Fragments: linear, y, bias, tile, decoded (and what they load with), hold, xt, packet (and columns
 // for N:M).
+// Tiles of rows that come in turns, each range of vectors for all of them: its x stays in a core's
+// cache, and so do their weights.
+const CHUNK: u32 = 4u;
+
 @compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -18,12 +22,16 @@ fn main(
     let tile_batch = LANES * STRIPS;
     let across = (params.batch + tile_batch - 1u) / tile_batch;
     let id = group.x + group.y * groups.x;
-    // A lane's vectors lie side by side: one load may take several.
-    let vector0 = id % across * tile_batch + lane * STRIPS;
-    let row0 = id / across * ROWS;
-    if row0 >= params.rows {
+    let tiles = (params.rows + ROWS - 1u) / ROWS;
+    let first_tile = min(id / (CHUNK * across) * CHUNK, tiles);
+    let chunk = min(CHUNK, tiles - first_tile);
+    let place = id % (CHUNK * across);
+    if place >= chunk * across {
         return;
     }
+    // A lane's vectors lie side by side: one load may take several.
+    let vector0 = place / chunk * tile_batch + lane * STRIPS;
+    let row0 = (first_tile + place % chunk) * ROWS;
 
     var acc: array<f32, ROWS * STRIPS>;
     let block0 = row0 / V;
