@@ -5,7 +5,8 @@ use crate::{
     job::{Job, Listener, load},
     journal::Journal,
     layer::Layer,
-    network::{Frame, Products, tensor, values},
+    network::{Frame, Products, values},
+    sensitivity::{Sensitivity, root_mean_square},
     streams::{Split, Streams},
     trainable::{Rates, Trained},
     training::{Run, Trainee},
@@ -17,13 +18,14 @@ use lacuna_llm::LayerWeights;
 /// Trains values, scales and zeros of each block in turn, so that its output, for the input that
 /// the blocks before it now give, is near the dense block's for the dense input. Masks stay.
 ///
-/// The error of a token counts in proportion to its stream's length, because the norm that
-/// follows divides by it, and that of a channel by what the norms behind the block multiply it with:
-/// a few may be very large and mean little (<https://arxiv.org/abs/2402.17762>). A block is never worse
-/// than it was on the windows that are held out. With a journal each block is stored when it is done,
-/// and a run that was cut off goes on behind the last; the result is the same.
+/// An error counts by what the dense model's predictions feel of it, to second order: its own square
+/// misleads, for a few channels are very large and mean little (<https://arxiv.org/abs/2402.17762>), and
+/// the head reads others than the streams are full of. A block is never worse than it was on the windows
+/// that are held out. With a journal each block is stored when it is done, and a run that was cut off goes
+/// on behind the last; the result is the same.
 ///
-/// Memory: two residual streams `[tokens, hidden]` a window, and what one block needs for a step.
+/// Memory: two residual streams `[tokens, hidden]` a window, gradients of 1024 tokens by each block's
+/// output, and what one block needs for a step; once, before the first, the head and 2²⁴ logits.
 ///
 /// # Errors
 /// [`Error::Choice`](crate::Error::Choice) and [`Error::Shape`](crate::Error::Shape) for a job
@@ -37,26 +39,32 @@ pub fn recover_blocks(
     let split = job.check()?;
     let mut dense = Streams::embed(job.dense, job.windows)?;
     let mut packed = Streams::embed(job.packed, job.windows)?;
+    // Not where a journal has every block.
+    let mut sensitivity = None;
     let mut recovered = vec![];
     for n in 0..job.layers() {
-        let layer = |weights: &LayerWeights, matrices, dense| {
+        let layer = |weights: &LayerWeights, matrices| {
             let frame = Frame::new(job.packed.config(), n, weights, job.tokens(), job.device);
-            Layer::new(frame, matrices, dense, Trained::Values, job.device)
+            Layer::new(frame, matrices, Trained::Values, job.device)
         };
         let (teacher, weights) = (load(job.dense, n)?, load(job.packed, n)?);
-        dense.run(&layer(&teacher, &teacher.linears, None)?, job.device)?;
+        dense.run(&layer(&teacher, &teacher.linears)?, job.device)?;
 
         let stored = journal.map(|j| j.block(n, &weights.linears)).transpose()?;
         let matrices = if let Some(matrices) = stored.flatten() {
             matrices
         } else {
+            let felt = match &mut sensitivity {
+                Some(felt) => felt,
+                none => none.insert(Sensitivity::new(job, &split)?),
+            };
             let mut block = Block {
                 job,
                 split: &split,
                 input: &packed,
                 target: &dense,
-                layer: layer(&weights, &weights.linears, Some(&teacher))?,
-                shares: shares(job, n)?,
+                layer: layer(&weights, &weights.linears)?,
+                metric: felt.metric(n, job.device),
             };
             let matrices = block.train(n, listener)?;
             if let Some(journal) = journal {
@@ -64,7 +72,7 @@ pub fn recover_blocks(
             }
             matrices
         };
-        packed.run(&layer(&weights, &matrices, None)?, job.device)?;
+        packed.run(&layer(&weights, &matrices)?, job.device)?;
         recovered.push(matrices);
     }
     Ok(recovered)
@@ -77,32 +85,8 @@ struct Block<'a> {
     input: &'a Streams,
     target: &'a Streams,
     layer: Layer,
-    /// How much the error of a channel counts, `[hidden]`.
-    shares: Tensor<1>,
-}
-
-/// The mean square of what the norms behind block `n` multiply a channel with, each norm as if its
-/// own mean square were 1.
-fn shares(job: &Job, n: usize) -> Result<Tensor<1>> {
-    let config = job.packed.config();
-    let ffn = if config.post_norms {
-        "pre_feedforward_layernorm"
-    } else {
-        "post_attention_layernorm"
-    };
-    let behind = (n + 1..job.layers()).flat_map(|layer| {
-        ["input_layernorm", ffn].map(|norm| format!("model.layers.{layer}.{norm}"))
-    });
-    let mut shares = vec![0.0; config.hidden];
-    for module in behind.chain(["model.norm".into()]) {
-        let squares = job.packed.norm(&module)?;
-        let squares: Vec<f32> = squares.iter().map(|g| g * g).collect();
-        let mean = squares.iter().sum::<f32>() / config.hidden as f32;
-        for (share, square) in shares.iter_mut().zip(&squares) {
-            *share += square / mean;
-        }
-    }
-    Ok(tensor([config.hidden], shares, job.device))
+    /// How much the predictions feel of an error, `[hidden, hidden]`.
+    metric: Tensor<2>,
 }
 
 impl Block<'_> {
@@ -116,13 +100,16 @@ impl Block<'_> {
         self.layer.matrices()
     }
 
-    /// Mean over tokens of `|y − t|² / |t|²`, squares of channels weighed by their shares.
+    /// Mean over tokens of `½ · dᵀFd`, `d = (y − t) / rms(t)`: nats, to second order.
     fn loss(&self, products: &Products, of: &[usize]) -> Tensor<1> {
         let x = self.input.batch(of, self.job.device);
         let t = self.target.batch(of, self.job.device);
         let y = self.layer.frame.forward(products, x);
-        let length = |x: Tensor<3>| (x.square() * self.shares.clone().unsqueeze::<3>()).sum_dim(2);
-        (length(y - t.clone()) / (length(t) + 1e-12)).mean()
+        let d = ((y - t.clone()) / root_mean_square(t)).flatten::<2>(0, 1);
+        (d.clone().matmul(self.metric.clone()) * d)
+            .sum_dim(1)
+            .mean()
+            * 0.5
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     network::{rms_norm, tensor, values},
 };
 use burn_tensor::{Device, Tensor, activation::log_softmax};
-use lacuna::format::Matrix;
+use lacuna::{format::Matrix, verify::Random};
 use lacuna_llm::{EMBEDDING, HEAD, Source};
 
 /// Logits that exist at one time, for each of the two models: 2²⁴, 64 MiB. Of a vocabulary of
@@ -103,6 +103,27 @@ impl Heads {
         Ok((sum, gradient.reshape(shape)))
     }
 
+    /// Gradients of `−log p(token)` by the teacher's streams, for tokens that it draws itself.
+    pub fn scores(&self, streams: Tensor<3>, random: &mut Random) -> Result<Tensor<3>> {
+        let (shape, device) = (streams.dims(), streams.device());
+        let mut gradients = vec![];
+        for x in streams.flatten::<2>(0, 1).split(self.together, 0) {
+            let x = x.autodiff().require_grad();
+            let logs = self.teacher.log_probabilities(x.clone(), self.eps);
+            let dims = logs.dims();
+            let mut drawn = values(logs.clone().inner())?;
+            for of_position in drawn.chunks_exact_mut(dims[1]) {
+                let token = draw(of_position, random);
+                of_position.fill(0.0);
+                of_position[token] = -1.0;
+            }
+            let loss = (logs * tensor(dims, drawn, &device)).sum();
+            let lost = || Error::Device("a stream has no gradient".into());
+            gradients.push(x.grad(&loss.backward()).ok_or_else(lost)?);
+        }
+        Ok(Tensor::cat(gradients, 0).reshape(shape))
+    }
+
     fn slices(
         &self,
         student: Tensor<3>,
@@ -124,6 +145,17 @@ impl Head {
         let h = rms_norm(x, &self.norm, eps);
         log_softmax(h.matmul(self.weight.clone().transpose()), 1)
     }
+}
+
+/// A token by its log-probability.
+fn draw(logs: &[f32], random: &mut Random) -> usize {
+    let mut left = f64::from(random.signed()).midpoint(1.0);
+    let place = logs.iter().position(|&log| {
+        left -= f64::from(log).exp();
+        left < 0.0
+    });
+    // What rounding has left over belongs to the last.
+    place.unwrap_or(logs.len() - 1)
 }
 
 fn decoded(matrix: &Matrix) -> Vec<f32> {

@@ -62,9 +62,9 @@ impl Default for Options {
                 steps: 200,
                 windows: 8,
                 rates: Rates {
-                    values: 1e-1,
-                    scales: 5e-2,
-                    zeros: 2e-2,
+                    values: 2e-2,
+                    scales: 1e-2,
+                    zeros: 4e-3,
                 },
             },
             model: Training {

@@ -9,7 +9,6 @@ use crate::{
 };
 use burn_tensor::{Device, Gradients, Tensor};
 use lacuna::format::Matrix;
-use lacuna_llm::LayerWeights;
 use rayon::prelude::*;
 
 /// A layer, its products as parameters with the moments of their gradients.
@@ -30,22 +29,16 @@ pub(crate) struct Part {
 }
 
 impl Layer {
-    /// Of packed `matrices`, in the order of [`Linear::ALL`]; values start towards those of the
-    /// `dense` layer where they are given.
+    /// Of packed `matrices`, in the order of [`Linear::ALL`].
     pub fn new(
         frame: Frame,
         matrices: &[Matrix; 7],
-        dense: Option<&LayerWeights>,
         trained: Trained,
         device: &Device,
     ) -> Result<Self> {
         let parts = each(|linear| {
             let matrix = &matrices[linear as usize];
-            let dense = dense.and_then(|layer| match layer.linear(linear) {
-                Matrix::Dense(dense) => Some(dense),
-                _ => None,
-            });
-            let trainable = Trainable::from_matrix(matrix, dense, trained)?;
+            let trainable = Trainable::from_matrix(matrix, trained)?;
             Ok(Part {
                 adam: Adam::new(trainable.parameters().len()),
                 trainable,

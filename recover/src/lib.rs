@@ -38,6 +38,7 @@ mod journal;
 mod layer;
 mod model;
 mod network;
+mod sensitivity;
 mod streams;
 #[cfg(test)]
 mod tests;

@@ -87,10 +87,10 @@ impl<'a> Stage<'a> {
         for (n, matrices) in packed.iter().enumerate() {
             let teacher = load(job.dense, n)?;
             let frame = Frame::new(config, n, &teacher, tokens, device);
-            let dense = Layer::new(frame, &teacher.linears, None, Trained::Scales, device)?;
+            let dense = Layer::new(frame, &teacher.linears, Trained::Scales, device)?;
             target.run(&dense, device)?;
             let frame = Frame::new(config, n, &load(job.packed, n)?, tokens, device);
-            let layer = Layer::new(frame, matrices, None, Trained::Scales, device)?;
+            let layer = Layer::new(frame, matrices, Trained::Scales, device)?;
             layers.push(layer);
         }
         Ok(Self {

@@ -21,14 +21,11 @@
 
 use crate::error::{Error, Result};
 use half::{bf16, f16};
-use lacuna::format::{Codes, Dense, Dtype, Gqs, Matrix, Nm, Quantized, Values};
+use lacuna::format::{Codes, Dtype, Gqs, Matrix, Nm, Quantized, Values};
 use std::ops::Range;
 
 /// Slots past the last column hold no weight.
 const SPARE: u32 = u32::MAX;
-/// How far from the middle of its code a value may start, in steps: less than the half at which
-/// it would round to the next.
-const CELL: f32 = 0.49;
 /// A scale stays within this factor of what it was: it keeps its sign and does not vanish.
 const SPAN: f32 = 16.0;
 
@@ -108,13 +105,13 @@ impl Trainable {
     /// The parameters of `matrix`. Until they are moved, [`to_matrix`](Self::to_matrix) gives
     /// it back bit for bit.
     ///
-    /// With the `dense` weight that it was made of, values start from there as far as their
-    /// codes allow; without, in the middle of their codes. A dense `matrix` has no parameters.
+    /// Values start in the middle of their codes, whatever the dense weight was: compression that
+    /// compensates has put codes where that weight is not, and values at the edge of their codes would
+    /// fall back at the first step. A dense `matrix` has no parameters.
     ///
     /// # Errors
-    /// [`Error::Shape`] where `dense` has another shape; [`Error::Choice`] for a weight of 2³²
-    /// elements or more.
-    pub fn from_matrix(matrix: &Matrix, dense: Option<&Dense>, trained: Trained) -> Result<Self> {
+    /// [`Error::Choice`] for a weight of 2³² elements or more.
+    pub fn from_matrix(matrix: &Matrix, trained: Trained) -> Result<Self> {
         let (rows, cols) = (matrix.rows(), matrix.cols());
         if u32::try_from(rows.saturating_mul(cols)).is_err() {
             return Err(Error::Choice {
@@ -122,18 +119,6 @@ impl Trainable {
                 value: format!("{rows} x {cols}"),
                 supported: "fewer than 2^32".into(),
             });
-        }
-        for (what, got, expected) in [
-            ("rows of the dense weight", dense.map(Dense::rows), rows),
-            ("columns of the dense weight", dense.map(Dense::cols), cols),
-        ] {
-            if let Some(got) = got.filter(|&got| got != expected) {
-                return Err(Error::Shape {
-                    what,
-                    got,
-                    expected,
-                });
-            }
         }
         let (places, groups) = layout(matrix);
         let mut this = Self {
@@ -149,7 +134,7 @@ impl Trainable {
         this.unit = (squares / stored.len().max(1) as f64).sqrt() as f32;
         if trained == Trained::Values || matrix.codes().is_none() {
             this.values = stored.len();
-            this.parameters = this.first_values(&stored, dense);
+            this.parameters = stored;
         }
         if let Some(codes) = matrix.codes() {
             let groups = codes.scales().len();
@@ -174,32 +159,6 @@ impl Trainable {
                 stored
             }),
         }
-    }
-
-    /// The stored values, moved towards the dense ones where codes leave room.
-    fn first_values(&self, stored: &[f32], dense: Option<&Dense>) -> Vec<f32> {
-        let mut values = stored.to_vec();
-        let (Some(codes), Some(dense)) = (self.matrix.codes(), dense) else {
-            return values;
-        };
-        for group in 0..codes.scales().len() {
-            let grid = stored_grid(codes, group);
-            for slot in self.slots(group) {
-                let place = self.places[slot];
-                if place == SPARE {
-                    continue;
-                }
-                let code = codes.codes()[slot];
-                let wanted = dense.values().get(place as usize);
-                let offset = (wanted - stored[slot]) / grid.step;
-                let near = stored[slot] + offset.clamp(-CELL, CELL) * grid.step;
-                // Rounding of the sum may still carry it over the edge.
-                if near.is_finite() && grid.code(near) == code {
-                    values[slot] = near;
-                }
-            }
-        }
-        values
     }
 
     /// Parameters: values, then scales by group as shares of what they were, then zeros.

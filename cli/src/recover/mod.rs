@@ -46,8 +46,8 @@ pub struct Args {
 struct Row {
     trained: String,
     steps: usize,
-    /// On the held-out windows: of a block the mean of |y − t|² / |t|², of the model the
-    /// Kullback-Leibler divergence from the dense one in nats a token.
+    /// Nats a token on the held-out windows: of a block what its error adds to the divergence, to
+    /// second order, of the model the Kullback-Leibler divergence from the dense one.
     before: f64,
     after: f64,
     seconds: f64,
@@ -235,8 +235,8 @@ impl Report {
             ]);
         }
         format!(
-            "{}\n{} windows of {} tokens, {:.1} s; losses on windows that were not trained on: of \
-             blocks the relative squared error, of the model nats a token from the dense one\n",
+            "{}\n{} windows of {} tokens, {:.1} s; losses on windows that were not trained on, in \
+             nats a token: of the model from the dense one, of a block what its error adds to that\n",
             table.text(),
             self.windows,
             self.context,

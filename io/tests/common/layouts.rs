@@ -1,7 +1,8 @@
 //! Weights in the layouts of other programs, written bit by bit.
 
 use super::Folder;
-use lacuna_io::{RawTensor, Reading, Result, TensorDtype, WeightFile, save};
+use lacuna::format::Matrix;
+use lacuna_io::{Module, RawTensor, Reading, Result, TensorDtype, WeightFile, save};
 use std::path::PathBuf;
 
 /// A file of tensors under construction, and what lies beside it.
@@ -350,4 +351,26 @@ impl Checkpoint {
         }
         self
     }
+}
+
+/// What a file says of its weight `P`, the weight, and its values.
+pub fn read(checkpoint: &Checkpoint) -> (Module, Matrix, Vec<f32>) {
+    read_from(&checkpoint.open().unwrap())
+}
+
+pub fn read_from(file: &WeightFile) -> (Module, Matrix, Vec<f32>) {
+    assert_eq!(file.refused().next().map(|r| r.reason().to_string()), None);
+    assert_eq!(
+        file.plain_tensors().count(),
+        0,
+        "all tensors are the weight's"
+    );
+    let module = file.module("P").unwrap().clone();
+    let matrix = file.weight("P").unwrap();
+    let shape = (module.format(), module.rows(), module.cols());
+    assert_eq!((matrix.format(), matrix.rows(), matrix.cols()), shape);
+    let stored: u64 = file.tensors().map(|tensor| tensor.bytes).sum();
+    assert_eq!(module.bytes(), stored);
+    let values = matrix.to_dense().values().to_f32();
+    (module, matrix, values)
 }

@@ -57,7 +57,7 @@ pub(crate) fn weights(kind: &str) -> Weights {
 fn products(weights: &LayerWeights, device: &Device) -> Products {
     Linear::ALL.map(|linear| {
         let matrix = weights.linear(linear);
-        let trainable = Trainable::from_matrix(matrix, None, Trained::Values).unwrap();
+        let trainable = Trainable::from_matrix(matrix, Trained::Values).unwrap();
         tensor([matrix.rows(), matrix.cols()], trainable.weight(), device)
     })
 }

@@ -1,5 +1,5 @@
 use super::*;
-use lacuna::{compress::compress, verify::Random};
+use lacuna::{compress::compress, format::Dense, verify::Random};
 
 /// Every kind of packed weight, with last groups and windows that are cut short.
 const FORMATS: [&str; 12] = [
@@ -43,11 +43,9 @@ fn what_was_not_moved_comes_back_bit_for_bit() {
             let dense = dense(9, 42, scale);
             let matrix = packed(&dense, format);
             for trained in [Trained::Values, Trained::Scales] {
-                for from in [None, Some(&dense)] {
-                    let trainable = Trainable::from_matrix(&matrix, from, trained).unwrap();
-                    assert_eq!(trainable.to_matrix().unwrap(), matrix, "{format}");
-                    check_agreement(&trainable);
-                }
+                let trainable = Trainable::from_matrix(&matrix, trained).unwrap();
+                assert_eq!(trainable.to_matrix().unwrap(), matrix, "{format}");
+                check_agreement(&trainable);
             }
         }
     }
@@ -59,7 +57,7 @@ fn what_was_moved_keeps_format_and_mask_and_is_what_the_network_saw() {
         let dense = dense(7, 50, 0.1);
         let matrix = packed(&dense, format);
         for trained in [Trained::Values, Trained::Scales] {
-            let mut trainable = Trainable::from_matrix(&matrix, Some(&dense), trained).unwrap();
+            let mut trainable = Trainable::from_matrix(&matrix, trained).unwrap();
             let mut random = Random(3);
             trainable.update(|p| p.iter_mut().for_each(|p| *p += 0.3 * random.signed()));
             check_agreement(&trainable);
@@ -97,7 +95,7 @@ fn scales_and_zeros_have_the_gradient_of_differences() {
     ] {
         let dense = dense(4, 32, 0.1);
         let matrix = packed(&dense, format);
-        let start = Trainable::from_matrix(&matrix, None, Trained::Scales).unwrap();
+        let start = Trainable::from_matrix(&matrix, Trained::Scales).unwrap();
         let of_weight = Random(8).vector(4 * 32);
         let gradient = start.gradient(&of_weight).unwrap();
         let loss = |t: &Trainable| -> f64 {
@@ -129,7 +127,7 @@ fn scales_and_zeros_have_the_gradient_of_differences() {
 fn rounding_is_passed_straight_through_up_to_the_last_code() {
     let dense = Dense::from_f32(1, 8, vec![0.0, 1.0, 2.0, 3.0, 0.4, 1.2, 2.0, 1.0]).unwrap();
     let matrix = packed(&dense, "w2g8");
-    let mut trainable = Trainable::from_matrix(&matrix, Some(&dense), Trained::Values).unwrap();
+    let mut trainable = Trainable::from_matrix(&matrix, Trained::Values).unwrap();
     // Scale 1, zero 0: values are codes.
     let mut parameters = dense.values().to_f32();
     (parameters[0], parameters[3]) = (-0.75, 4.0);
@@ -146,15 +144,12 @@ fn rounding_is_passed_straight_through_up_to_the_last_code() {
 #[test]
 fn what_does_not_belong_together_is_refused() {
     let matrix = packed(&dense(4, 16, 1.0), "w4g16");
-    let other = dense(4, 17, 1.0);
-    let refused = Trainable::from_matrix(&matrix, Some(&other), Trained::Values);
-    assert!(matches!(refused, Err(Error::Shape { got: 17, .. })));
-    let mut trainable = Trainable::from_matrix(&matrix, None, Trained::Values).unwrap();
+    let mut trainable = Trainable::from_matrix(&matrix, Trained::Values).unwrap();
     assert!(trainable.gradient(&[0.0; 63]).is_err());
     assert!(trainable.set_parameters(vec![0.0; 3]).is_err());
     // Overflow is an error of the weight, not a panic.
     let halves = packed(&dense(4, 16, 1.0), "2:4@f16");
-    let mut trainable = Trainable::from_matrix(&halves, None, Trained::Values).unwrap();
+    let mut trainable = Trainable::from_matrix(&halves, Trained::Values).unwrap();
     trainable.update(|p| p[0] = 1e9);
     assert!(matches!(trainable.to_matrix(), Err(Error::Engine(_))));
     trainable.update(|p| p[0] = f32::NAN);

@@ -1,0 +1,167 @@
+//! Weights in the layouts of other programs: random files against naive decoders, and what is written
+//! for others, read again.
+
+mod common;
+
+use common::{
+    Folder,
+    layouts::{Coded, bitmask, read, read_from, stream, two_of_four, whole},
+};
+use lacuna::{
+    compress::compress,
+    format::{Dense, Dtype, Format},
+};
+use lacuna_io::{Layout, Output, Reading, WeightFile, pack_quantized_config};
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn random_gptq_files_decode_as_a_naive_decoder_says(
+        bits in prop::sample::select(vec![2usize, 3, 4, 8]), rows in 1..4usize, cols in 1..5usize,
+        group in prop::sample::select(vec![8usize, 16, 32, 64, 1024]), v2: bool, listed: bool, seed: u64,
+    ) {
+        let (rows, cols) = (32 * rows, 32 * cols);
+        let minus = u32::from(!v2);
+        let coded = Coded::random(rows, cols, bits, group, seed).zeros(|zero| zero + minus);
+        let field = if v2 { "gptq_v2" } else { "gptq" };
+        let mut file = coded.gptq(minus).config(&format!(
+            r#"{{"sym":false,"group_size":{group},"checkpoint_format":"{field}"}}"#
+        ));
+        if !listed {
+            file = file.without("P.g_idx");
+        }
+        prop_assert_eq!(read(&file).2, coded.values());
+    }
+
+    #[test]
+    fn random_awq_files_decode_as_a_naive_decoder_says(
+        rows in 1..6usize, cols in 1..80usize, group in 1..80usize, seed: u64,
+    ) {
+        let coded = Coded::random(8 * rows, cols, 4, group, seed);
+        let file = coded.awq().config(&format!(r#"{{"group_size":{group}}}"#));
+        prop_assert_eq!(read(&file).2, coded.values());
+    }
+
+    #[test]
+    fn random_pack_quantized_files_decode_as_a_naive_decoder_says(
+        bits in 2..=8usize, rows in 1..20usize, cols in 1..300usize, group in 1..140usize,
+        symmetric: bool, old: bool, exponent in -20..12i32, seed: u64,
+    ) {
+        let coded = Coded::random(rows, cols, bits, group, seed).scaled(exponent);
+        let coded = if symmetric { coded.symmetric() } else { coded };
+        let minor = if old { 14 } else { 20 };
+        let file = coded.pack_quantized(if old { whole } else { stream }).config(&format!(
+            r#"{{"version":"0.{minor}.1","config_groups":
+                {{"g":{{"weights":{{"num_bits":{bits},"group_size":{group}}}}}}}}}"#
+        ));
+        let (module, _, values) = read(&file);
+        prop_assert_eq!(values, coded.values());
+        // Groups of whole bytes are never decoded.
+        if group % 8 == 0 || group >= cols {
+            prop_assert!(!module.format().to_string().contains("f32"), "{:?}", module);
+        }
+    }
+
+    #[test]
+    fn random_bitmasks_decode_as_a_naive_decoder_says(
+        rows in 1..9usize, cols in 1..40usize, seed: u64, half: bool, long: bool,
+    ) {
+        let cols = if half { 4 * cols } else { cols };
+        let values: Vec<f32> = (1..=rows * cols).map(|i| i as f32).collect();
+        let kept = if half {
+            two_of_four(rows, cols, seed)
+        } else {
+            (0..rows * cols).map(|i| seed.rotate_left(i as u32 * 7) % 3 == 0).collect()
+        };
+        let file = bitmask(rows, cols, &values, &kept, !half);
+        let file = if long { file.long_names() } else { file };
+        let expected: Vec<f32> = values.iter().zip(&kept).map(|(v, &k)| if k { *v } else { 0.0 }).collect();
+        let (module, _, got) = read(&file);
+        prop_assert_eq!(got, expected);
+        prop_assert_eq!(module.format().pattern().is_some(), half);
+    }
+}
+
+/// Every format with codes, as `pack-quantized` is written and read again.
+#[test]
+fn codes_written_for_others_come_back_as_the_same_values() {
+    for format in [
+        "w4g128",
+        "w4g32-sym",
+        "w2g8",
+        "w3g16",
+        "w3row-sym",
+        "w5row",
+        "w6g8-sym",
+        "w7g64",
+        "w8g8",
+        "2:4+w4g8",
+        "1:4x2+w3g16-sym",
+        "w4g8s50",
+        "w3g8s40-ragged",
+        "w2g8s30-sym-ragged",
+    ] {
+        for size in [1.0, 1e-6, 1e7] {
+            let values = (0..13 * 86).map(|i| size * ((i * 7919 % 211) as f32 - 105.0) / 100.0);
+            let dense = Dense::from_f32(13, 86, values.collect()).unwrap();
+            let weight = compress(&dense, format.parse().unwrap()).unwrap();
+            let factor = weight.codes().unwrap().factor();
+            let folder = Folder::new();
+            let mut output = Output::new();
+            output
+                .pack_quantized("P", weight.format(), 13, 86, factor)
+                .unwrap();
+            let path = folder.path("model.safetensors");
+            let mut writer = output.create(&path).unwrap();
+            writer.pack_quantized("P", &weight).unwrap();
+            writer.finish().unwrap();
+            let config = pack_quantized_config([
+                ("P", weight.format()),
+                ("lm_head", Format::Dense(Dtype::F16)),
+            ]);
+            folder.put(
+                "config.json",
+                format!(r#"{{"quantization_config":{config}}}"#).as_bytes(),
+            );
+
+            let file = WeightFile::open(path).unwrap();
+            let (module, _, values) = read_from(&file);
+            assert_eq!(module.layout(), Layout::PackQuantized);
+            assert_eq!(
+                values,
+                weight.to_dense().values().to_f32(),
+                "{format} {size}"
+            );
+            let quant = weight.format().quant().unwrap();
+            let read = module.format().quant().unwrap();
+            assert_eq!(
+                (read.bits(), read.group()),
+                (quant.bits(), quant.group()),
+                "{format}"
+            );
+        }
+    }
+}
+
+#[test]
+fn only_codes_are_written_for_others_and_only_as_declared() {
+    let dense = Dense::from_f32(8, 16, vec![1.0; 128]).unwrap();
+    let mut output = Output::new();
+    let none = output.pack_quantized("P", "2:4@f16".parse().unwrap(), 8, 16, 1.0);
+    assert!(none.unwrap_err().to_string().contains("has no codes"));
+    output
+        .pack_quantized("P", "w4g8".parse().unwrap(), 8, 16, 1.0)
+        .unwrap();
+    assert!(
+        output
+            .pack_quantized("P", "w4g8".parse().unwrap(), 8, 16, 1.0)
+            .is_err()
+    );
+    let folder = Folder::new();
+    let mut writer = output.create(folder.path("x")).unwrap();
+    let other = compress(&dense, "w4g16".parse().unwrap()).unwrap();
+    assert!(writer.pack_quantized("P", &other).is_err());
+    assert!(writer.pack_quantized("Q", &other).is_err());
+}

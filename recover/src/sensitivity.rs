@@ -1,0 +1,144 @@
+//! How much the dense model's predictions feel an error of a residual stream.
+
+use crate::{
+    error::{Error, Result},
+    head::Heads,
+    job::{Job, load},
+    layer::Layer,
+    network::{Frame, tensor, values},
+    streams::{Split, Streams},
+    trainable::Trained,
+};
+use burn_tensor::{Device, Tensor};
+use lacuna::verify::Random;
+
+/// Tokens whose gradients are taken.
+const SAMPLES: usize = 1024;
+
+/// What of the metric is its own diagonal: so many samples say little of pairs of channels.
+const DIAGONAL: f32 = 0.2;
+
+/// Gradients of what the dense model predicts, by the stream behind each of its blocks.
+///
+/// To second order an error `d` of a stream moves the predictions by `½ · dᵀFd` nats, F being the Fisher
+/// information, the mean of `g gᵀ` over gradients `g` of the log-probability of tokens that the model
+/// itself draws. BRECQ weighs blocks by its diagonal (<https://arxiv.org/abs/2102.05426>). Streams are taken
+/// in units of their token's root mean square, by which the norms behind them divide.
+pub(crate) struct Sensitivity {
+    /// By block, `[samples, hidden]`.
+    gradients: Vec<Vec<f32>>,
+    hidden: usize,
+}
+
+impl Sensitivity {
+    /// That of the dense model on some of the windows that are trained on.
+    pub fn new(job: &Job, split: &Split) -> Result<Self> {
+        let device = job.device;
+        let count = (SAMPLES / job.tokens()).clamp(1, split.trained.len());
+        let windows: Vec<Vec<u32>> = { split.trained[..count].iter() }
+            .map(|&i| job.windows[i].clone())
+            .collect();
+        let layer = |n| -> Result<Layer> {
+            let dense = load(job.dense, n)?;
+            let frame = Frame::new(job.dense.config(), n, &dense, job.tokens(), device);
+            Layer::new(frame, &dense.linears, Trained::Scales, device)
+        };
+        let all: Vec<usize> = (0..count).collect();
+        let mut x = Streams::embed(job.dense, &windows)?.batch(&all, device);
+        let mut inputs = vec![];
+        for n in 0..job.layers() {
+            inputs.push(x.clone());
+            let layer = layer(n)?;
+            x = layer.frame.forward(&layer.products(), x);
+        }
+        let heads = Heads::load(job.dense, job.dense, device)?;
+        let mut random = Random(job.options.seed);
+        let mut gradient = heads.scores(x.clone(), &mut random)?;
+        let mut gradients = vec![];
+        for (n, input) in inputs.into_iter().enumerate().rev() {
+            gradients.push(values(gradient.clone() * root_mean_square(x))?);
+            let layer = layer(n)?;
+            x = input.clone();
+            let input = input.autodiff().require_grad();
+            let y = layer.frame.forward(&layer.products(), input.clone());
+            let lost = || Error::Device("a stream has no gradient".into());
+            let back = (y * gradient).sum().backward();
+            gradient = input.grad(&back).ok_or_else(lost)?;
+        }
+        gradients.reverse();
+        Ok(Self {
+            gradients,
+            hidden: job.dense.config().hidden,
+        })
+    }
+
+    /// F for streams behind block `n`, `[hidden, hidden]`.
+    pub fn metric(&self, n: usize, device: &Device) -> Tensor<2> {
+        let (gradients, hidden) = (&self.gradients[n], self.hidden);
+        let samples = gradients.len() / hidden;
+        let mut diagonal = vec![0.0; hidden * hidden];
+        for row in gradients.chunks_exact(hidden) {
+            for (c, g) in row.iter().enumerate() {
+                diagonal[c * (hidden + 1)] += DIAGONAL * g * g / samples as f32;
+            }
+        }
+        let g = tensor([samples, hidden], gradients.clone(), device);
+        let pairs = g.clone().transpose().matmul(g) * ((1.0 - DIAGONAL) / samples as f32);
+        pairs + tensor([hidden, hidden], diagonal, device)
+    }
+}
+
+/// That of each token, `[windows, tokens, 1]`.
+pub(crate) fn root_mean_square(x: Tensor<3>) -> Tensor<3> {
+    (x.square().mean_dim(2) + 1e-12).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cpu, job::Options, network::tests::weights};
+
+    #[test]
+    fn small_errors_cost_what_the_metric_says() {
+        let dense = weights("gemma");
+        let mut random = Random(17);
+        let mut window = || (0..12).map(|_| (random.bits() % 31) as u32).collect();
+        let windows: Vec<Vec<u32>> = (0..128).map(|_| window()).collect();
+        let (device, options) = (cpu(), Options::default());
+        let job = Job {
+            dense: &dense,
+            packed: &dense,
+            windows: &windows,
+            device: &device,
+            options: &options,
+        };
+        let felt = Sensitivity::new(&job, &job.check().unwrap()).unwrap();
+        let heads = Heads::load(&dense, &dense, &device).unwrap();
+        let layers = (0..job.layers()).map(|n| {
+            let layer = load(&dense, n).unwrap();
+            let frame = Frame::new(job.dense.config(), n, &layer, job.tokens(), &device);
+            Layer::new(frame, &layer.linears, Trained::Scales, &device).unwrap()
+        });
+        let layers: Vec<Layer> = layers.collect();
+        let through = |x: Tensor<3>, layers: &[Layer]| {
+            let forward = |x, layer: &Layer| layer.frame.forward(&layer.products(), x);
+            layers.iter().fold(x, forward)
+        };
+        let all: Vec<usize> = (0..windows.len()).collect();
+        let embedded = Streams::embed(&dense, &windows).unwrap();
+        for n in 0..layers.len() {
+            let (before, behind) = layers.split_at(n + 1);
+            let x = through(embedded.batch(&all, &device), before);
+            // Each token's own, so that what errors of a window do together cancels.
+            let [windows, tokens, hidden] = x.dims();
+            let d = Random(n as u64).vector(windows * tokens * hidden);
+            let d: Tensor<3> = tensor([windows, tokens, hidden], d, &device) * 0.02;
+            let moved = x.clone() + d.clone() * root_mean_square(x.clone());
+            let cost = heads.divergence(through(moved, behind), through(x, behind));
+            let flat = d.flatten::<2>(0, 1);
+            let said = (flat.clone().matmul(felt.metric(n, &device)) * flat).sum() * 0.5;
+            let ratio = cost.unwrap() / f64::from(values(said).unwrap()[0]);
+            assert!((0.8..1.25).contains(&ratio), "block {n}: {ratio}");
+        }
+    }
+}
