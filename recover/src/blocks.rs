@@ -16,7 +16,10 @@ use lacuna::format::Matrix;
 use lacuna_llm::LayerWeights;
 
 /// Trains values, scales and zeros of each block in turn, so that its output, for the input that
-/// the blocks before it now give, is near the dense block's for the dense input. Masks stay.
+/// the blocks before it now give, is near what the dense block makes of the same. Masks stay.
+///
+/// A block that were to give what the dense model has there would also learn to make up for the blocks before
+/// it, and of an input with errors the best guess is a smaller output: the later the block, the more it lost.
 ///
 /// An error counts by what the dense model's predictions feel of it, to second order: its own square
 /// misleads, for a few channels are very large and mean little (<https://arxiv.org/abs/2402.17762>), and
@@ -37,8 +40,7 @@ pub fn recover_blocks(
     listener: &mut Listener,
 ) -> Result<Vec<[Matrix; 7]>> {
     let split = job.check()?;
-    let mut dense = Streams::embed(job.dense, job.windows)?;
-    let mut packed = Streams::embed(job.packed, job.windows)?;
+    let mut streams = Streams::embed(job.packed, job.windows)?;
     // Not where a journal has every block.
     let mut sensitivity = None;
     let mut recovered = vec![];
@@ -48,12 +50,12 @@ pub fn recover_blocks(
             Layer::new(frame, matrices, Trained::Values, job.device)
         };
         let (teacher, weights) = (load(job.dense, n)?, load(job.packed, n)?);
-        dense.run(&layer(&teacher, &teacher.linears)?, job.device)?;
-
         let stored = journal.map(|j| j.block(n, &weights.linears)).transpose()?;
         let matrices = if let Some(matrices) = stored.flatten() {
             matrices
         } else {
+            let mut target = streams.clone();
+            target.run(&layer(&teacher, &teacher.linears)?, job.device)?;
             let felt = match &mut sensitivity {
                 Some(felt) => felt,
                 none => none.insert(Sensitivity::new(job, &split)?),
@@ -61,8 +63,8 @@ pub fn recover_blocks(
             let mut block = Block {
                 job,
                 split: &split,
-                input: &packed,
-                target: &dense,
+                input: &streams,
+                target: &target,
                 layer: layer(&weights, &weights.linears)?,
                 metric: felt.metric(n, job.device),
             };
@@ -72,7 +74,7 @@ pub fn recover_blocks(
             }
             matrices
         };
-        packed.run(&layer(&weights, &matrices)?, job.device)?;
+        streams.run(&layer(&weights, &matrices)?, job.device)?;
         recovered.push(matrices);
     }
     Ok(recovered)
