@@ -11,7 +11,7 @@ use lacuna::{
     compress::compress,
     format::{Dense, Dtype, Format},
 };
-use lacuna_io::{Layout, Output, Reading, WeightFile, pack_quantized_config};
+use lacuna_io::{Layout, Output, WeightFile, pack_quantized_config};
 use proptest::prelude::*;
 
 proptest! {
