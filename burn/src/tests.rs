@@ -106,11 +106,15 @@ fn x_of_16_bits_gives_y_of_16_bits() {
     let x = Random(3).vector(batch * cols);
     for (dtype, share) in [(DType::F16, 2f64.powi(-11)), (DType::BF16, 2f64.powi(-8))] {
         let data = TensorData::new(x.clone(), [batch, cols]).convert_dtype(dtype);
-        let rounded = data.clone().convert::<f32>().into_vec::<f32>().unwrap();
+        let rounded = data.clone().convert::<f32>().try_into_vec::<f32>().unwrap();
         let truth = reference::linear(&matrix, &rounded, batch, None).unwrap();
         let y = module.forward(Tensor::<2>::from_data(data, (shared.device(), dtype)));
         assert_eq!((y.dims(), y.dtype()), ([batch, rows], dtype));
-        let y = y.into_data().convert::<f32>().into_vec::<f32>().unwrap();
+        let y = y
+            .into_data()
+            .convert::<f32>()
+            .try_into_vec::<f32>()
+            .unwrap();
         for ((got, exact), bound) in y.iter().zip(&truth.y).zip(&truth.bound) {
             let allowed = bound + share * (exact.abs() + bound);
             let off = (f64::from(*got) - exact).abs();
