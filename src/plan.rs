@@ -21,7 +21,7 @@ pub use sparse::Activation;
 
 use crate::{
     error::{Error, Result},
-    gpu::{Gpu, Tensor, Timestamps},
+    gpu::{Gpu, Tensor, Timestamps, check_dtype},
     kernel::Dispatch,
 };
 use launch::{Bindings, Launch, Step};
@@ -186,7 +186,7 @@ impl Plan {
     /// For each launch that has an old tensor of `pairs`, the same with the new ones.
     fn rebound(&self, pairs: &[(&Tensor, &Tensor)]) -> Result<Vec<Option<Launch>>> {
         for (old, new) in pairs {
-            old.check_dtype("rebound tensor", new.dtype())?;
+            check_dtype("rebound tensor", new.dtype(), old.dtype())?;
             for (what, got, expected) in [
                 ("rebound vectors", new.batch(), old.batch()),
                 ("rebound elements", new.len(), old.len()),

@@ -6,14 +6,13 @@ use crate::{
     journal::Journal,
     layer::Layer,
     network::{Frame, Products, values},
-    sensitivity::{Sensitivity, root_mean_square},
+    sensitivity::{Sensitivity, unit},
     streams::{Split, Streams},
     trainable::{Rates, Trained},
     training::{Run, Trainee},
 };
 use burn_tensor::Tensor;
 use lacuna::format::Matrix;
-use lacuna_llm::LayerWeights;
 
 /// Trains values, scales and zeros of each block in turn, so that its output, for the input that
 /// the blocks before it now give, is near what the dense block makes of the same. Masks stay.
@@ -45,17 +44,17 @@ pub fn recover_blocks(
     let mut sensitivity = None;
     let mut recovered = vec![];
     for n in 0..job.layers() {
-        let layer = |weights: &LayerWeights, matrices| {
-            let frame = Frame::new(job.packed.config(), n, weights, job.tokens(), job.device);
+        let weights = load(job.packed, n)?;
+        let layer = |matrices| {
+            let frame = Frame::new(job.packed.config(), n, &weights, job.tokens(), job.device);
             Layer::new(frame, matrices, Trained::Values, job.device)
         };
-        let (teacher, weights) = (load(job.dense, n)?, load(job.packed, n)?);
         let stored = journal.map(|j| j.block(n, &weights.linears)).transpose()?;
         let matrices = if let Some(matrices) = stored.flatten() {
             matrices
         } else {
             let mut target = streams.clone();
-            target.run(&layer(&teacher, &teacher.linears)?, job.device)?;
+            target.run(&Layer::dense(job, n)?, job.device)?;
             let felt = match &mut sensitivity {
                 Some(felt) => felt,
                 none => none.insert(Sensitivity::new(job, &split)?),
@@ -65,7 +64,7 @@ pub fn recover_blocks(
                 split: &split,
                 input: &streams,
                 target: &target,
-                layer: layer(&weights, &weights.linears)?,
+                layer: layer(&weights.linears)?,
                 metric: felt.metric(n, job.device),
             };
             let matrices = block.train(n, listener)?;
@@ -74,7 +73,7 @@ pub fn recover_blocks(
             }
             matrices
         };
-        streams.run(&layer(&weights, &matrices)?, job.device)?;
+        streams.run(&layer(&matrices)?, job.device)?;
         recovered.push(matrices);
     }
     Ok(recovered)
@@ -107,7 +106,7 @@ impl Block<'_> {
         let x = self.input.batch(of, self.job.device);
         let t = self.target.batch(of, self.job.device);
         let y = self.layer.frame.forward(products, x);
-        let d = ((y - t.clone()) / root_mean_square(t)).flatten::<2>(0, 1);
+        let d = ((y - t.clone()) / unit(t)).flatten::<2>(0, 1);
         (d.clone().matmul(self.metric.clone()) * d)
             .sum_dim(1)
             .mean()

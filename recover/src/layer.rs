@@ -3,7 +3,7 @@
 use crate::{
     adam::Adam,
     error::Result,
-    job::each,
+    job::{Job, each, load},
     network::{Frame, Products, tensor, values},
     trainable::{Rates, Trainable, Trained},
 };
@@ -29,6 +29,13 @@ pub(crate) struct Part {
 }
 
 impl Layer {
+    /// Layer `n` of the dense model.
+    pub fn dense(job: &Job, n: usize) -> Result<Self> {
+        let weights = load(job.dense, n)?;
+        let frame = Frame::new(job.dense.config(), n, &weights, job.tokens(), job.device);
+        Self::new(frame, &weights.linears, Trained::Scales, job.device)
+    }
+
     /// Of packed `matrices`, in the order of [`Linear::ALL`].
     pub fn new(
         frame: Frame,

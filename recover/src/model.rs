@@ -85,10 +85,7 @@ impl<'a> Stage<'a> {
         let mut target = Streams::embed(job.dense, job.windows)?;
         let mut layers = vec![];
         for (n, matrices) in packed.iter().enumerate() {
-            let teacher = load(job.dense, n)?;
-            let frame = Frame::new(config, n, &teacher, tokens, device);
-            let dense = Layer::new(frame, &teacher.linears, Trained::Scales, device)?;
-            target.run(&dense, device)?;
+            target.run(&Layer::dense(job, n)?, device)?;
             let frame = Frame::new(config, n, &load(job.packed, n)?, tokens, device);
             let layer = Layer::new(frame, matrices, Trained::Scales, device)?;
             layers.push(layer);

@@ -176,8 +176,12 @@ impl Frame {
 
 /// Divides each vector by its root mean square and multiplies by `weight`.
 pub(crate) fn rms_norm<const D: usize>(x: Tensor<D>, weight: &Tensor<1>, eps: f64) -> Tensor<D> {
-    let rms = (x.clone().square().mean_dim(D - 1) + eps).sqrt();
-    x / rms * weight.clone().unsqueeze()
+    x.clone() / root_mean_square(x, eps) * weight.clone().unsqueeze()
+}
+
+/// That of each vector, `eps` added to its mean square.
+pub(crate) fn root_mean_square<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
+    (x.square().mean_dim(D - 1) + eps).sqrt()
 }
 
 /// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`, without a power, which is dear.

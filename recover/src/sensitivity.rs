@@ -3,16 +3,15 @@
 use crate::{
     error::{Error, Result},
     head::Heads,
-    job::{Job, load},
+    job::Job,
     layer::Layer,
-    network::{Frame, tensor, values},
+    network::{root_mean_square, tensor, values},
     streams::{Split, Streams},
-    trainable::Trained,
 };
 use burn_tensor::{Device, Tensor};
 use lacuna::verify::Random;
 
-/// Tokens whose gradients are taken.
+/// Tokens whose gradients are taken, in whole windows, one at least.
 const SAMPLES: usize = 1024;
 
 /// What of the metric is its own diagonal: so many samples say little of pairs of channels.
@@ -38,17 +37,12 @@ impl Sensitivity {
         let windows: Vec<Vec<u32>> = { split.trained[..count].iter() }
             .map(|&i| job.windows[i].clone())
             .collect();
-        let layer = |n| -> Result<Layer> {
-            let dense = load(job.dense, n)?;
-            let frame = Frame::new(job.dense.config(), n, &dense, job.tokens(), device);
-            Layer::new(frame, &dense.linears, Trained::Scales, device)
-        };
         let all: Vec<usize> = (0..count).collect();
         let mut x = Streams::embed(job.dense, &windows)?.batch(&all, device);
         let mut inputs = vec![];
         for n in 0..job.layers() {
             inputs.push(x.clone());
-            let layer = layer(n)?;
+            let layer = Layer::dense(job, n)?;
             x = layer.frame.forward(&layer.products(), x);
         }
         let heads = Heads::load(job.dense, job.dense, device)?;
@@ -56,8 +50,8 @@ impl Sensitivity {
         let mut gradient = heads.scores(x.clone(), &mut random)?;
         let mut gradients = vec![];
         for (n, input) in inputs.into_iter().enumerate().rev() {
-            gradients.push(values(gradient.clone() * root_mean_square(x))?);
-            let layer = layer(n)?;
+            gradients.push(values(gradient.clone() * unit(x))?);
+            let layer = Layer::dense(job, n)?;
             x = input.clone();
             let input = input.autodiff().require_grad();
             let y = layer.frame.forward(&layer.products(), input.clone());
@@ -88,9 +82,9 @@ impl Sensitivity {
     }
 }
 
-/// That of each token, `[windows, tokens, 1]`.
-pub(crate) fn root_mean_square(x: Tensor<3>) -> Tensor<3> {
-    (x.square().mean_dim(2) + 1e-12).sqrt()
+/// What an error of `x` is measured in, `[windows, tokens, 1]`.
+pub(crate) fn unit(x: Tensor<3>) -> Tensor<3> {
+    root_mean_square(x, 1e-12)
 }
 
 #[cfg(test)]
@@ -114,11 +108,7 @@ mod tests {
         };
         let felt = Sensitivity::new(&job, &job.check().unwrap()).unwrap();
         let heads = Heads::load(&dense, &dense, &device).unwrap();
-        let layers = (0..job.layers()).map(|n| {
-            let layer = load(&dense, n).unwrap();
-            let frame = Frame::new(job.dense.config(), n, &layer, job.tokens(), &device);
-            Layer::new(frame, &layer.linears, Trained::Scales, &device).unwrap()
-        });
+        let layers = (0..job.layers()).map(|n| Layer::dense(&job, n).unwrap());
         let layers: Vec<Layer> = layers.collect();
         let through = |x: Tensor<3>, layers: &[Layer]| {
             let forward = |x, layer: &Layer| layer.frame.forward(&layer.products(), x);
@@ -133,7 +123,7 @@ mod tests {
             let [windows, tokens, hidden] = x.dims();
             let d = Random(n as u64).vector(windows * tokens * hidden);
             let d: Tensor<3> = tensor([windows, tokens, hidden], d, &device) * 0.02;
-            let moved = x.clone() + d.clone() * root_mean_square(x.clone());
+            let moved = x.clone() + d.clone() * unit(x.clone());
             let cost = heads.divergence(through(moved, behind), through(x, behind));
             let flat = d.flatten::<2>(0, 1);
             let said = (flat.clone().matmul(felt.metric(n, &device)) * flat).sum() * 0.5;

@@ -18,6 +18,7 @@ pub use active::Active;
 pub use adapter::{AdapterReport, Options, Selector, adapters};
 pub(crate) use pipeline::Pipeline;
 pub use read::ReadBack;
+pub(crate) use tensor::check_dtype;
 pub use tensor::{Element, Tensor};
 pub use timing::Timestamps;
 pub use weight::{Part, Weight};

@@ -1,6 +1,6 @@
 //! Getting results back.
 
-use super::{Element, Gpu, Tensor};
+use super::{Element, Gpu, Tensor, check_dtype};
 use crate::{
     error::{Error, Result},
     format::Dtype,
@@ -110,7 +110,7 @@ impl ReadBack {
     /// stale data.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn read_blocking<E: Element>(&self, gpu: &Gpu) -> Result<Vec<E>> {
-        self.tensor.check_dtype("a read-back", E::DTYPE)?;
+        check_dtype("a read-back", E::DTYPE, self.tensor.dtype())?;
         gpu.alive()?;
         if self.tensor.is_empty() {
             return Ok(vec![]);
@@ -129,7 +129,7 @@ impl ReadBack {
     /// # Errors
     /// [`Error::Dtype`] for a tensor of another type, [`Error::DeviceLost`]; never stale data.
     pub async fn read<E: Element>(&self, gpu: &Gpu) -> Result<Vec<E>> {
-        self.tensor.check_dtype("a read-back", E::DTYPE)?;
+        check_dtype("a read-back", E::DTYPE, self.tensor.dtype())?;
         gpu.alive()?;
         if self.tensor.is_empty() {
             return Ok(vec![]);

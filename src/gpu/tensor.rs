@@ -262,7 +262,7 @@ impl Tensor {
     /// [`Error::Dtype`] for data of another type, [`Error::Shape`], [`Error::DeviceLost`].
     pub fn write<E: Element>(&self, gpu: &Gpu, data: &[E]) -> Result<()> {
         gpu.alive()?;
-        self.check_dtype("data for a tensor", E::DTYPE)?;
+        check_dtype("data for a tensor", E::DTYPE, self.dtype)?;
         check_len(data, self.batch, self.len)?;
         if data.is_empty() {
             return Ok(());
@@ -270,30 +270,6 @@ impl Tensor {
         gpu.scoped("tensor write", self.bytes(), || {
             gpu.queue()
                 .write_buffer(&self.buffer, self.offset, &whole_words(data));
-        })
-    }
-
-    /// Refuses elements of another type, as which the host has or wants them.
-    pub(crate) fn check_dtype(&self, what: &'static str, got: Dtype) -> Result<()> {
-        if got == self.dtype {
-            return Ok(());
-        }
-        Err(Error::Dtype {
-            what,
-            got,
-            expected: self.dtype,
-        })
-    }
-
-    /// Refuses elements of 16 bits, where only f32 will do.
-    pub(crate) fn check_f32(&self, what: &'static str) -> Result<()> {
-        if self.dtype == Dtype::F32 {
-            return Ok(());
-        }
-        Err(Error::Dtype {
-            what,
-            got: self.dtype,
-            expected: Dtype::F32,
         })
     }
 
@@ -312,6 +288,18 @@ impl Tensor {
 
 fn tensor_usage() -> wgpu::BufferUsages {
     wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST
+}
+
+/// Refuses elements of another type than those that are there or wanted.
+pub(crate) fn check_dtype(what: &'static str, got: Dtype, expected: Dtype) -> Result<()> {
+    if got == expected {
+        return Ok(());
+    }
+    Err(Error::Dtype {
+        what,
+        got,
+        expected,
+    })
 }
 
 /// The bytes of `data`, in whole words.

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    format::Precision,
-    gpu::{Gpu, Tensor, Weight},
+    format::{Dtype, Precision},
+    gpu::{Gpu, Tensor, Weight, check_dtype},
     kernel::{Candidate, Dispatch, Problem, Role, Skip},
 };
 
@@ -102,10 +102,9 @@ impl PlanBuilder {
     ) -> Result<&mut Self> {
         let problem = self.linear_problem(weight, x, bias, y)?;
         let (x, sums) = (self.widened(x)?, self.sums_of(y)?);
-        let out = sums.as_ref().map_or(y, |room| &room.vectors);
-        let tensors: Vec<_> = [&x, out].into_iter().chain(bias).cloned().collect();
+        let tensors: Vec<_> = [&x, &sums].into_iter().chain(bias).cloned().collect();
         self.product(candidate, &problem, weight, &tensors)?;
-        self.narrowed(sums, y)
+        self.narrowed(y)
     }
 
     /// The legal candidates for a product, best first; there is one at least.
@@ -283,7 +282,7 @@ pub(super) fn check_linear(
         }
     }
     if let Some(bias) = bias {
-        bias.check_f32("bias")?;
+        check_dtype("bias", bias.dtype(), Dtype::F32)?;
     }
     Ok(Problem {
         rows: weight.rows(),

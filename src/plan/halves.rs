@@ -13,11 +13,11 @@ pub(super) struct Wide {
 
 /// f32 for vectors of one shape.
 #[derive(Debug, Clone)]
-pub(super) struct Room {
+struct Room {
     /// Whole quads, which conversions move.
     quads: Tensor,
     /// The vectors, which products see.
-    pub vectors: Tensor,
+    vectors: Tensor,
 }
 
 impl PlanBuilder {
@@ -34,18 +34,18 @@ impl PlanBuilder {
         Ok(room.vectors)
     }
 
-    /// Where a product leaves what [`narrowed`](Self::narrowed) then brings to `y`; none where `y` is
-    /// f32 itself.
-    pub(super) fn sums_of(&mut self, y: &Tensor) -> Result<Option<Room>> {
+    /// Where a product leaves its sums: in `y` itself, or where [`narrowed`](Self::narrowed) finds them.
+    pub(super) fn sums_of(&mut self, y: &Tensor) -> Result<Tensor> {
         if y.dtype() == Dtype::F32 {
-            return Ok(None);
+            return Ok(y.clone());
         }
-        self.room(|wide| &mut wide.y, y).map(Some)
+        Ok(self.room(|wide| &mut wide.y, y)?.vectors)
     }
 
     /// Rounds a product's sums to `y`, where they are not there.
-    pub(super) fn narrowed(&mut self, sums: Option<Room>, y: &Tensor) -> Result<&mut Self> {
-        if let Some(sums) = sums {
+    pub(super) fn narrowed(&mut self, y: &Tensor) -> Result<&mut Self> {
+        if y.dtype() != Dtype::F32 {
+            let sums = self.room(|wide| &mut wide.y, y)?;
             let elements = y.batch() * y.len();
             let dispatch = convert::narrow(y.dtype(), elements, self.gpu.caps());
             self.step(Step::new(dispatch, vec![sums.quads, y.clone()], vec![]))?;

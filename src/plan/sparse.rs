@@ -3,7 +3,8 @@
 use super::builder::{PlanBuilder, check_linear};
 use crate::{
     error::{Error, Result},
-    gpu::{Active, Tensor, Weight},
+    format::Dtype,
+    gpu::{Active, Tensor, Weight, check_dtype},
     kernel::{Candidate, Problem, Skip, compact},
 };
 
@@ -37,7 +38,7 @@ impl PlanBuilder {
                 if scalar { 1 } else { channels },
             ),
         ])?;
-        thresholds.check_f32("thresholds")?;
+        check_dtype("thresholds", thresholds.dtype(), Dtype::F32)?;
         let caps = *self.gpu.caps();
         let x = self.widened(x)?;
         let tensors = [&x, thresholds, &active.kept, &active.list].map(Clone::clone);
@@ -120,11 +121,10 @@ impl PlanBuilder {
     ) -> Result<&mut Self> {
         let problem = input_problem(weight, active, bias, y)?;
         let sums = self.sums_of(y)?;
-        let out = sums.as_ref().map_or(y, |room| &room.vectors);
-        let tensors = [&active.kept, out].into_iter().chain(bias);
+        let tensors = [&active.kept, &sums].into_iter().chain(bias);
         let tensors: Vec<_> = tensors.chain([&active.list]).cloned().collect();
         self.product(candidate, &problem, weight, &tensors)?;
-        self.narrowed(sums, y)
+        self.narrowed(y)
     }
 }
 
