@@ -10,7 +10,7 @@
 // quarter of it.
 //
 // Consts: WORKGROUP, BITS = bits of a code, STEP_COLS = columns of a block.
-// Fragments: steps, bytes or halves, put, values.
+// Fragments: vectors, peaks, steps_bytes, bytes or halves, put, values.
 const TAKEN: u32 = STEP_COLS;
 
 @compute @workgroup_size(WORKGROUP)
@@ -28,7 +28,7 @@ fn main(
 
     let values = values_of(vector, col);
     let step = step_of(peak_of(values));
-    let inverse = 1.0 / step;
+    let inverse = inverse_of(step);
     var quotients: array<i32, STEP_COLS>;
     var sum = 0;
     for (var i = 0u; i < STEP_COLS; i++) {

@@ -2,7 +2,7 @@
 // together, so that loads and stores of neighbours are neighbours.
 //
 // Consts: WORKGROUP, whole blocks; BITS = bits of a code, STEP_COLS = columns of a block.
-// Fragments: steps, bytes, put_words, values.
+// Fragments: vectors, peaks, steps_bytes, bytes, put_words, values.
 const TAKEN: u32 = 4u;
 const LANES: u32 = STEP_COLS / TAKEN;   // of a block: one for each of its words
 
@@ -31,7 +31,7 @@ fn main(
         peak = max(peak, peaks[first + i]);
     }
     let step = step_of(peak);
-    let inverse = 1.0 / step;
+    let inverse = inverse_of(step);
     var own = 0u;
     for (var i = 0u; i < TAKEN; i++) {
         own |= (bitcast<u32>(quotient(values[i] * inverse)) & 0xffu) << (8u * i);

@@ -123,6 +123,9 @@ const QUANTIZING: &[&str] = &[
     "w4g8s50",
 ];
 
+/// Formats of products that take x in 24 bits.
+const TRIPLES: &[&str] = &["w4g128", "w8g16-sym", "w2g64", "w8row", "w4g8"];
+
 /// Formats of products that take x in f16.
 const HALVES: &[&str] = &[
     "f16",
@@ -171,6 +174,7 @@ pub fn cases(quick: bool) -> impl Iterator<Item = Case> {
                 .flat_map(|&(layout, skip)| of(SKIPPING, layout, skip, Precision::F32)),
         )
         .chain(of(QUANTIZING, rows, nothing, Precision::I8))
+        .chain(of(TRIPLES, rows, nothing, Precision::I24))
         .chain(of(HALVES, rows, nothing, Precision::F16));
     let products: Vec<_> = products.enumerate().collect();
     let first = SHAPES
@@ -232,8 +236,8 @@ impl Case {
         self
     }
 
-    /// The same with x taken so. In eight bits every other vector is put on the grid of its steps,
-    /// where nothing is lost and the bound is sharp.
+    /// The same with x taken so. As integers every other vector is put on the grid of its steps, where
+    /// nothing is lost and the bound is sharp.
     #[must_use]
     pub fn taking(mut self, precision: Precision) -> Self {
         let Problem { rows, cols, .. } = self.problem;
@@ -246,17 +250,23 @@ impl Case {
                 }
             }
         }
-        if precision == Precision::I8 {
+        // Steps to the largest of a block, and to one.
+        let grid = match precision {
+            Precision::F32 | Precision::F16 => None,
+            Precision::I8 => Some((127.0, 128.0)),
+            Precision::I24 => Some((2_097_152.0, 2_097_152.0)),
+        };
+        if let Some((steps, one)) = grid {
             let vectors = self.x.chunks_mut(cols.max(1)).enumerate();
             for (_, vector) in vectors.filter(|(b, _)| (b + rows).is_multiple_of(2)) {
                 for (c, x) in vector.iter_mut().enumerate() {
                     // The first of any block is its largest.
                     let quotient = if c % 8 == 0 {
-                        127.0
+                        steps
                     } else {
-                        (*x * 127.0).round()
+                        (*x * steps).round()
                     };
-                    *x = quotient / 128.0;
+                    *x = quotient / one;
                 }
             }
         }

@@ -12,6 +12,9 @@ pub enum Activations {
     F16,
     /// As integers of eight bits, which the product makes of each block of up to 32 columns
     I8,
+    /// As integers of 24 bits where a product multiplies bytes, which costs little precision, else as
+    /// they are
+    I24,
 }
 
 impl Activations {
@@ -33,6 +36,7 @@ impl Activations {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::I8 => "i8",
+            Self::I24 => "i24",
         }
     }
 }
@@ -43,6 +47,7 @@ impl From<Activations> for Precision {
             Activations::F32 => Self::F32,
             Activations::F16 => Self::F16,
             Activations::I8 => Self::I8,
+            Activations::I24 => Self::I24,
         }
     }
 }

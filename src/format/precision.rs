@@ -1,15 +1,16 @@
-//! How a product takes its activations: as they are, or as integers of eight bits.
+//! How a product takes its activations: as they are, or as integers.
 //!
 //! ```text
 //! x     | block 0: 32 columns | block 1 | …      a block lies in one group of codes
-//! step  largest |x| of the block / 127
-//! q     x / step, rounded: −127 … 127            x ≈ step · q
+//! step  of 8 bits: largest |x| of the block / 127
+//!       of 24: its largest power of two · 2⁻²¹
+//! q     x / step, rounded: −127 … 127, −2²² … 2²²        x ≈ step · q
 //!
 //! y[r]  Σ over blocks of  scale · step · (Σ code · q − zero · Σ q)
 //!                                        ^ integers, exact
 //! ```
 //! Of one block `|x − step · q| ≤ step / 2`, so a row is off by at most `Σ |w| · step / 2`, beside
-//! what any product in f32 is off by.
+//! what any product in f32 is off by. In 24 bits that is 2⁻²² of the largest `|x|` of the block, at most.
 
 use super::{Dtype, Format, Quant};
 use half::f16;
@@ -28,6 +29,10 @@ pub enum Precision {
     /// a byte, of every column or of kept groups, where 32 bits of them do not reach into a second
     /// block.
     I8,
+    /// As integers of three bytes that share a step in each block of up to 32 columns, where a device
+    /// has such a product for weights as of [`I8`](Self::I8), else as they are: faster on GPUs, and off
+    /// by 2⁻²² of the largest of a block, which in f32 only the largest may be.
+    I24,
 }
 
 /// Columns of a block where groups do not ask for less; half as many under codes of eight bits: 16
@@ -48,7 +53,7 @@ impl Precision {
     /// Whether products of weights in `format` can take their activations so.
     pub const fn serves(self, format: Format) -> bool {
         match (self, format) {
-            (Self::F32, _) => true,
+            (Self::F32 | Self::I24, _) => true,
             (Self::F16, Format::Gqs { .. }) => false,
             (Self::F16, _) => !matches!(format.dtype(), Some(Dtype::F32)),
             (
@@ -61,6 +66,17 @@ impl Precision {
             ) => 8 % quant.bits() == 0 && block_cols(quant) * quant.bits() as usize % 32 == 0,
             (Self::I8, _) => false,
         }
+    }
+}
+
+/// The codes of `format`, if they are of every column and may meet integers of x.
+pub(crate) fn whole_codes(format: Format) -> Option<Quant> {
+    match format {
+        Format::Quantized {
+            pattern: None,
+            quant,
+        } if Precision::I8.serves(format) => Some(quant),
+        _ => None,
     }
 }
 
@@ -77,21 +93,26 @@ pub(crate) const fn block_cols(quant: Quant) -> usize {
     block
 }
 
-/// How much each activation of a block may be off once it is an integer: what it is off by when
-/// rounded exactly, and a little for a device that rounds to the next integer instead. At most
-/// `step · (1/2 + 2⁻¹¹)`; NaN where `x` is not finite.
-pub(crate) fn lost(block: &[f32]) -> impl Iterator<Item = f64> + '_ {
+/// How much each activation of a block may be off once it is an integer of eight bits, or of 24: what it
+/// is off by when rounded exactly, and of eight bits a little more for a device that rounds to the next
+/// integer instead: at most `step · (1/2 + 2⁻¹¹)`. NaN where `x` is not finite.
+pub(crate) fn lost(block: &[f32], precision: Precision) -> impl Iterator<Item = f64> + '_ {
     let finite = block.iter().all(|x| x.is_finite());
     let magnitudes = block.iter().map(|x| f64::from(x.abs()));
     let largest = magnitudes.fold(0.0, f64::max);
-    let step = match largest {
+    let (least, astray) = match precision {
+        Precision::I24 => (LEAST_STEP * MOST, 0.0),
+        _ => (LEAST_STEP, ASTRAY),
+    };
+    let step = match (largest, precision) {
         _ if !finite => f64::NAN,
-        0.0 => 0.0,
-        _ => (largest / MOST).max(LEAST_STEP),
+        (0.0, _) => 0.0,
+        (_, Precision::I24) => f64::exp2(largest.max(least).log2().floor() - 21.0),
+        _ => (largest / MOST).max(least),
     };
     block.iter().map(move |&x| match step {
         0.0 => 0.0,
-        _ => (f64::from(x) - step * (f64::from(x) / step).round()).abs() + 2.0 * ASTRAY * step,
+        _ => (f64::from(x) - step * (f64::from(x) / step).round()).abs() + 2.0 * astray * step,
     })
 }
 
@@ -162,13 +183,28 @@ mod tests {
     }
 
     #[test]
+    fn in_24_bits_the_largest_of_a_block_loses_two_units_in_its_last_place_at_most() {
+        let block = [1.999_999_9f32, 0.1, -1.0 / 2_097_152.0, 1e-30];
+        let lost: Vec<f64> = lost(&block, Precision::I24).collect();
+        // A step is 2^-21 here.
+        assert!(lost.iter().all(|&l| l <= f64::exp2(-22.0)), "{lost:?}");
+        let tiny = f64::from(1e-30f32);
+        assert!(lost[1] > 0.0 && lost[2].abs() <= 0.0 && (lost[3] - tiny).abs() <= 0.0);
+        let below_all_steps = super::lost(&[f32::MIN_POSITIVE], Precision::I24);
+        assert_eq!(
+            below_all_steps.collect::<Vec<_>>(),
+            [f64::from(f32::MIN_POSITIVE)]
+        );
+    }
+
+    #[test]
     fn half_a_step_is_lost_at_most_and_almost_nothing_on_the_grid() {
         let on_grid = [127.0, -3.0, 0.0, 64.0].map(|q: f32| q * 0.25);
-        assert!(lost(&on_grid).all(|l| l <= 0.25 / 2000.0));
+        assert!(lost(&on_grid, Precision::I8).all(|l| l <= 0.25 / 2000.0));
         let between = [127.0f32, 2.5, -7.25];
-        let lost: Vec<f64> = lost(&between).collect();
+        let lost: Vec<f64> = lost(&between, Precision::I8).collect();
         assert!(lost[1] > 0.5 && lost[1] < 0.501 && lost[2] > 0.25 && lost[2] < 0.251);
-        assert!(super::lost(&[0.0; 4]).all(|l| l == 0.0));
-        assert!(super::lost(&[1.0, f32::NAN]).all(f64::is_nan));
+        assert!(super::lost(&[0.0; 4], Precision::I24).all(|l| l == 0.0));
+        assert!(super::lost(&[1.0, f32::NAN], Precision::I24).all(f64::is_nan));
     }
 }

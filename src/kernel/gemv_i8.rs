@@ -7,6 +7,7 @@
 
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
+    grid::launches,
     packet::{Load, gcd},
     problem::unfit,
     quantize::{Packing, Quotients},
@@ -205,22 +206,6 @@ fn even_lanes(packets: u32) -> u32 {
         .step_by(32)
         .min_by_key(|&lanes| packets.next_multiple_of(lanes))
         .unwrap_or(128)
-}
-
-/// First vector, vectors of a turn and turns of each launch: as many whole turns as a grid takes,
-/// then what is left.
-fn launches(vectors: usize, batch: u32, caps: &Caps) -> Vec<(usize, usize, u32)> {
-    let turn = batch as usize;
-    let whole = vectors / turn;
-    let most = caps.max_workgroups as usize;
-    let full = (0..whole).step_by(most);
-    let mut launches: Vec<_> = full
-        .map(|first| (first * turn, turn, most.min(whole - first) as u32))
-        .collect();
-    if vectors % turn > 0 {
-        launches.push((whole * turn, vectors % turn, 1));
-    }
-    launches
 }
 
 /// Refuses what the shader cannot do.

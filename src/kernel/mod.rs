@@ -16,6 +16,7 @@ mod gemm_gather;
 mod gemm_lanes;
 mod gemm_tiled;
 mod gemv;
+mod gemv_bytes;
 mod gemv_i8;
 mod gqs_gemv;
 mod gqs_lanes;
@@ -88,9 +89,10 @@ pub trait Kernel: Sync {
         (layout, skip) == (Layout::Rows, Skip::Nothing)
     }
 
-    /// Whether it takes activations so: in f32, unless it says otherwise.
+    /// Whether it takes activations so: as they are, which in 24 bits is allowed too, unless it says
+    /// otherwise.
     fn takes(&self, precision: Precision) -> bool {
-        precision == Precision::F32
+        matches!(precision, Precision::F32 | Precision::I24)
     }
 
     /// Configurations for `problem`, the best guess for the class of `caps` first,
@@ -112,6 +114,7 @@ pub trait Kernel: Sync {
 
 /// Every kernel. Tests, benches and the planner iterate over this list.
 pub static KERNELS: &[&dyn Kernel] = &[
+    &gemv_bytes::GemvBytes,
     &gemv::Gemv,
     &gemv_i8::GemvI8,
     &band_gemv::BandGemv,

@@ -66,6 +66,7 @@ impl fmt::Display for Problem {
             Precision::F32 => "",
             Precision::F16 => ", x in f16",
             Precision::I8 => ", x in 8 bits",
+            Precision::I24 => ", x in 24 bits",
         };
         write!(
             f,
@@ -88,7 +89,8 @@ impl FromStr for Problem {
             None => (text, Precision::F32),
             Some((text, "f16")) => (text, Precision::F16),
             Some((text, "8 bits")) => (text, Precision::I8),
-            Some(_) => return Err(wrong("x is taken in f16 or in 8 bits")),
+            Some((text, "24 bits")) => (text, Precision::I24),
+            Some(_) => return Err(wrong("x is taken in f16, in 8 bits or in 24 bits")),
         };
         let (product, skip) = match text.split_once(", active ") {
             None => (text, Skip::Nothing),

@@ -125,7 +125,9 @@ impl Quotients {
         let shared = caps.class == DeviceClass::Gpu && packing != Packing::Halves;
         let lanes = all.saturating_mul(if shared { cols as u64 / 4 } else { 1 });
         let mut fragments = vec![
-            fragment!("steps"),
+            fragment!("vectors"),
+            fragment!("peaks"),
+            fragment!("steps_bytes"),
             packing.fragment(),
             if caps.int64 && !shared {
                 fragment!("put_long")

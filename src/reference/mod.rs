@@ -12,7 +12,8 @@
 //! being rounded to a whole number of steps: `step / 2` at most, `step` being 1/127 of the largest
 //! magnitude in its block of up to 32 columns; and `A` counts `|x| + lost` for `|x|`. Beside
 //! them the quotients' sums are integers, and exact. An x on the grid of its steps loses
-//! 2⁻¹¹ of one: then the bound is as sharp as any.
+//! 2⁻¹¹ of one: then the bound is as sharp as any. The same goes for 24 bits ([`Precision::I24`]), whose
+//! step is the block's largest power of two times 2⁻²¹ and whose grid is exact.
 //!
 //! Where x and the weight are taken in f16 ([`Precision::F16`]) each loses up to a unit in its last place,
 //! 2⁻¹⁰ of it, since WGSL rounds either way; nothing where it is a half already; all of it below 2⁻¹⁴, where
@@ -176,6 +177,11 @@ pub fn linear_rows(
 /// What each element of x loses in `precision`; nothing where there is none to lose.
 fn lost(precision: Precision, weight: &Matrix, x: &[f32]) -> Result<Vec<f64>> {
     let (format, cols) = (weight.format(), weight.cols());
+    let integers = |quant| {
+        let vectors = x.chunks(cols.max(1));
+        let blocks = vectors.flat_map(|x| x.chunks(format::block_cols(quant)));
+        blocks.flat_map(|b| format::lost(b, precision)).collect()
+    };
     match (precision, format.quant()) {
         (Precision::F32, _) => Ok(vec![]),
         (Precision::F16, _) if precision.serves(format) => {
@@ -185,11 +191,8 @@ fn lost(precision: Precision, weight: &Matrix, x: &[f32]) -> Result<Vec<f64>> {
             problem: format!("{format} with x in f16"),
             reasons: "weights have to be f16, bf16 or codes of whole rows".into(),
         }),
-        (Precision::I8, Some(quant)) if precision.serves(format) => {
-            let vectors = x.chunks(cols.max(1));
-            let blocks = vectors.flat_map(|x| x.chunks(format::block_cols(quant)));
-            Ok(blocks.flat_map(format::lost).collect())
-        }
+        (Precision::I24, _) => Ok(format::whole_codes(format).map_or(vec![], integers)),
+        (Precision::I8, Some(quant)) if precision.serves(format) => Ok(integers(quant)),
         (Precision::I8, _) => Err(Error::NoKernel {
             problem: format!("{format} with x in 8 bits"),
             reasons: "its codes do not divide a byte, or keep single columns".into(),

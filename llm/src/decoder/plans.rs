@@ -144,7 +144,7 @@ impl Builder<'_> {
         // Matrix units multiply whole tiles of vectors: of few, most would be padding. For kept groups
         // CPU adapters only make numbers of the bytes again.
         let slower = match self.precision {
-            Precision::F32 => false,
+            Precision::F32 | Precision::I24 => false,
             Precision::F16 => batch <= MAX_BATCH,
             Precision::I8 => {
                 let cpu = self.gpu.caps().class == DeviceClass::Cpu;

@@ -1,0 +1,204 @@
+//! `gemv_bytes`: a few vectors times a weight of codes on GPUs, in dot products of bytes; every workgroup
+//! makes integers of x for itself.
+//!
+//! [`Config`]: a workgroup sums `rows`, four by as many lanes as that leaves; a lane takes four `words` of
+//! codes at a time, of `batch` vectors at most; more are taken in turns.
+
+use super::{
+    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
+    grid::launches,
+    packet::{Load, gcd},
+    problem::{self, unfit},
+    shader,
+};
+use crate::{
+    caps::{Caps, DeviceClass},
+    error::{Error, Result},
+    format::{Precision, block_cols, whole_codes},
+};
+use std::borrow::Cow;
+
+/// Rows of a tile, whose scales lie together.
+const ROWS: u32 = 4;
+
+/// Words of a packet: a load of 16 bytes.
+const WORDS: u32 = 4;
+
+/// Vectors that one launch takes at most.
+const MAX_BATCH: usize = 4;
+
+/// Lanes that add what all of a tile have found, see the shader.
+const STRIPS: u32 = 8;
+
+pub struct GemvBytes;
+
+impl Kernel for GemvBytes {
+    fn name(&self) -> &'static str {
+        "gemv_bytes"
+    }
+
+    fn takes(&self, precision: Precision) -> bool {
+        integers(precision).is_some()
+    }
+
+    fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
+        // CPU adapters have no bytes to multiply, and workgroup memory is memory to them.
+        if caps.class != DeviceClass::Gpu || whole_codes(problem.format).is_none() {
+            return vec![];
+        }
+        let config = |tiles: u32, lanes: u32| Config {
+            variant: "held",
+            workgroup: tiles * lanes,
+            rows: tiles * ROWS,
+            batch: problem.batch.clamp(1, MAX_BATCH) as u32,
+            words: WORDS,
+        };
+        // Each workgroup reads all of x: as many rows in one as leave work for every processor (measured
+        // on an H100: tiles of 64 lanes, eight of them where rows are long, and more lanes where there
+        // are few rows).
+        let most = if problem.cols > 8192 { 8 } else { 4 };
+        let tiles = 1 << (problem.rows as u32 / 512).clamp(1, most).ilog2();
+        let packets = problem.cols.div_ceil(problem.values_in(WORDS as usize)) as u32;
+        let lanes = (64 * most / tiles).min(packets.next_power_of_two().max(64));
+        let mut configs = vec![config(tiles, lanes)];
+        for (tiles, lanes) in [(4, 64), (8, 64)] {
+            let other = config(tiles, lanes);
+            if !configs.contains(&other) {
+                configs.push(other);
+            }
+        }
+        configs
+    }
+
+    fn lower(
+        &self,
+        problem: &Problem,
+        config: &Config,
+        parts: &[PartLayout],
+        caps: &Caps,
+    ) -> Result<Vec<Dispatch>> {
+        let (Some(quant), Some((bytes, steps))) =
+            (whole_codes(problem.format), integers(problem.precision))
+        else {
+            return Err(Error::NoKernel {
+                problem: problem.to_string(),
+                reasons: config.to_string(),
+            });
+        };
+        let lanes = check(config)?;
+        let span = problem.values_in(WORDS as usize);
+        let values = if problem.cols.is_multiple_of(4) {
+            fragment!("values_quads")
+        } else {
+            fragment!("values_scalars")
+        };
+        let mut dispatches = vec![];
+        for (vector_base, batch, turns) in launches(problem.batch, config.batch, caps) {
+            let vectors = batch as u32;
+            let held = Held {
+                quotients: vectors * bytes * 8 / quant.bits() * 16,
+                // A step, and totals, two of which are a word.
+                blocks: vectors * (span / block_cols(quant)) as u32 * (4 + 4 * bytes.div_ceil(2)),
+                sums: config.workgroup * ROWS * 4,
+            };
+            let packets = problem.cols.div_ceil(span) as u32;
+            let (hold, workgroup_bytes) = held.packets(packets, lanes, caps);
+            let number = Const::U32;
+            let consts = vec![
+                ("WORKGROUP", number(config.workgroup)),
+                ("TILES", number(config.rows / ROWS)),
+                ("BATCH", number(batch as u32)),
+                ("BITS", number(quant.bits())),
+                ("STEP_COLS", number(block_cols(quant) as u32)),
+                ("GROUP", number(quant.group_cols(problem.cols) as u32)),
+                (
+                    "SEGMENT",
+                    number(gcd(quant.group_cols(problem.cols), span) as u32),
+                ),
+                ("HOLD", number(hold)),
+                ("WHOLE", Const::Bool(hold >= packets)),
+            ];
+            let fragments = vec![
+                fragment!("linear"),
+                fragment!("y_words"),
+                problem.bias_fragment(),
+                Load::Quads.fragment(),
+                fragment!("scale"),
+                fragment!("peaks"),
+                steps.clone(),
+                values.clone(),
+                shader!("gemv_bytes"),
+            ];
+            dispatches.extend(parts.iter().enumerate().map(|(i, part)| {
+                let workgroups = part.rows.div_ceil(config.rows);
+                let [x, y, _] = super::fold(workgroups.into(), caps.max_workgroups);
+                Dispatch {
+                    name: format!("gemv_bytes/{config} {}", problem.format),
+                    consts: consts.clone(),
+                    fragments: fragments.clone(),
+                    params: problem.params(part, 0, vector_base),
+                    operands: problem.operands(problem::X, i, false, true),
+                    invocations: config.workgroup,
+                    workgroup_bytes,
+                    grid: [x, y, turns],
+                    ..Dispatch::default()
+                }
+            }));
+        }
+        Ok(dispatches)
+    }
+}
+
+/// Bytes of an integer that x is made of, and how.
+fn integers(precision: Precision) -> Option<(u32, Cow<'static, str>)> {
+    match precision {
+        Precision::I8 => Some((1, fragment!("steps_bytes"))),
+        Precision::I24 => Some((3, fragment!("steps_triples"))),
+        Precision::F32 | Precision::F16 => None,
+    }
+}
+
+/// Lanes of a tile.
+///
+/// # Errors
+/// Where tiles and strips are not whole.
+fn check(config: &Config) -> Result<u32> {
+    let tiles = config.rows / ROWS;
+    if tiles == 0 || config.rows % ROWS != 0 || config.words != WORDS || config.batch == 0 {
+        let needed = "whole tiles of four rows, in loads of four words, for a vector at least";
+        return Err(unfit("rows", config.rows as usize, needed));
+    }
+    if config.workgroup % (tiles * STRIPS) != 0 || config.workgroup == 0 {
+        let needed = "as many whole strips of lanes for every tile";
+        return Err(unfit("workgroup", config.workgroup as usize, needed));
+    }
+    Ok(config.workgroup / tiles)
+}
+
+/// Bytes of workgroup memory.
+struct Held {
+    /// Of quotients, for a packet of every vector.
+    quotients: u32,
+    /// Of what its blocks have beside.
+    blocks: u32,
+    /// Of the sums of lanes, which lie where quotients were.
+    sums: u32,
+}
+
+impl Held {
+    /// Packets that are held at a time, and the bytes for them: all that there are, or whole rounds of
+    /// `lanes`.
+    fn packets(&self, packets: u32, lanes: u32, caps: &Caps) -> (u32, u32) {
+        let most = caps.max_workgroup_bytes;
+        let room = most / (self.quotients + self.blocks);
+        let room = room.min(most.saturating_sub(self.sums) / self.blocks);
+        let hold = if packets <= room {
+            packets
+        } else {
+            (room / lanes * lanes).max(lanes)
+        };
+        let quads = self.sums.max(hold.saturating_mul(self.quotients));
+        let blocks = hold.saturating_mul(self.blocks);
+        (hold, quads.saturating_add(blocks))
+    }
+}
