@@ -142,7 +142,9 @@ impl Kernel for BandGemv {
                     config("portable", 64, 16, 1, 16 * per_word, b.min(4)),
                 ];
                 if problem.skip == Skip::Cols {
-                    configs.push(config(searching, 256.max(along), along, words, band, b));
+                    // Measured on an H100: of codes in two thirds of the time, of f16 6 % slower.
+                    let at = if coded { 0 } else { configs.len() };
+                    configs.insert(at, config(searching, 256.max(along), along, words, band, b));
                 }
                 configs
             }
