@@ -42,8 +42,10 @@ impl Kernel for GemvBytes {
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
-        // CPU adapters have no bytes to multiply, and workgroup memory is memory to them.
-        if caps.class != DeviceClass::Gpu || whole_codes(problem.format).is_none() {
+        // CPU adapters have no bytes to multiply, and workgroup memory is memory to them. In 24 bits x may
+        // be taken as it is, and kernels for more vectors do so.
+        let turns = problem.batch > MAX_BATCH && problem.precision == Precision::I24;
+        if caps.class != DeviceClass::Gpu || whole_codes(problem.format).is_none() || turns {
             return vec![];
         }
         let config = |tiles: u32, lanes: u32| Config {

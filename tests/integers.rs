@@ -90,6 +90,9 @@ fn x_in_24_bits_loses_what_is_stated_and_nothing_on_the_grid() {
         ("w8g24-sym", 65, 515, 5),
         ("w4g8", 1, 1000, 1),
         ("w2g16", 20, 70, 4),
+        // More than workgroup memory holds of x at a time, of most devices.
+        ("w4g128", 5, 13_000, 1),
+        ("w8g128", 6, 13_001, 2),
         // Not of codes of every column: x is taken as it is.
         ("w3g32", 16, 64, 1),
         ("w4g16s50", 16, 64, 1),
