@@ -40,7 +40,7 @@ fn check_products(weight: &Matrix) {
     let y: Vec<f32> = truth.y.iter().map(|&y| y as f32).collect();
     let compared = truth.compare(&y).expect("both are as long");
     assert!(compared.error_over_bound <= 1.0, "{compared:?}");
-    for precision in [Precision::F16, Precision::I8] {
+    for precision in [Precision::F16, Precision::I8, Precision::I24] {
         // Some formats are not for products of this precision.
         let _ = reference::linear_in(precision, weight, &x, 2, None);
     }
