@@ -1,152 +1,24 @@
 // y[b, r] = bias[r] + Σ_k scale(r, k) · step(b, k) · Σ_c (code(r, c) − zero(r, k)) · q(b, c)
 //
-// over blocks k of columns c, for BATCH vectors, which each workgroup makes integers q of for itself, in
-// workgroup memory: HOLD packets of columns at a time, all of them where there is room. Inner sums are
-// exact. A workgroup sums TILES tiles of four rows; LANES lanes share a tile, and each takes a packet of
-// codes of its rows at a time, the next under way. Codes are asked for before x is: what it takes to make
-// integers passes while they come.
+// over blocks k of columns c, for BATCH vectors, which each workgroup makes integers q of: of HOLD
+// packets at a time, all of them where there is room. A workgroup sums TILES tiles of four rows; LANES
+// lanes share a tile, and each takes a packet of codes of its rows at a time, the next under way. Codes are
+// asked for before x is: what it takes to make integers passes while they come.
 //
 // Reads the weight once, and x once a workgroup. More vectors than BATCH are taken in turns along z.
 //
 // What belongs to the four rows is a vec4, and no array holds arrays: NVIDIA's compiler keeps such in
 // memory, or crashes (580.159).
 //
-// Consts: WORKGROUP, TILES, BATCH, BITS; BYTES of an integer; STEP_COLS = columns of a block; GROUP =
-// columns of a group, SEGMENT = those of a packet that share a scale; HOLD; WHOLE = that is all packets.
-// Fragments: linear, bias, y_words, load_quads, scale, peaks, values, and steps_bytes or steps_triples.
+// Consts: WORKGROUP, TILES, BATCH, BITS; GROUP = columns of a group, SEGMENT = those of a packet that share
+// a scale; HOLD; WHOLE = that is all packets.
+// Fragments: linear, bias, y_words, load_quads, scale, hold and what it needs.
 const ROWS: u32 = 4u;   // of a tile
-const WORDS: u32 = 4u;   // of a packet
+const WORDS: u32 = PACKET;   // of a load
 const LANES: u32 = WORKGROUP / TILES;
-const SPAN: u32 = WORDS * 32u / BITS;
 const SETS: u32 = SPAN / SEGMENT;
-const BLOCKS: u32 = SPAN / STEP_COLS;   // of a packet
-const TAKEN: u32 = 32u / BITS;   // columns of a word of codes, which a lane makes integers of
-const BLOCK_WORDS: u32 = STEP_COLS / TAKEN;
-const ROUNDS: u32 = (BATCH * HOLD * WORDS + WORKGROUP - 1u) / WORKGROUP;
-// Of a word of codes every FIELDS-th lies in the lowest bits of a byte: four columns, FIELDS apart, meet
-// the quotients of one word. FIELDS quads of those do for a packet, of each byte.
-const FIELDS: u32 = 8u / BITS;
-const QUOTIENT_WORDS: u32 = STEP_COLS / 4u;   // of a block
-const BYTE_MASK: u32 = ((1u << BITS) - 1u) * 0x01010101u;
-// Codes of eight bits do not fit a signed byte; less 128 they do, and so must their zero be.
-const OFFSET: u32 = select(0u, 128u, BITS == 8u);
-const TOTAL_WORDS: u32 = (BYTES + 1u) / 2u;
 // Lanes that add what all lanes of a tile have of a sum.
 const STRIPS: u32 = 8u;
-
-// Quotients, of each vector and byte, the highest first, quad by quad of their packets: neighbours in a
-// subgroup read neighbours. Before them the peaks of words, behind them the sums of lanes.
-const QUADS: u32 = max(BATCH * BYTES * FIELDS * HOLD, WORKGROUP);
-var<workgroup> quads_of_x: array<vec4<u32>, QUADS>;
-var<workgroup> steps: array<f32, BATCH * HOLD * BLOCKS>;
-// Σ q of blocks for each byte, two a word.
-var<workgroup> totals: array<u32, BATCH * HOLD * BLOCKS * TOTAL_WORDS>;
-
-// The first vector of a turn.
-var<private> turn: u32;
-
-// Quad `i` of the quotients of a packet.
-fn quad_at(vector: u32, byte: u32, packet: u32, i: u32) -> u32 {
-    return ((vector * BYTES + byte) * FIELDS + i) * HOLD + packet;
-}
-
-// Word w of what is held, of a word of codes: vector, then packet, then word of it.
-fn word_of(w: u32) -> vec3<u32> {
-    return vec3(w / (HOLD * WORDS), w / WORDS % HOLD, w % WORDS);
-}
-
-fn values_for(first: u32, w: u32) -> array<f32, TAKEN> {
-    let at = word_of(w);
-    return values_of(params.vector_base + turn + at.x, (first + at.y) * SPAN + at.z * TAKEN);
-}
-
-// Makes integers of the packets from `first` on. Lanes that have nothing left to do repeat the last word
-// as far as they only read.
-fn hold(first: u32, lane: u32) {
-    let last = BATCH * HOLD * WORDS - 1u;
-    for (var n = 0u; n < ROUNDS; n++) {
-        let w = lane + n * WORKGROUP;
-        let peak = peak_of(values_for(first, min(w, last)));
-        if w <= last {
-            quads_of_x[w / 4u][w % 4u] = peak;
-        }
-    }
-    workgroupBarrier();
-    var peaks: array<u32, ROUNDS>;
-    for (var n = 0u; n < ROUNDS; n++) {
-        let w = min(lane + n * WORKGROUP, last);
-        let four = quads_of_x[w / 4u];
-        let pair = select(four.xy, four.zw, w % 4u >= 2u);
-        peaks[n] = four[w % 4u];
-        if BLOCK_WORDS >= 2u {
-            peaks[n] = max(pair.x, pair.y);
-        }
-        if BLOCK_WORDS == 4u {
-            peaks[n] = max(max(four.x, four.y), max(four.z, four.w));
-        }
-    }
-    workgroupBarrier();
-    for (var n = 0u; n < ROUNDS; n++) {
-        let w = lane + n * WORKGROUP;
-        let values = values_for(first, min(w, last));
-        if w <= last {
-            hold_word(w, peaks[n], values);
-        }
-    }
-    workgroupBarrier();
-    for (var b = lane; b < BATCH * HOLD * BLOCKS; b += WORKGROUP) {
-        hold_totals(b);
-    }
-    workgroupBarrier();
-}
-
-fn hold_word(w: u32, peak: u32, values: array<f32, TAKEN>) {
-    let at = word_of(w);
-    let step = step_of(peak);
-    let inverse = inverse_of(step);
-    var digits: array<i32, TAKEN>;
-    for (var i = 0u; i < TAKEN; i++) {
-        digits[i] = quotient(values[i] * inverse);
-    }
-    // Digits are signed, so that dot products of signed bytes do for all of them.
-    for (var byte = BYTES; byte > 0u; byte--) {
-        for (var f = 0u; f < FIELDS; f++) {
-            let i = at.z * FIELDS + f;
-            var word = 0u;
-            for (var k = 0u; k < 4u; k++) {
-                word |= (bitcast<u32>(digits[k * FIELDS + f]) & 0xffu) << (8u * k);
-            }
-            quads_of_x[quad_at(at.x, byte - 1u, at.y, i / 4u)][i % 4u] = word;
-        }
-        for (var i = 0u; i < TAKEN; i++) {
-            digits[i] = (digits[i] + 128) >> 8u;
-        }
-    }
-    if w % BLOCK_WORDS == 0u {
-        steps[w / BLOCK_WORDS] = step;
-    }
-}
-
-fn hold_totals(b: u32) {
-    let first = b % BLOCKS * QUOTIENT_WORDS;
-    var words: array<u32, TOTAL_WORDS>;
-    for (var byte = 0u; byte < BYTES; byte++) {
-        var total = 0;
-        for (var i = 0u; i < QUOTIENT_WORDS; i++) {
-            let at = first + i;
-            let quad = quads_of_x[quad_at(b / (HOLD * BLOCKS), byte, b / BLOCKS % HOLD, at / 4u)];
-            total += dot4I8Packed(quad[at % 4u], 0x01010101u);
-        }
-        words[byte / 2u] |= (bitcast<u32>(total) & 0xffffu) << (byte % 2u * 16u);
-    }
-    for (var i = 0u; i < TOTAL_WORDS; i++) {
-        totals[b * TOTAL_WORDS + i] = words[i];
-    }
-}
-
-fn total_of(b: u32, byte: u32) -> i32 {
-    return extractBits(bitcast<i32>(totals[b * TOTAL_WORDS + byte / 2u]), byte % 2u * 16u, 16u);
-}
 
 // What a round brings: a packet of codes of each row, and the scales of their segments.
 struct Round {

@@ -7,6 +7,7 @@
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
     grid::launches,
+    held::{Held, WORDS, integers},
     packet::{Load, gcd},
     problem::{self, unfit},
     shader,
@@ -14,15 +15,11 @@ use super::{
 use crate::{
     caps::{Caps, DeviceClass},
     error::{Error, Result},
-    format::{Precision, block_cols, whole_codes},
+    format::{Precision, whole_codes},
 };
-use std::borrow::Cow;
 
 /// Rows of a tile, whose scales lie together.
 const ROWS: u32 = 4;
-
-/// Words of a packet: a load of 16 bytes.
-const WORDS: u32 = 4;
 
 /// Vectors that one launch takes at most.
 const MAX_BATCH: usize = 4;
@@ -79,58 +76,36 @@ impl Kernel for GemvBytes {
         parts: &[PartLayout],
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
-        let (Some(quant), Some((bytes, steps))) =
-            (whole_codes(problem.format), integers(problem.precision))
-        else {
-            return Err(Error::NoKernel {
-                problem: problem.to_string(),
-                reasons: config.to_string(),
-            });
+        let Some(quant) = whole_codes(problem.format) else {
+            return Err(unknown(problem, config));
         };
         let lanes = check(config)?;
-        let span = problem.values_in(WORDS as usize);
-        let values = if problem.cols.is_multiple_of(4) {
-            fragment!("values_quads")
-        } else {
-            fragment!("values_scalars")
-        };
+        let group = quant.group_cols(problem.cols);
+        let segment = gcd(group, problem.values_in(WORDS as usize));
         let mut dispatches = vec![];
         for (vector_base, batch, turns) in launches(problem.batch, config.batch, caps) {
-            let vectors = batch as u32;
-            let held = Held {
-                quotients: vectors * bytes * 8 / quant.bits() * 16,
-                // A step, and totals, two of which are a word.
-                blocks: vectors * (span / block_cols(quant)) as u32 * (4 + 4 * bytes.div_ceil(2)),
-                sums: config.workgroup * ROWS * 4,
-            };
-            let packets = problem.cols.div_ceil(span) as u32;
-            let (hold, workgroup_bytes) = held.packets(packets, lanes, caps);
-            let number = Const::U32;
-            let consts = vec![
-                ("WORKGROUP", number(config.workgroup)),
-                ("TILES", number(config.rows / ROWS)),
-                ("BATCH", number(batch as u32)),
-                ("BITS", number(quant.bits())),
-                ("STEP_COLS", number(block_cols(quant) as u32)),
-                ("GROUP", number(quant.group_cols(problem.cols) as u32)),
-                (
-                    "SEGMENT",
-                    number(gcd(quant.group_cols(problem.cols), span) as u32),
-                ),
-                ("HOLD", number(hold)),
-                ("WHOLE", Const::Bool(hold >= packets)),
+            let held = Held::new(problem, quant, batch as u32, (config, lanes), caps);
+            let held = held.ok_or_else(|| unknown(problem, config))?;
+            let mut consts = vec![
+                ("WORKGROUP", Const::U32(config.workgroup)),
+                ("TILES", Const::U32(config.rows / ROWS)),
+                ("BATCH", Const::U32(batch as u32)),
+                ("BITS", Const::U32(quant.bits())),
+                ("GROUP", Const::U32(group as u32)),
+                ("SEGMENT", Const::U32(segment as u32)),
+                ("WHOLE", Const::Bool(held.whole)),
             ];
-            let fragments = vec![
+            consts.extend(held.consts);
+            let mut fragments = vec![
                 fragment!("linear"),
                 fragment!("y_words"),
                 problem.bias_fragment(),
                 Load::Quads.fragment(),
                 fragment!("scale"),
-                fragment!("peaks"),
-                steps.clone(),
-                values.clone(),
                 shader!("gemv_bytes"),
             ];
+            fragments.extend(held.fragments);
+            let workgroup_bytes = held.bytes;
             dispatches.extend(parts.iter().enumerate().map(|(i, part)| {
                 let workgroups = part.rows.div_ceil(config.rows);
                 let [x, y, _] = super::fold(workgroups.into(), caps.max_workgroups);
@@ -151,12 +126,10 @@ impl Kernel for GemvBytes {
     }
 }
 
-/// Bytes of an integer that x is made of, and how.
-fn integers(precision: Precision) -> Option<(u32, Cow<'static, str>)> {
-    match precision {
-        Precision::I8 => Some((1, fragment!("steps_bytes"))),
-        Precision::I24 => Some((3, fragment!("steps_triples"))),
-        Precision::F32 | Precision::F16 => None,
+fn unknown(problem: &Problem, config: &Config) -> Error {
+    Error::NoKernel {
+        problem: problem.to_string(),
+        reasons: config.to_string(),
     }
 }
 
@@ -175,32 +148,4 @@ fn check(config: &Config) -> Result<u32> {
         return Err(unfit("workgroup", config.workgroup as usize, needed));
     }
     Ok(config.workgroup / tiles)
-}
-
-/// Bytes of workgroup memory.
-struct Held {
-    /// Of quotients, for a packet of every vector.
-    quotients: u32,
-    /// Of what its blocks have beside.
-    blocks: u32,
-    /// Of the sums of lanes, which lie where quotients were.
-    sums: u32,
-}
-
-impl Held {
-    /// Packets that are held at a time, and the bytes for them: all that there are, or whole rounds of
-    /// `lanes`.
-    fn packets(&self, packets: u32, lanes: u32, caps: &Caps) -> (u32, u32) {
-        let most = caps.max_workgroup_bytes;
-        let room = most / (self.quotients + self.blocks);
-        let room = room.min(most.saturating_sub(self.sums) / self.blocks);
-        let hold = if packets <= room {
-            packets
-        } else {
-            (room / lanes * lanes).max(lanes)
-        };
-        let quads = self.sums.max(hold.saturating_mul(self.quotients));
-        let blocks = hold.saturating_mul(self.blocks);
-        (hold, quads.saturating_add(blocks))
-    }
 }

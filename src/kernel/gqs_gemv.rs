@@ -2,12 +2,13 @@
 //!
 //! [`Config`]: a workgroup sums the `rows` of a panel; a lane loads `words` of codes at a time:
 //! whole groups, or whole pieces of one. Variants name the loads of codes, then those of x, or that
-//! x comes in `bytes`; behind `tasks`, workgroups take equal ranges of kept groups instead of panels,
-//! and a second launch adds what they find.
+//! x comes in `bytes`, which `held` ones make themselves; behind `tasks`, workgroups take equal ranges of kept
+//! groups instead of panels, and a second launch adds what they find.
 
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
     gqs_sum::Pieces,
+    held::{Held, integers},
     packet::Load,
     panels::{self, check_panels},
     problem::{self, unfit},
@@ -24,14 +25,46 @@ use crate::{
 /// Vectors that one launch takes at most.
 const MAX_BATCH: usize = 8;
 
-/// How codes are loaded, and x; `None` where it comes in bytes.
-const VARIANTS: &[(&str, Load, Option<X>)] = &[
-    ("words", Load::Words, Some(X::Direct)),
-    ("quads-x4", Load::Quads, Some(X::Quads)),
-    ("tasks-words", Load::Words, Some(X::Direct)),
-    ("tasks-quads-x4", Load::Quads, Some(X::Quads)),
-    ("bytes", Load::Words, None),
-    ("quads-bytes", Load::Quads, None),
+/// How x is taken.
+#[derive(Clone, Copy, PartialEq)]
+enum Taken {
+    Numbers(X),
+    /// As integers that a launch in front makes.
+    Bytes,
+    /// As integers that each workgroup makes.
+    Held,
+}
+
+impl Taken {
+    fn as_integers(self) -> bool {
+        !matches!(self, Self::Numbers(_))
+    }
+
+    /// Refuses an x that is asked for otherwise.
+    fn check(self, problem: &Problem) -> Result<()> {
+        let precision = problem.precision;
+        let right = match self {
+            Self::Numbers(_) => precision != Precision::I8,
+            Self::Bytes => precision == Precision::I8,
+            Self::Held => integers(precision).is_some() && Precision::I8.serves(problem.format),
+        };
+        let bytes = if precision == Precision::I8 { 1 } else { 4 };
+        let needed = "as many as this candidate reads";
+        right
+            .then_some(())
+            .ok_or_else(|| unfit("bytes of a number of x", bytes, needed))
+    }
+}
+
+/// How codes are loaded, and x is taken.
+const VARIANTS: &[(&str, Load, Taken)] = &[
+    ("words", Load::Words, Taken::Numbers(X::Direct)),
+    ("quads-x4", Load::Quads, Taken::Numbers(X::Quads)),
+    ("tasks-words", Load::Words, Taken::Numbers(X::Direct)),
+    ("tasks-quads-x4", Load::Quads, Taken::Numbers(X::Quads)),
+    ("bytes", Load::Words, Taken::Bytes),
+    ("quads-bytes", Load::Quads, Taken::Bytes),
+    ("held-bytes", Load::Quads, Taken::Held),
 ];
 
 /// Tasks of a launch: enough for every processor, few enough for their pieces to be a trifle.
@@ -81,6 +114,8 @@ impl Kernel for GqsGemv {
                 config("quads-bytes", wide(256), words(4)),
                 config("quads-bytes", wide(512), words(4)),
                 config("bytes", wide(128), block),
+                config("held-bytes", wide(256), words(4)),
+                config("held-bytes", wide(512), words(4)),
             ];
         }
         let mut configs = vec![
@@ -94,6 +129,9 @@ impl Kernel for GqsGemv {
         if problem.rows.div_ceil(panels::ROWS) <= 64 {
             configs.swap(0, 1);
         }
+        if problem.precision == Precision::I24 {
+            configs.push(config("held-bytes", wide(256), words(4)));
+        }
         configs
     }
 
@@ -105,24 +143,16 @@ impl Kernel for GqsGemv {
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
         let found = VARIANTS.iter().find(|v| v.0 == config.variant);
-        let &(_, load, x) = found.ok_or_else(|| Error::NoKernel {
+        let &(_, load, taken) = found.ok_or_else(|| Error::NoKernel {
             problem: problem.to_string(),
             reasons: config.to_string(),
         })?;
         check_panels(parts, config)?;
-        let bytes = problem.precision == Precision::I8;
-        if x.is_none() != bytes {
-            let needed = "as many as this candidate reads";
-            return Err(unfit(
-                "bytes of a number of x",
-                if bytes { 1 } else { 4 },
-                needed,
-            ));
-        }
+        taken.check(problem)?;
         if problem.batch == 0 {
             return Ok(vec![]);
         }
-        let mut consts = consts(problem, config, load)?;
+        let mut consts = consts(problem, config, load, taken)?;
         let by_tasks = config.variant.starts_with("tasks");
         let mut fragments = vec![
             fragment!("linear"),
@@ -143,7 +173,13 @@ impl Kernel for GqsGemv {
             },
             shader!("gqs_gemv"),
         ];
-        let source = source(problem, x, caps)?;
+        let held = |batch| {
+            let quant = problem.format.quant()?;
+            // There is no turning back to columns that are no longer held.
+            let whole = u32::MAX;
+            Held::new(problem, quant, batch, (config, whole), caps).filter(|_| taken == Taken::Held)
+        };
+        let source = source(problem, taken, held(config.batch), caps)?;
         consts.extend(source.consts);
         fragments.extend(source.fragments);
         let mut dispatches = source.launches;
@@ -169,7 +205,9 @@ impl Kernel for GqsGemv {
                     params: problem.params(part, source.stride, vector_base),
                     operands: problem.operands(source.operand, i, true, !load.words()),
                     invocations: config.workgroup,
-                    workgroup_bytes: config.rows * batch * config.workgroup * 4,
+                    workgroup_bytes: held(batch)
+                        .map_or(0, |h| h.bytes)
+                        .saturating_add(config.rows * batch * config.workgroup * 4),
                     scratch_bytes: source.scratch_bytes,
                     grid: super::fold(u64::from(panels), caps.max_workgroups),
                     ..Dispatch::default()
@@ -194,23 +232,29 @@ impl Kernel for GqsGemv {
     }
 }
 
-/// What multiplies slots with x, in bytes where it is not reached as a number.
-fn source(problem: &Problem, x: Option<X>, caps: &Caps) -> Result<Source> {
-    if let Some(x) = x {
-        return Ok(Source::caller(vec![
-            problem::code_fragment(DeviceClass::Gpu),
-            variant::x_fragment(x, problem.cols)?,
-            fragment!("slot_floats"),
-        ]));
-    }
+/// What multiplies slots with x.
+fn source(problem: &Problem, taken: Taken, held: Option<Held>, caps: &Caps) -> Result<Source> {
     let group = problem
         .format
         .quant()
         .map_or(1, |q| q.group_cols(problem.cols));
-    let quotients = Quotients::new(problem, Packing::Bytes, group, caps)?;
-    let [pack, dot] = Packing::Bytes.fragments();
-    let quads = fragment!("quotients_quads");
-    Ok(quotients.source(vec![pack, dot, quads, fragment!("slot_bytes")]))
+    Ok(match (taken, held) {
+        (Taken::Numbers(x), _) => Source::caller(vec![
+            problem::code_fragment(DeviceClass::Gpu),
+            variant::x_fragment(x, problem.cols)?,
+            fragment!("slot_floats"),
+        ]),
+        (Taken::Held, Some(held)) => Source {
+            consts: held.consts,
+            ..Source::caller([vec![fragment!("slot_held")], held.fragments].concat())
+        },
+        (Taken::Held | Taken::Bytes, _) => {
+            let quotients = Quotients::new(problem, Packing::Bytes, group, caps)?;
+            let [pack, dot] = Packing::Bytes.fragments();
+            let quads = fragment!("quotients_quads");
+            quotients.source(vec![pack, dot, quads, fragment!("slot_bytes")])
+        }
+    })
 }
 
 /// Whether a load is of two slots whose scales fill half of one.
@@ -227,7 +271,12 @@ fn pairs(problem: &Problem, config: &Config, load: Load) -> bool {
 ///
 /// # Errors
 /// Where `config` loads no whole groups or pieces.
-fn consts(problem: &Problem, config: &Config, load: Load) -> Result<Vec<(&'static str, Const)>> {
+fn consts(
+    problem: &Problem,
+    config: &Config,
+    load: Load,
+    taken: Taken,
+) -> Result<Vec<(&'static str, Const)>> {
     let Format::Gqs { quant, pruning } = problem.format else {
         return Err(unfit("kept groups of a row", 0, "group-pruned weights"));
     };
@@ -246,7 +295,7 @@ fn consts(problem: &Problem, config: &Config, load: Load) -> Result<Vec<(&'stati
     }
     let group = quant.group_cols(cols);
     let piece = group * slot_words / group_words;
-    if problem.precision == Precision::I8 && !piece.is_multiple_of(block_cols(quant)) {
+    if taken.as_integers() && !piece.is_multiple_of(block_cols(quant)) {
         return Err(unfit("columns of a piece", piece, "whole blocks of x"));
     }
     let number = |value: usize| Const::U32(value as u32);

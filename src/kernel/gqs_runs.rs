@@ -59,7 +59,7 @@ impl Kernel for GqsRuns {
         let lanes = caps.subgroups.map_or(8, |s| s.min);
         let mut configs = vec![config("spread", lanes), config("portable", 8)];
         // Pieces lie where x in bytes would.
-        if problem.precision == Precision::F32 {
+        if problem.precision != Precision::I8 {
             configs.extend([config("tasks-spread", lanes), config("tasks-portable", 8)]);
         }
         configs

@@ -24,6 +24,7 @@ mod gqs_runs;
 mod gqs_sum;
 mod gqs_tiled;
 mod grid;
+mod held;
 pub mod layout;
 mod packed;
 mod packet;

@@ -182,21 +182,26 @@ fn lost(precision: Precision, weight: &Matrix, x: &[f32]) -> Result<Vec<f64>> {
         let blocks = vectors.flat_map(|x| x.chunks(format::block_cols(quant)));
         blocks.flat_map(|b| format::lost(b, precision)).collect()
     };
-    match (precision, format.quant()) {
-        (Precision::F32, _) => Ok(vec![]),
+    let blocks = format.quant().filter(|_| Precision::I8.serves(format));
+    let refused = |x: &str, reasons: &str| {
+        Err(Error::NoKernel {
+            problem: format!("{format} with x in {x}"),
+            reasons: reasons.into(),
+        })
+    };
+    match (precision, blocks) {
+        (Precision::I8 | Precision::I24, Some(quant)) => Ok(integers(quant)),
+        (Precision::F32 | Precision::I24, _) => Ok(vec![]),
         (Precision::F16, _) if precision.serves(format) => {
             Ok(x.iter().map(|&x| format::lost_f16(f64::from(x))).collect())
         }
-        (Precision::F16, _) => Err(Error::NoKernel {
-            problem: format!("{format} with x in f16"),
-            reasons: "weights have to be f16, bf16 or codes of whole rows".into(),
-        }),
-        (Precision::I24, _) => Ok(format::whole_codes(format).map_or(vec![], integers)),
-        (Precision::I8, Some(quant)) if precision.serves(format) => Ok(integers(quant)),
-        (Precision::I8, _) => Err(Error::NoKernel {
-            problem: format!("{format} with x in 8 bits"),
-            reasons: "its codes do not divide a byte, or keep single columns".into(),
-        }),
+        (Precision::F16, _) => {
+            refused("f16", "weights have to be f16, bf16 or codes of whole rows")
+        }
+        (Precision::I8, None) => refused(
+            "8 bits",
+            "its codes do not divide a byte, or keep single columns",
+        ),
     }
 }
 
