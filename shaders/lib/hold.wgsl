@@ -21,8 +21,8 @@ const BYTE_MASK: u32 = ((1u << BITS) - 1u) * 0x01010101u;
 const OFFSET: u32 = select(0u, 128u, BITS == 8u);
 const TOTAL_WORDS: u32 = (BYTES + 1u) / 2u;
 
-// Quotients, of each vector and byte, the highest first, quad by quad of their packets: neighbours in a
-// subgroup read neighbours. Before them the peaks of words; behind them a quad for each lane.
+// Quotients, of each vector and byte, the highest first, quad by quad of their packets: neighbouring
+// lanes read neighbours. Before them the peaks of words; behind them a quad for each lane.
 const QUADS: u32 = max(BATCH * BYTES * FIELDS * HOLD, WORKGROUP);
 var<workgroup> quads_of_x: array<vec4<u32>, QUADS>;
 var<workgroup> steps: array<f32, BATCH * HOLD * BLOCKS>;
