@@ -32,6 +32,29 @@ fn a_table_is_written_read_and_refused_elsewhere() {
     let now = Tuning::parse(&fs::read_to_string(path).unwrap()).unwrap();
     assert!(now.len() > tuning.len());
 
+    // Products of other activations are other products.
+    let printed = stdout(&lacuna(&[
+        "tune",
+        "--op",
+        "linear",
+        "--shape",
+        "96x64",
+        "--batch",
+        "1",
+        "--rounds",
+        "3",
+        "--format",
+        "w4g32",
+        "--activations",
+        "f32,i8,i24",
+        "-o",
+        table,
+    ]));
+    for activations in ["", ", x in 8 bits", ", x in 24 bits"] {
+        let product = format!("w4g32 96x64 batch 1{activations} ");
+        assert!(printed.contains(&product), "{printed}");
+    }
+
     let info = json(&["info", "--untuned", "--json"]);
     let product = &info["selected"]["products"][0];
     let others = product["others"].as_array().unwrap();

@@ -52,6 +52,9 @@ pub struct Args {
         default_value = "f32,f16,2:4x8@f16,w4g128,w4g64s50"
     )]
     formats: Vec<Format>,
+    /// How products of whole weights take their activations, where weights have such products
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "f32")]
+    activations: Vec<Activations>,
     /// Samples of each candidate
     #[arg(long, value_name = "N", default_value = "15", value_parser = super::at_least_one)]
     rounds: usize,
@@ -61,6 +64,18 @@ pub struct Args {
 }
 
 impl Args {
+    /// The products of a weight in `format`.
+    fn products(&self, group: &Group<'_>, format: Format) -> Result<Vec<Product>> {
+        match group.args().op {
+            Op::Linear => {
+                let precisions = self.activations.iter().map(|&a| Precision::from(a));
+                let served = precisions.filter(|p| p.serves(format));
+                Ok(served.map(Product::whole).collect())
+            }
+            Op::Masked | Op::InputSparse => Ok(vec![group.skipping(50)?]),
+        }
+    }
+
     /// What `bench` would be asked for the same.
     fn bench(&self, op: Op) -> BenchArgs {
         BenchArgs {
@@ -88,6 +103,9 @@ impl Args {
 
 pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let gpu = device::open(device)?.tuned(Tuning::default());
+    for activations in &args.activations {
+        activations.check(&gpu)?;
+    }
     interrupt::defer();
     let path = match &args.output {
         Some(path) => path.clone(),
@@ -124,7 +142,9 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
                 bar.set_message(format!("{} {rows}x{cols} batch {batch}", op.name()));
                 let mut group = Group::new(&bench, &formats, batch)?;
                 for &format in &formats.asked {
-                    group.tune(format, &mut tuning, &mut table)?;
+                    for product in args.products(&group, format)? {
+                        group.tune(format, &product, &mut tuning, &mut table)?;
+                    }
                 }
                 // What is known by now is not lost.
                 tuning::write(&path, &tuning)?;
@@ -142,14 +162,16 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
 
 impl Group<'_> {
     /// Finds the fastest candidate of a product and, where it skips, up to which share that pays.
-    fn tune(&mut self, format: Format, tuning: &mut Tuning, table: &mut Table) -> Result<()> {
-        let product = match self.args().op {
-            Op::Linear => Product::whole(Precision::F32),
-            Op::Masked | Op::InputSparse => self.skipping(50)?,
-        };
-        let problem = self.problem(format, &product);
-        let legal = self.legal(format, &product)?;
-        let ranking = self.contest(format, &product, &legal, self.args().rounds)?;
+    fn tune(
+        &mut self,
+        format: Format,
+        product: &Product,
+        tuning: &mut Tuning,
+        table: &mut Table,
+    ) -> Result<()> {
+        let problem = self.problem(format, product);
+        let legal = self.legal(format, product)?;
+        let ranking = self.contest(format, product, &legal, self.args().rounds)?;
         let (Some(default), Some(fastest)) = (legal.first(), ranking.first()) else {
             table.row([
                 problem.to_string(),
