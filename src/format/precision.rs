@@ -30,8 +30,8 @@ pub enum Precision {
     /// block.
     I8,
     /// As integers of three bytes that share a step in each block of up to 32 columns, where a device
-    /// has such a product for weights as of [`I8`](Self::I8), else as they are: faster on GPUs, and off
-    /// by 2⁻²² of the largest of a block, which in f32 only the largest may be.
+    /// has such a product for weights as of [`I8`](Self::I8), else as they are. Faster on GPUs, and as
+    /// exact as f32 but where magnitudes in a block differ much: each is off by 2⁻²² of the largest at most.
     I24,
 }
 
