@@ -67,6 +67,15 @@ impl Precision {
             (Self::I8, _) => false,
         }
     }
+
+    /// Whether products of weights in `format` may take their activations otherwise than as they are.
+    pub const fn changes(self, format: Format) -> bool {
+        match self {
+            Self::F32 => false,
+            Self::I24 => Self::I8.serves(format),
+            Self::F16 | Self::I8 => self.serves(format),
+        }
+    }
 }
 
 /// The codes of `format`, if they are of every column and may meet integers of x.
@@ -168,7 +177,9 @@ mod tests {
         ] {
             let format: Format = format.parse().unwrap();
             assert_eq!(Precision::I8.serves(format), serves, "{format}");
-            assert!(Precision::F32.serves(format));
+            assert!(Precision::F32.serves(format) && !Precision::F32.changes(format));
+            assert!(Precision::I24.serves(format));
+            assert_eq!(Precision::I24.changes(format), serves, "{format}");
         }
     }
 

@@ -46,7 +46,7 @@ impl Taken {
         let right = match self {
             Self::Numbers(_) => precision != Precision::I8,
             Self::Bytes => precision == Precision::I8,
-            Self::Held => integers(precision).is_some() && Precision::I8.serves(problem.format),
+            Self::Held => integers(precision).is_some() && precision.changes(problem.format),
         };
         let bytes = if precision == Precision::I8 { 1 } else { 4 };
         let needed = "as many as this candidate reads";

@@ -96,10 +96,10 @@ pub fn measure(bench: &Bench<'_>, layer: &Formats, batch: usize) -> Result<Vec<R
         // Masked products leave their result in what was active: each has its own.
         let products: Vec<Product> = match op {
             Op::Linear => {
-                let precisions = [Precision::F32, bench.args.activations.into()];
-                let once = &precisions[usize::from(precisions[0] == precisions[1])..];
-                let served = once.iter().filter(|p| p.serves(format));
-                served.map(|&p| Product::whole(p)).collect()
+                let asked = Precision::from(bench.args.activations);
+                let changed = Some(asked).filter(|p| p.changes(format));
+                let all = [Precision::F32].into_iter().chain(changed);
+                all.map(Product::whole).collect()
             }
             Op::Masked | Op::InputSparse => {
                 let active = bench.args.active.iter();

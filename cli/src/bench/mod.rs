@@ -73,7 +73,7 @@ pub struct Args {
         ]
     )]
     formats: Vec<Format>,
-    /// How activations are taken; f16 and i8 add rows for formats that have such products, of --op linear
+    /// How activations are taken; all but f32 add rows for formats that have such products, of --op linear
     #[arg(long, value_enum, default_value_t = Activations::F32)]
     activations: Activations,
     /// Whether weights come from memory or may be in a cache

@@ -69,7 +69,7 @@ impl Args {
         match group.args().op {
             Op::Linear => {
                 let precisions = self.activations.iter().map(|&a| Precision::from(a));
-                let served = precisions.filter(|p| p.serves(format));
+                let served = precisions.filter(|p| *p == Precision::F32 || p.changes(format));
                 Ok(served.map(Product::whole).collect())
             }
             Op::Masked | Op::InputSparse => Ok(vec![group.skipping(50)?]),
