@@ -124,7 +124,15 @@ const QUANTIZING: &[&str] = &[
 ];
 
 /// Formats of products that take x in 24 bits.
-const TRIPLES: &[&str] = &["w4g128", "w8g16-sym", "w2g64", "w8row", "w4g8"];
+const TRIPLES: &[&str] = &[
+    "w4g128",
+    "w8g16-sym",
+    "w2g64",
+    "w8row",
+    "w4g8",
+    "w4g64s50",
+    "w2g16s60-ragged",
+];
 
 /// Formats of products that take x in f16.
 const HALVES: &[&str] = &[

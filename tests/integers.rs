@@ -93,9 +93,13 @@ fn x_in_24_bits_loses_what_is_stated_and_nothing_on_the_grid() {
         // More than workgroup memory holds of x at a time, of most devices.
         ("w4g128", 5, 13_000, 1),
         ("w8g128", 6, 13_001, 2),
-        // Not of codes of every column: x is taken as it is.
-        ("w3g32", 16, 64, 1),
+        // Group-pruned, some candidates of which hold x as integers.
         ("w4g16s50", 16, 64, 1),
+        ("w4g64s50", 33, 1000, 2),
+        ("w8g24s50-sym", 17, 333, 3),
+        ("w2g16s60-ragged", 50, 515, 1),
+        // Codes that divide no byte, or none: x is taken as it is.
+        ("w3g32", 16, 64, 1),
         ("f16", 16, 64, 9),
     ] {
         let format: Format = format.parse().unwrap();

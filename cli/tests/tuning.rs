@@ -33,23 +33,16 @@ fn a_table_is_written_read_and_refused_elsewhere() {
     assert!(now.len() > tuning.len());
 
     // Products of other activations are other products.
-    let printed = stdout(&lacuna(&[
-        "tune",
-        "--op",
-        "linear",
-        "--shape",
-        "96x64",
-        "--batch",
-        "1",
-        "--rounds",
-        "3",
+    let asked = [
         "--format",
         "w4g32",
         "--activations",
         "f32,i8,i24",
         "-o",
         table,
-    ]));
+    ];
+    let linear = [&["tune", "--op", "linear"], &TUNE[3..], &asked].concat();
+    let printed = stdout(&lacuna(&linear));
     for activations in ["", ", x in 8 bits", ", x in 24 bits"] {
         let product = format!("w4g32 96x64 batch 1{activations} ");
         assert!(printed.contains(&product), "{printed}");

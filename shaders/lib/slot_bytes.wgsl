@@ -1,5 +1,5 @@
 // What slot g of a load of group-pruned weights is multiplied with: x in bytes, as `quantize` left it.
-// Needs STEP_COLS, dot_bytes and quotients; a vector has x_stride blocks.
+// Needs STEP_COLS, slot_zero, dot_bytes and quotients; a vector has x_stride blocks.
 const PIECE_BLOCKS: u32 = PIECE / STEP_COLS;
 const PACKET_WORDS: u32 = SLOTS * PIECE_BLOCKS * QUOTIENT_WORDS;
 const HELD: u32 = BATCH * PACKET_WORDS;
@@ -25,10 +25,7 @@ fn hold_block(held: ptr<function, array<u32, HELD>>, b: u32, s: u32, block: u32)
 // Σ (code − zero) · x over the piece of slot g, whose x begins at `col`, which is
 // Σ step · (Σ code · q − zero · Σ q) over its blocks: what is in brackets is exact.
 fn dot_slot(packed: array<u32, WORDS>, g: u32, word: u32, col: u32) -> array<f32, BATCH> {
-    var zero = i32(MIDDLE) - OFFSET;
-    if ZERO_BITS != 0u {
-        zero = i32((word >> 16u) & ((1u << ZERO_BITS) - 1u)) - OFFSET;
-    }
+    let zero = zero_of(word) - OFFSET;
     let steps = params.batch * params.x_stride * QUOTIENT_WORDS;
     var held: array<u32, HELD>;
     var dots: array<f32, BATCH>;

@@ -1,12 +1,13 @@
 // What slot g of a load of group-pruned weights is multiplied with: x as integers in workgroup memory.
-// Needs hold, scale and zeros as in slot_bytes.
+// Needs slot_zero and hold.
 const PIECE_BLOCKS: u32 = PIECE / STEP_COLS;
 
 fn ready(lane: u32) {
     hold(0u, lane);
 }
 
-// Σ code · q of every byte over block k of slot g, whose x is block `block` of a vector.
+// Σ code · q of each byte over a block of a slot: `first` is its first word among those that all codes of a
+// load make when every byte of a word takes one, `block` the block of the vector that it meets.
 fn dot_held(packed: array<u32, WORDS>, first: u32, vector: u32, block: u32) -> array<vec4<i32>, BYTES> {
     var dots: array<vec4<i32>, BYTES>;
     for (var i = 0u; i < QUOTIENT_WORDS; i++) {
@@ -23,11 +24,7 @@ fn dot_held(packed: array<u32, WORDS>, first: u32, vector: u32, block: u32) -> a
 
 // Σ (code − zero) · x over the piece of slot g, whose x begins at `col`.
 fn dot_slot(packed: array<u32, WORDS>, g: u32, word: u32, col: u32) -> array<f32, BATCH> {
-    var zero = i32(MIDDLE);
-    if ZERO_BITS != 0u {
-        zero = i32((word >> 16u) & ((1u << ZERO_BITS) - 1u));
-    }
-    zero -= i32(OFFSET);
+    let zero = zero_of(word) - i32(OFFSET);
     var dots: array<f32, BATCH>;
     for (var b = 0u; b < BATCH; b++) {
         for (var k = 0u; k < PIECE_BLOCKS; k++) {

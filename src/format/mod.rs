@@ -25,7 +25,7 @@ pub use quantized::Quantized;
 pub use thresholds::Thresholds;
 pub use values::{Dtype, Values};
 
-pub(crate) use precision::{block_cols, lost, lost_f16, whole_codes};
+pub(crate) use precision::{block_cols, lost, lost_f16};
 pub(crate) use quantized::group_slots;
 
 use crate::error::{Error, Result};

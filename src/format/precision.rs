@@ -78,17 +78,6 @@ impl Precision {
     }
 }
 
-/// The codes of `format`, if they are of every column and may meet integers of x.
-pub(crate) fn whole_codes(format: Format) -> Option<Quant> {
-    match format {
-        Format::Quantized {
-            pattern: None,
-            quant,
-        } if Precision::I8.serves(format) => Some(quant),
-        _ => None,
-    }
-}
-
 /// Columns of a block of activations that meet weights of `quant`: a divisor of its group.
 pub(crate) const fn block_cols(quant: Quant) -> usize {
     let mut block = if quant.bits() == 8 { BLOCK / 2 } else { BLOCK };

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     caps::{Caps, DeviceClass},
-    error::{Error, Result},
+    error::Result,
 };
 use std::borrow::Cow;
 
@@ -159,10 +159,7 @@ impl Kernel for BandGemv {
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
         let found = VARIANTS.iter().find(|v| v.name == config.variant);
-        let &variant = found.ok_or_else(|| Error::NoKernel {
-            problem: problem.to_string(),
-            reasons: config.to_string(),
-        })?;
+        let &variant = found.ok_or_else(|| problem.unknown(config))?;
         let Variant { spread, load, .. } = variant;
         let Some(first) = parts.first() else {
             return Ok(vec![]);

@@ -10,11 +10,7 @@ use super::{
     shader,
     transpose::Turned,
 };
-use crate::{
-    caps::Caps,
-    error::{Error, Result},
-    format::Format,
-};
+use crate::{caps::Caps, error::Result, format::Format};
 use std::borrow::Cow;
 
 /// Values of a row that a lane holds at a time. A loop over more is not unrolled (llvmpipe), and
@@ -53,10 +49,7 @@ impl Variant {
 
     fn of(config: &Config, problem: &Problem) -> Result<&'static Self> {
         let found = VARIANTS.iter().find(|v| v.name == config.variant);
-        found.ok_or_else(|| Error::NoKernel {
-            problem: problem.to_string(),
-            reasons: config.to_string(),
-        })
+        found.ok_or_else(|| problem.unknown(config))
     }
 
     fn x_fragment(&self) -> Cow<'static, str> {

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     caps::{Caps, DeviceClass},
-    error::{Error, Result},
-    format::{Precision, whole_codes},
+    error::Result,
+    format::{Format, Precision, Quant},
 };
 
 /// Rows of a tile, whose scales lie together.
@@ -42,7 +42,7 @@ impl Kernel for GemvBytes {
         // CPU adapters have no bytes to multiply, and workgroup memory is memory to them. In 24 bits x may
         // be taken as it is, and kernels for more vectors do so.
         let turns = problem.batch > MAX_BATCH && problem.precision == Precision::I24;
-        if caps.class != DeviceClass::Gpu || whole_codes(problem.format).is_none() || turns {
+        if caps.class != DeviceClass::Gpu || codes(problem).is_none() || turns {
             return vec![];
         }
         // A packet of 64 codes of two bits meets too much of more vectors for registers: two take 7.1 µs in
@@ -83,8 +83,8 @@ impl Kernel for GemvBytes {
         parts: &[PartLayout],
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
-        let Some(quant) = whole_codes(problem.format) else {
-            return Err(unknown(problem, config));
+        let Some(quant) = codes(problem) else {
+            return Err(problem.unknown(config));
         };
         let lanes = check(config)?;
         let group = quant.group_cols(problem.cols);
@@ -92,7 +92,7 @@ impl Kernel for GemvBytes {
         let mut dispatches = vec![];
         for (vector_base, batch, turns) in launches(problem.batch, config.batch, caps) {
             let held = Held::new(problem, quant, batch as u32, (config, lanes), caps);
-            let held = held.ok_or_else(|| unknown(problem, config))?;
+            let held = held.ok_or_else(|| problem.unknown(config))?;
             let mut consts = vec![
                 ("WORKGROUP", Const::U32(config.workgroup)),
                 ("TILES", Const::U32(config.rows / ROWS)),
@@ -133,10 +133,14 @@ impl Kernel for GemvBytes {
     }
 }
 
-fn unknown(problem: &Problem, config: &Config) -> Error {
-    Error::NoKernel {
-        problem: problem.to_string(),
-        reasons: config.to_string(),
+/// The codes of a weight, if they are of every column and may meet integers of x.
+fn codes(problem: &Problem) -> Option<Quant> {
+    match problem.format {
+        Format::Quantized {
+            pattern: None,
+            quant,
+        } if Precision::I8.serves(problem.format) => Some(quant),
+        _ => None,
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     caps::{Caps, DeviceClass},
-    error::{Error, Result},
+    error::Result,
     format::{Format, Precision, Quant, block_cols},
 };
 use std::borrow::Cow;
@@ -128,10 +128,7 @@ impl Kernel for GemvI8 {
             },
         ) = (found, problem.format)
         else {
-            return Err(Error::NoKernel {
-                problem: problem.to_string(),
-                reasons: config.to_string(),
-            });
+            return Err(problem.unknown(config));
         };
         let load = variant.load(config.words);
         check(variant, quant, config)?;

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     caps::{Caps, DeviceClass},
-    error::{Error, Result},
+    error::Result,
     format::{Format, Precision, block_cols},
 };
 
@@ -143,10 +143,7 @@ impl Kernel for GqsGemv {
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
         let found = VARIANTS.iter().find(|v| v.0 == config.variant);
-        let &(_, load, taken) = found.ok_or_else(|| Error::NoKernel {
-            problem: problem.to_string(),
-            reasons: config.to_string(),
-        })?;
+        let &(_, load, taken) = found.ok_or_else(|| problem.unknown(config))?;
         check_panels(parts, config)?;
         taken.check(problem)?;
         if problem.batch == 0 {
@@ -232,29 +229,37 @@ impl Kernel for GqsGemv {
     }
 }
 
-/// What multiplies slots with x.
+/// What multiplies slots with x, of which `held` is in workgroup memory.
 fn source(problem: &Problem, taken: Taken, held: Option<Held>, caps: &Caps) -> Result<Source> {
-    let group = problem
-        .format
-        .quant()
-        .map_or(1, |q| q.group_cols(problem.cols));
-    Ok(match (taken, held) {
-        (Taken::Numbers(x), _) => Source::caller(vec![
+    match taken {
+        Taken::Numbers(x) => Ok(Source::caller(vec![
             problem::code_fragment(DeviceClass::Gpu),
             variant::x_fragment(x, problem.cols)?,
             fragment!("slot_floats"),
-        ]),
-        (Taken::Held, Some(held)) => Source {
-            consts: held.consts,
-            ..Source::caller([vec![fragment!("slot_held")], held.fragments].concat())
-        },
-        (Taken::Held | Taken::Bytes, _) => {
+        ])),
+        Taken::Bytes => {
+            let quant = problem.format.quant();
+            let group = quant.map_or(1, |q| q.group_cols(problem.cols));
             let quotients = Quotients::new(problem, Packing::Bytes, group, caps)?;
             let [pack, dot] = Packing::Bytes.fragments();
-            let quads = fragment!("quotients_quads");
-            quotients.source(vec![pack, dot, quads, fragment!("slot_bytes")])
+            Ok(quotients.source(vec![
+                pack,
+                dot,
+                fragment!("quotients_quads"),
+                fragment!("slot_zero"),
+                fragment!("slot_bytes"),
+            ]))
         }
-    })
+        Taken::Held => {
+            let held =
+                held.ok_or_else(|| unfit("packets of x", 0, "integers in workgroup memory"))?;
+            let own = vec![fragment!("slot_zero"), fragment!("slot_held")];
+            Ok(Source {
+                consts: held.consts,
+                ..Source::caller([own, held.fragments].concat())
+            })
+        }
+    }
 }
 
 /// Whether a load is of two slots whose scales fill half of one.

@@ -1,6 +1,6 @@
 //! A linear product to be computed, and what all its kernels share.
 
-use super::{Const, Layout, Operand, PartLayout, Role, bands, fragment, layout};
+use super::{Config, Const, Layout, Operand, PartLayout, Role, bands, fragment, layout};
 use crate::{
     caps::{Caps, DeviceClass},
     error::{Error, Result},
@@ -132,6 +132,14 @@ impl Problem {
     pub const Y: usize = 1;
     /// See [`Problem::X`]; absent without a bias.
     pub const BIAS: usize = 2;
+
+    /// What a kernel says of a configuration that it does not know, or that is not for this problem.
+    pub(super) fn unknown(&self, config: &Config) -> Error {
+        Error::NoKernel {
+            problem: self.to_string(),
+            reasons: config.to_string(),
+        }
+    }
 
     /// How the weight is cut on a device with these limits.
     ///

@@ -1,10 +1,7 @@
 //! What the kernels that walk along rows have in common: how lanes are summed, how x is reached.
 
 use super::{Config, Const, Problem, fragment, packet::Load, problem::unfit};
-use crate::{
-    caps::Caps,
-    error::{Error, Result},
-};
+use crate::{caps::Caps, error::Result};
 use std::borrow::Cow;
 
 /// What a variant's name stands for.
@@ -64,10 +61,7 @@ impl Variant {
     /// The variant that `config` names.
     pub fn of(config: &Config, problem: &Problem) -> Result<&'static Self> {
         let found = VARIANTS.iter().find(|v| v.name == config.variant);
-        found.ok_or_else(|| Error::NoKernel {
-            problem: problem.to_string(),
-            reasons: config.to_string(),
-        })
+        found.ok_or_else(|| problem.unknown(config))
     }
 
     /// The text around the loop for `batch` vectors of `cols` columns: x and the reduction.

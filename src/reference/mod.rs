@@ -182,7 +182,7 @@ fn lost(precision: Precision, weight: &Matrix, x: &[f32]) -> Result<Vec<f64>> {
         let blocks = vectors.flat_map(|x| x.chunks(format::block_cols(quant)));
         blocks.flat_map(|b| format::lost(b, precision)).collect()
     };
-    let blocks = format.quant().filter(|_| Precision::I8.serves(format));
+    let blocks = format.quant().filter(|_| precision.changes(format));
     let refused = |x: &str, reasons: &str| {
         Err(Error::NoKernel {
             problem: format!("{format} with x in {x}"),
