@@ -10,12 +10,13 @@
 // that use the same columns. Only stored weights are multiplied, so what x holds elsewhere, NaN
 // included, does not matter. Past the last column both are zero: every step is a whole one.
 //
-// A lane takes four slots at a time: 4 · TB / 4 quads of x and TR of W for 4 · TR · TB products.
+// A lane takes four slots at a time: 4 · TB / 4 quads of x and TR of W for 4 · TR · TB products. Where
+// columns that a weight does not keep are staged too, `products` leaves them out.
 //
 // Consts: WORKGROUP, TILE_ROWS, TILE_BATCH, TILE_COLS, TILE_SLOTS, TR, TB, SHARE; W_PLANE =
 // quads of a plane of W; ROUND = sums of a lane that are added at a time; EDGE = the last
 // columns do not fill a quad.
-// Fragments: linear, bias, x, tile; decoded (and what it loads with), tile_weights and tile_put for
+// Fragments: linear, bias, x, tile, products; decoded (and what it loads with), tile_weights and tile_put for
 // weights by rows, tile_bands and what decodes its packets for those in bands.
 const QUADS: u32 = TILE_SLOTS / 4u;
 const COL_QUADS: u32 = TILE_COLS / 4u;
@@ -64,6 +65,7 @@ fn put_x(held: array<array<vec4<f32>, 4>, X_HELD>, step: u32, lane: u32) {
                 // Without an edge four columns end together.
                 x_tile[plane][at + j * ACROSS] =
                     select(vec4<f32>(), four, col + select(0u, j, EDGE) < params.cols);
+                look_at(x_tile[plane][at + j * ACROSS], step);
             }
         }
     }
@@ -92,6 +94,7 @@ fn main(
     var weights = fetch_weights(row0, 0u, lane);
     var xs = fetch_x(vector0, 0u, lane);
     var columns = fetch_columns(row0, 0u, lane);
+    forget(0u, lane);
     for (var step = 0u; step < steps; step++) {
         workgroupBarrier();
         put_weights(weights, step, lane);
@@ -101,6 +104,8 @@ fn main(
         weights = fetch_weights(row0, step + 1u, lane);
         xs = fetch_x(vector0, step + 1u, lane);
         columns = fetch_columns(row0, step + 1u, lane);
+        let odd = is_odd(step);
+        forget(step + 1u, lane);
 
         for (var turn = 0u; turn < (QUADS + TEAMS - 1u) / TEAMS; turn++) {
             let quad = turn * TEAMS + team;
@@ -125,12 +130,7 @@ fn main(
                     let r = block * SHARE + i;
                     let w = w_tile[r][w_at];
                     for (var t = 0u; t < TB / 4u; t++) {
-                        var sum = acc[t * TR + r];
-                        sum += w.x * x0[t];
-                        sum += w.y * x1[t];
-                        sum += w.z * x2[t];
-                        sum += w.w * x3[t];
-                        acc[t * TR + r] = sum;
+                        acc[t * TR + r] = with_products(acc[t * TR + r], w, x0[t], x1[t], x2[t], x3[t], odd);
                     }
                 }
             }

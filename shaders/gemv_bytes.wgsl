@@ -12,13 +12,9 @@
 //
 // Consts: WORKGROUP, TILES, BATCH, BITS; GROUP = columns of a group, SEGMENT = those of a packet that share
 // a scale; HOLD; WHOLE = that is all packets.
-// Fragments: linear, bias, y_words, load_quads, scale, hold and what it needs.
-const ROWS: u32 = 4u;   // of a tile
+// Fragments: linear, bias, y_words, load_quads, scale, fours, hold and what it needs.
 const WORDS: u32 = PACKET;   // of a load
-const LANES: u32 = WORKGROUP / TILES;
 const SETS: u32 = SPAN / SEGMENT;
-// Lanes that add what all lanes of a tile have of a sum.
-const STRIPS: u32 = 8u;
 
 // What a round brings: a packet of codes of each row, and the scales of their segments.
 struct Round {
@@ -93,33 +89,6 @@ fn add_rounds(
     }
 }
 
-// The sums of all lanes of each tile, a vector at a time.
-fn finish(acc: array<vec4<f32>, BATCH>, first_row: u32, lane: u32) {
-    for (var b = 0u; b < BATCH; b++) {
-        workgroupBarrier();
-        quads_of_x[lane] = bitcast<vec4<u32>>(acc[b]);
-        workgroupBarrier();
-        for (var k = lane; k < TILES * STRIPS; k += WORKGROUP) {
-            let at = k / STRIPS * LANES + k % STRIPS;
-            var sum = vec4<f32>();
-            for (var i = 0u; i < LANES; i += STRIPS) {
-                sum += bitcast<vec4<f32>>(quads_of_x[at + i]);
-            }
-            quads_of_x[at] = bitcast<vec4<u32>>(sum);
-        }
-        workgroupBarrier();
-        for (var r = lane; r < TILES * ROWS; r += WORKGROUP) {
-            var sum = 0.0;
-            for (var k = 0u; k < STRIPS; k++) {
-                sum += bitcast<f32>(quads_of_x[r / ROWS * LANES + k][r % ROWS]);
-            }
-            if first_row + r < params.rows {
-                store(first_row + r, turn + b, sum);
-            }
-        }
-    }
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -131,10 +100,8 @@ fn main(
         return;
     }
     turn = group.z * BATCH;
-    // Tiles past the end repeat the last row; their sums are not stored.
-    let row0 = min(first_row + lane / LANES * ROWS, (params.rows - 1u) / ROWS * ROWS);
-    let rows = min(vec4(row0) + vec4(0u, 1u, 2u, 3u), vec4(params.rows - 1u));
-    let row_at = vec4(params.values) + rows * params.value_stride;
+    let row0 = first_row_of(first_row, lane);
+    let row_at = rows_at(row0);
     let packets = (params.slots + SPAN - 1u) / SPAN;
     let own = lane % LANES;
     var next = fetch(row_at, row0, min(own, packets - 1u));

@@ -11,8 +11,8 @@
 //
 // Consts: WORKGROUP, PANEL, BLOCK, BATCH, BITS; GROUP = columns of a group; GROUP_WORDS = words of
 // its codes, SLOT_WORDS = those of a piece; WORDS = words of a load; SCALE_WORDS; ZERO_BITS; MIDDLE = the zero where none is stored; EDGE = the last group reaches past `cols`.
-// Fragments: linear, bias, load, scale, slot, slots_words or slots_pair, slot_floats, slot_bytes or
-// slot_held with what they need, and the entry point.
+// Fragments: linear, bias, load, scale, slot, slots_words or slots_pair, slot_floats or slot_bytes with
+// what they need, and the entry point.
 const PIECES: u32 = GROUP_WORDS / SLOT_WORDS;
 const PIECE: u32 = GROUP / PIECES;   // columns
 const SLOTS: u32 = WORDS / SLOT_WORDS;   // of a load
@@ -78,7 +78,6 @@ fn sum_slots(begin: u32, end: u32, lane: u32) {
     // side only where none is conditional.
     var next = fetch(begin, min(lane, last));
     var after = fetch(begin, min(WORKGROUP + lane, last));
-    ready(lane);
     for (var base = 0u; base < items; base += WORKGROUP) {
         let now = next;
         next = after;

@@ -171,6 +171,24 @@ fn rows_that_keep_very_different_numbers_of_groups_are_right() {
 }
 
 #[test]
+fn rows_whose_kept_groups_lie_far_apart_are_right() {
+    let Some(gpu) = gpu() else { return };
+    // More columns than workgroup memory holds of x, and neighbours that keep what lies at either end; in
+    // eight bits more groups than a byte counts.
+    let mut random = Random(5);
+    for (format, cols, batch) in [("w4g16s50", 20_008, 1), ("w8g8s60", 4136, 2)] {
+        let values = (0..7 * cols).map(|i| {
+            let front = i % cols < cols / 2;
+            let heavy = (i / cols % 3 == 0) == front;
+            random.signed() / 64.0 + f32::from(u8::from(heavy))
+        });
+        let dense = Dense::from_f32(7, cols, values.collect()).unwrap();
+        let weight = compress::compress(&dense, format.parse().unwrap()).unwrap();
+        assert_every_candidate_right(&gpu, weight, random.vector(batch * cols), batch);
+    }
+}
+
+#[test]
 fn nan_reaches_a_product_of_kept_groups_only_through_them() {
     let Some(gpu) = gpu() else { return };
     // Row 3 keeps the second group, cut short by the last column, the others the first.

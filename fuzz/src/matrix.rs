@@ -64,10 +64,12 @@ fn check_packed(weight: &Matrix) {
                 let bytes = packed.to_bytes();
                 let again = Packed::from_bytes(&bytes).expect("it was just packed");
                 assert_eq!(again, packed);
-                let walked = walk::dense(&bytes).expect("the weight is small");
                 let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-                let expected = weight.to_dense().values().to_f32();
-                assert_eq!(bits(&walked), bits(&expected), "{class:?} {layout:?}");
+                let expected = bits(&weight.to_dense().values().to_f32());
+                for by_columns in [false, true] {
+                    let walked = walk::dense(&bytes, by_columns).expect("the weight is small");
+                    assert_eq!(bits(&walked), expected, "{class:?} {layout:?} {by_columns}");
+                }
             }
         }
     }

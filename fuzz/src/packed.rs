@@ -9,7 +9,8 @@ pub fn packed(data: &[u8]) {
     match Packed::from_bytes(data) {
         Ok(packed) => {
             assert_eq!(packed.to_bytes(), data);
-            walk::dense(data);
+            walk::dense(data, false);
+            walk::dense(data, true);
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

@@ -1,5 +1,5 @@
 //! The words of a packed weight, read as kernels read them, but by the documentation of
-//! `kernel/packed.rs`, `layout.rs`, `bands.rs`, `panels.rs` and `runs.rs` alone. Every place is
+//! `kernel/packed.rs`, `layout.rs`, `bands.rs`, `even.rs`, `panels.rs` and `runs.rs` alone. Every place is
 //! checked: one outside of its part panics.
 
 use half::{bf16, f16};
@@ -15,9 +15,12 @@ const SLOTS_PER_WORD: usize = 4;
 /// Slots whose groups count from the same one, and rows of a panel, on GPUs.
 const BLOCK: usize = 32;
 const PANEL_ROWS: usize = 16;
+/// Rows whose scales lie together where rows keep equally many groups, on GPUs.
+const EVEN_ROWS: usize = 4;
 
-/// The weight that sound bytes hold, row-major; `None` where it is large.
-pub(crate) fn dense(bytes: &[u8]) -> Option<Vec<f32>> {
+/// The weight that sound bytes hold, row-major; `None` where it is large. Where kernels find kept groups
+/// in two ways, `by_columns` chooses.
+pub(crate) fn dense(bytes: &[u8], by_columns: bool) -> Option<Vec<f32>> {
     let word = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
     let words: Vec<u32> = bytes.chunks_exact(4).map(word).collect();
     let [bands, rows, cols, len] = [4, 7, 9, 13].map(|at| words[at] as usize);
@@ -45,6 +48,9 @@ pub(crate) fn dense(bytes: &[u8]) -> Option<Vec<f32>> {
             _ if bands == 1 => part.bands(of_part),
             Format::Gqs { quant, .. } if part.number(PANEL) == PANEL_ROWS => {
                 part.panels(quant, of_part);
+            }
+            Format::Gqs { quant, .. } if part.number(PANEL) == 0 => {
+                part.even(quant, by_columns, of_part);
             }
             Format::Gqs { quant, .. } => part.runs(quant, of_part),
             _ => part.rows(of_part),
@@ -156,7 +162,49 @@ impl Part<'_> {
         }
     }
 
-    /// Kept groups by panels of rows, for GPUs.
+    /// Kept groups by rows that keep equally many, for GPUs: slot by slot, as GEMV goes through them, or
+    /// column by column, as GEMM does, which asks the bits that say what is kept.
+    fn even(&self, quant: Quant, by_columns: bool, values: &mut [f32]) {
+        let (groups, size) = (quant.groups(self.cols), quant.group_cols(self.cols));
+        let zero_bits = if quant.symmetric() { 0 } else { quant.bits() };
+        let numbered = 1 + usize::from(groups > 1 << (16 - zero_bits));
+        let slots = self.number(SCALE_STRIDE) / (EVEN_ROWS * numbered);
+        let stride = (size * quant.bits() as usize).div_ceil(32);
+        for row in 0..self.number(ROWS) {
+            let of_row = self.number(SCALES) + row / EVEN_ROWS * self.number(SCALE_STRIDE);
+            let mut take = |slot: usize, number: Option<usize>| {
+                let at = of_row + slot * numbered * EVEN_ROWS + row % EVEN_ROWS;
+                let word = self.words[at];
+                let told = match numbered {
+                    2 => self.words[at + EVEN_ROWS],
+                    _ => word >> (16 + zero_bits),
+                };
+                let first = number.unwrap_or(told as usize) * size;
+                let at = self.number(VALUES) + row * self.number(VALUE_STRIDE) + slot * stride;
+                let codes = &self.words[at..at + stride];
+                for col in first..self.cols.min(first + size) {
+                    if half_of(word) != 0.0 {
+                        let field = bits::get(codes, quant.bits(), col - first);
+                        values[row * self.cols + col] = self.value(field, word);
+                    }
+                }
+            };
+            if !by_columns {
+                (0..slots).for_each(|slot| take(slot, None));
+                continue;
+            }
+            for number in 0..groups {
+                let at = self.number(INDICES) + row * self.number(INDEX_STRIDE) + number / 32 * 2;
+                let (kept, before) = (self.words[at], self.words[at + 1] as usize);
+                let below = (kept & ((1 << (number % 32)) - 1)).count_ones() as usize;
+                if kept >> (number % 32) & 1 == 1 {
+                    take(before.saturating_add(below).min(slots - 1), Some(number));
+                }
+            }
+        }
+    }
+
+    /// Kept groups by panels of rows that do not, for GPUs.
     fn panels(&self, quant: Quant, values: &mut [f32]) {
         let (indices, stride) = (self.number(INDICES), self.number(SCALE_STRIDE));
         let row_at = 16 + if quant.symmetric() { 0 } else { quant.bits() };

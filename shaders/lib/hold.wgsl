@@ -4,7 +4,8 @@
 // Inner sums of codes and integers are exact: digits of BYTES bytes are signed, so that dot products of
 // signed bytes do for all of them.
 //
-// Consts: WORKGROUP, BATCH, BITS, HOLD; STEP_COLS = columns of a block, which share a step.
+// Consts: WORKGROUP, BATCH, BITS, HOLD; STEP_COLS = columns of a block, which share a step; UNIT = columns
+// that a lane takes at a time, whole quads of quotients.
 // Fragments: peaks, values, and steps_bytes or steps_triples.
 const PACKET: u32 = 4u;   // words of codes
 const TAKEN: u32 = 32u / BITS;   // columns of one, which a lane makes integers of
@@ -19,10 +20,11 @@ const QUOTIENT_WORDS: u32 = STEP_COLS / 4u;   // of a block
 const BYTE_MASK: u32 = ((1u << BITS) - 1u) * 0x01010101u;
 // Codes of eight bits do not fit a signed byte; less 128 they do, and so must their zero be.
 const OFFSET: u32 = select(0u, 128u, BITS == 8u);
+const UNIT_QUADS: u32 = UNIT / 16u;
 const TOTAL_WORDS: u32 = (BYTES + 1u) / 2u;
 
-// Quotients, of each vector and byte, the highest first, quad by quad of their packets: neighbouring
-// lanes read neighbours. Before them the peaks of words; behind them a quad for each lane.
+// Quotients, of each vector and byte, the highest first, quad by quad of their units: neighbouring lanes
+// read neighbours. Before them the peaks of words; behind them a quad for each lane.
 const QUADS: u32 = max(BATCH * BYTES * FIELDS * HOLD, WORKGROUP);
 var<workgroup> quads_of_x: array<vec4<u32>, QUADS>;
 var<workgroup> steps: array<f32, BATCH * HOLD * BLOCKS>;
@@ -34,7 +36,8 @@ var<private> turn: u32;
 
 // Quad `i` of the quotients of a packet.
 fn quad_at(vector: u32, byte: u32, packet: u32, i: u32) -> u32 {
-    return ((vector * BYTES + byte) * FIELDS + i) * HOLD + packet;
+    let of_unit = (vector * BYTES + byte) * UNIT_QUADS + i % UNIT_QUADS;
+    return (of_unit * HOLD + packet) * (FIELDS / UNIT_QUADS) + i / UNIT_QUADS;
 }
 
 // What word w of what is held is of: vector, then packet, then word of it.

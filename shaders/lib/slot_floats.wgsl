@@ -46,6 +46,3 @@ fn dot_slot(packed: array<u32, WORDS>, g: u32, word: u32, col: u32) -> array<f32
     }
     return dots;
 }
-
-// There is nothing to do before the first slot.
-fn ready(lane: u32) {}

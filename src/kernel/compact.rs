@@ -126,7 +126,7 @@ fn list(
     // On CPU adapters barriers are dear, and a subgroup needs none.
     let subgroup = caps.fixed_subgroup().filter(|&lanes| lanes <= 32);
     let ballot = subgroup.filter(|_| caps.class == DeviceClass::Cpu);
-    let workgroup = ballot.unwrap_or_else(|| lanes(channels, caps.class).min(caps.max_invocations));
+    let workgroup = ballot.unwrap_or(caps.max_invocations.min(256));
     let rounds = channels.div_ceil(QUAD * workgroup as usize) as u32;
     let part = part(rounds, caps.class);
     let ranks = if ballot.is_some() {
@@ -145,17 +145,6 @@ fn list(
         subgroups: ballot.is_some(),
         grid: [rounds.div_ceil(part).max(1), 1, 1],
         ..Dispatch::default()
-    }
-}
-
-/// Lanes of a workgroup that exchange through its memory. On a GPU the last part waits for every round
-/// that it counts before its own.
-fn lanes(channels: usize, class: DeviceClass) -> u32 {
-    match class {
-        DeviceClass::Cpu => 256,
-        DeviceClass::Gpu => (channels.div_ceil(QUAD) as u32)
-            .clamp(64, 1024)
-            .next_power_of_two(),
     }
 }
 

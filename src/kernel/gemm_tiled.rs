@@ -8,7 +8,7 @@
 //! loads rows of one column instead of columns of one row.
 
 use super::{
-    Config, Const, Dispatch, Kernel, Layout, PartLayout, Problem, Skip, fragment, gemm_lanes,
+    Config, Const, Dispatch, Kernel, Layout, PartLayout, Problem, Skip, even, fragment, gemm_lanes,
     layout,
     packet::{self, Load, gcd},
     problem::unfit,
@@ -16,7 +16,7 @@ use super::{
     shader,
 };
 use crate::{
-    caps::Caps,
+    caps::{Caps, DeviceClass},
     error::Result,
     format::{Format, Precision},
 };
@@ -71,10 +71,13 @@ impl Kernel for GemmTiled {
         precision != Precision::F16
     }
 
-    fn configs(&self, problem: &Problem, _caps: &Caps) -> Vec<Config> {
+    fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
         // Weights in bands take x in eight bits nowhere: what skips is in f32, and the rest like it.
         let bytes_in_bands = problem.precision == Precision::I8 && problem.layout == Layout::Bands;
-        if matches!(problem.format, Format::Gqs { .. }) || bytes_in_bands {
+        // Kept groups lie by rows where all rows keep equally many, on GPUs.
+        let kept = matches!(problem.format, Format::Gqs { .. });
+        let by_rows = caps.class == DeviceClass::Gpu && even::balanced(problem.format).is_some();
+        if kept && !by_rows || bytes_in_bands {
             return vec![];
         }
         let columns_a_slot = problem.format.pattern().map_or(1, |p| p.m() / p.n());
@@ -137,6 +140,10 @@ impl Kernel for GemmTiled {
         } else {
             fragment!("tile_dense")
         });
+        fragments.push(match problem.format {
+            Format::Gqs { .. } => fragment!("products_kept"),
+            _ => fragment!("products_all"),
+        });
         let wide = !coded && !shape.load.words();
         let (mut consts, decoding) = if problem.layout == Layout::Bands {
             runs(problem, &shape, parts)
@@ -183,7 +190,7 @@ impl Kernel for GemmTiled {
             params: problem.params(part, source.stride, 0),
             operands: problem.operands(source.operand, i, !wide || sparse, wide),
             invocations: config.workgroup,
-            workgroup_bytes: shape.bytes() as u32,
+            workgroup_bytes: shape.bytes(),
             scratch_bytes: source.scratch_bytes,
             grid: super::fold(
                 u64::from(part.rows.div_ceil(config.rows)) * across,
@@ -236,7 +243,7 @@ fn deepest(
         let shape = Shape::new(problem, &config).ok()?;
         let squares = shape.cols * batch as usize / 16;
         let held = squares.div_ceil(config.workgroup as usize);
-        let fits = shape.bytes() <= budget as usize && (held <= SQUARES_HELD || words == DEPTHS[4]);
+        let fits = shape.bytes() <= budget && (held <= SQUARES_HELD || words == DEPTHS[4]);
         fits.then_some(config)
     })
 }
@@ -269,6 +276,8 @@ struct Shape {
     w_plane: usize,
     /// Quads of sums of a lane that the planes of W have room for.
     round: usize,
+    /// Whether some columns that are staged are not kept.
+    kept: bool,
 }
 
 impl Shape {
@@ -346,12 +355,14 @@ impl Shape {
             x_plane,
             w_plane: staged.max((workgroup + 1).div_ceil(side)),
             round,
+            kept: matches!(problem.format, Format::Gqs { .. }),
         })
     }
 
     /// Bytes of workgroup memory.
-    fn bytes(&self) -> usize {
+    fn bytes(&self) -> u32 {
         let x = self.side / 4 * self.x_plane;
-        (x + self.side * self.w_plane + self.sets * self.slots / 4) * 16
+        let tiles = (x + self.side * self.w_plane + self.sets * self.slots / 4) * 16;
+        (tiles + if self.kept { 8 } else { 0 }) as u32
     }
 }

@@ -7,7 +7,7 @@
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
     grid::launches,
-    held::{Held, WORDS, integers},
+    held::{self, Held, ROWS, WORDS},
     packet::{Load, gcd},
     problem::{self, unfit},
     shader,
@@ -18,15 +18,6 @@ use crate::{
     format::{Format, Precision, Quant},
 };
 
-/// Rows of a tile, whose scales lie together.
-const ROWS: u32 = 4;
-
-/// Vectors that one launch takes at most.
-const MAX_BATCH: usize = 4;
-
-/// Lanes that add what all of a tile have found, see the shader.
-const STRIPS: u32 = 8;
-
 pub struct GemvBytes;
 
 impl Kernel for GemvBytes {
@@ -35,23 +26,17 @@ impl Kernel for GemvBytes {
     }
 
     fn takes(&self, precision: Precision) -> bool {
-        integers(precision).is_some()
+        matches!(precision, Precision::I8 | Precision::I24)
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
         // CPU adapters have no bytes to multiply, and workgroup memory is memory to them. In 24 bits x may
         // be taken as it is, and kernels for more vectors do so.
-        let turns = problem.batch > MAX_BATCH && problem.precision == Precision::I24;
+        let turns = problem.batch > 4 && problem.precision == Precision::I24;
         if caps.class != DeviceClass::Gpu || codes(problem).is_none() || turns {
             return vec![];
         }
-        // A packet of 64 codes of two bits meets too much of more vectors for registers: two take 7.1 µs in
-        // eight bits, four 21.5; one takes 7.0 in 24 bits, two 15.0 (on an H100).
-        let most = match (problem.values_in(WORDS as usize), problem.precision) {
-            (64.., Precision::I24) => 1,
-            (64.., _) => 2,
-            _ => MAX_BATCH,
-        };
+        let most = held::vectors(problem) as usize;
         let config = |tiles: u32, lanes: u32| Config {
             variant: "held",
             workgroup: tiles * lanes,
@@ -86,21 +71,28 @@ impl Kernel for GemvBytes {
         let Some(quant) = codes(problem) else {
             return Err(problem.unknown(config));
         };
-        let lanes = check(config)?;
+        let (tiles, lanes) = held::tiles(config)?;
+        if config.words != WORDS {
+            return Err(unfit("words", config.words as usize, "a load of 16 bytes"));
+        }
         let group = quant.group_cols(problem.cols);
         let segment = gcd(group, problem.values_in(WORDS as usize));
         let mut dispatches = vec![];
         for (vector_base, batch, turns) in launches(problem.batch, config.batch, caps) {
-            let held = Held::new(problem, quant, batch as u32, (config, lanes), caps);
-            let held = held.ok_or_else(|| problem.unknown(config))?;
+            let held = Held::new(
+                problem,
+                (quant, problem.values_in(WORDS as usize)),
+                batch as u32,
+                (config, |_| lanes),
+                caps,
+            );
             let mut consts = vec![
                 ("WORKGROUP", Const::U32(config.workgroup)),
-                ("TILES", Const::U32(config.rows / ROWS)),
+                ("TILES", Const::U32(tiles)),
                 ("BATCH", Const::U32(batch as u32)),
                 ("BITS", Const::U32(quant.bits())),
                 ("GROUP", Const::U32(group as u32)),
                 ("SEGMENT", Const::U32(segment as u32)),
-                ("WHOLE", Const::Bool(held.whole)),
             ];
             consts.extend(held.consts);
             let mut fragments = vec![
@@ -109,6 +101,7 @@ impl Kernel for GemvBytes {
                 problem.bias_fragment(),
                 Load::Quads.fragment(),
                 fragment!("scale"),
+                fragment!("fours"),
                 shader!("gemv_bytes"),
             ];
             fragments.extend(held.fragments);
@@ -142,21 +135,4 @@ fn codes(problem: &Problem) -> Option<Quant> {
         } if Precision::I8.serves(problem.format) => Some(quant),
         _ => None,
     }
-}
-
-/// Lanes of a tile.
-///
-/// # Errors
-/// Where tiles and strips are not whole.
-fn check(config: &Config) -> Result<u32> {
-    let tiles = config.rows / ROWS;
-    if tiles == 0 || config.rows % ROWS != 0 || config.words != WORDS || config.batch == 0 {
-        let needed = "whole tiles of four rows, in loads of four words, for a vector at least";
-        return Err(unfit("rows", config.rows as usize, needed));
-    }
-    if config.workgroup % (tiles * STRIPS) != 0 || config.workgroup == 0 {
-        let needed = "as many whole strips of lanes for every tile";
-        return Err(unfit("workgroup", config.workgroup as usize, needed));
-    }
-    Ok(config.workgroup / tiles)
 }

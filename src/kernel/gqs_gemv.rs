@@ -1,14 +1,13 @@
-//! `gqs_gemv`: group-pruned, group-quantised weights on GPUs.
+//! `gqs_gemv`: ragged group-pruned, group-quantised weights on GPUs.
 //!
 //! [`Config`]: a workgroup sums the `rows` of a panel; a lane loads `words` of codes at a time:
 //! whole groups, or whole pieces of one. Variants name the loads of codes, then those of x, or that
-//! x comes in `bytes`, which `held` ones make themselves; behind `tasks`, workgroups take equal ranges of kept
-//! groups instead of panels, and a second launch adds what they find.
+//! x comes in `bytes`; behind `tasks`, workgroups take equal ranges of kept groups instead of panels, and a
+//! second launch adds what they find.
 
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
     gqs_sum::Pieces,
-    held::{Held, integers},
     packet::Load,
     panels::{self, check_panels},
     problem::{self, unfit},
@@ -31,22 +30,15 @@ enum Taken {
     Numbers(X),
     /// As integers that a launch in front makes.
     Bytes,
-    /// As integers that each workgroup makes.
-    Held,
 }
 
 impl Taken {
-    fn as_integers(self) -> bool {
-        !matches!(self, Self::Numbers(_))
-    }
-
     /// Refuses an x that is asked for otherwise.
     fn check(self, problem: &Problem) -> Result<()> {
         let precision = problem.precision;
         let right = match self {
             Self::Numbers(_) => precision != Precision::I8,
             Self::Bytes => precision == Precision::I8,
-            Self::Held => integers(precision).is_some() && precision.changes(problem.format),
         };
         let bytes = if precision == Precision::I8 { 1 } else { 4 };
         let needed = "as many as this candidate reads";
@@ -64,7 +56,6 @@ const VARIANTS: &[(&str, Load, Taken)] = &[
     ("tasks-quads-x4", Load::Quads, Taken::Numbers(X::Quads)),
     ("bytes", Load::Words, Taken::Bytes),
     ("quads-bytes", Load::Quads, Taken::Bytes),
-    ("held-bytes", Load::Quads, Taken::Held),
 ];
 
 /// Tasks of a launch: enough for every processor, few enough for their pieces to be a trifle.
@@ -82,11 +73,11 @@ impl Kernel for GqsGemv {
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
-        let Format::Gqs { quant, .. } = problem.format else {
+        let Format::Gqs { quant, pruning } = problem.format else {
             return vec![];
         };
         let group = panels::group_words(quant, problem.cols) as u32;
-        if caps.class != DeviceClass::Gpu {
+        if caps.class != DeviceClass::Gpu || !pruning.ragged() {
             return vec![];
         }
         let batch = problem.batch.clamp(1, MAX_BATCH) as u32;
@@ -114,8 +105,6 @@ impl Kernel for GqsGemv {
                 config("quads-bytes", wide(256), words(4)),
                 config("quads-bytes", wide(512), words(4)),
                 config("bytes", wide(128), block),
-                config("held-bytes", wide(256), words(4)),
-                config("held-bytes", wide(512), words(4)),
             ];
         }
         let mut configs = vec![
@@ -128,9 +117,6 @@ impl Kernel for GqsGemv {
         // Fewer panels than processors: more lanes each.
         if problem.rows.div_ceil(panels::ROWS) <= 64 {
             configs.swap(0, 1);
-        }
-        if problem.precision == Precision::I24 {
-            configs.push(config("held-bytes", wide(256), words(4)));
         }
         configs
     }
@@ -170,13 +156,7 @@ impl Kernel for GqsGemv {
             },
             shader!("gqs_gemv"),
         ];
-        let held = |batch| {
-            let quant = problem.format.quant()?;
-            // There is no turning back to columns that are no longer held.
-            let whole = u32::MAX;
-            Held::new(problem, quant, batch, (config, whole), caps).filter(|_| taken == Taken::Held)
-        };
-        let source = source(problem, taken, held(config.batch), caps)?;
+        let source = source(problem, taken, caps)?;
         consts.extend(source.consts);
         fragments.extend(source.fragments);
         let mut dispatches = source.launches;
@@ -202,9 +182,7 @@ impl Kernel for GqsGemv {
                     params: problem.params(part, source.stride, vector_base),
                     operands: problem.operands(source.operand, i, true, !load.words()),
                     invocations: config.workgroup,
-                    workgroup_bytes: held(batch)
-                        .map_or(0, |h| h.bytes)
-                        .saturating_add(config.rows * batch * config.workgroup * 4),
+                    workgroup_bytes: config.rows * batch * config.workgroup * 4,
                     scratch_bytes: source.scratch_bytes,
                     grid: super::fold(u64::from(panels), caps.max_workgroups),
                     ..Dispatch::default()
@@ -229,8 +207,8 @@ impl Kernel for GqsGemv {
     }
 }
 
-/// What multiplies slots with x, of which `held` is in workgroup memory.
-fn source(problem: &Problem, taken: Taken, held: Option<Held>, caps: &Caps) -> Result<Source> {
+/// What multiplies slots with x.
+fn source(problem: &Problem, taken: Taken, caps: &Caps) -> Result<Source> {
     match taken {
         Taken::Numbers(x) => Ok(Source::caller(vec![
             problem::code_fragment(DeviceClass::Gpu),
@@ -249,15 +227,6 @@ fn source(problem: &Problem, taken: Taken, held: Option<Held>, caps: &Caps) -> R
                 fragment!("slot_zero"),
                 fragment!("slot_bytes"),
             ]))
-        }
-        Taken::Held => {
-            let held =
-                held.ok_or_else(|| unfit("packets of x", 0, "integers in workgroup memory"))?;
-            let own = vec![fragment!("slot_zero"), fragment!("slot_held")];
-            Ok(Source {
-                consts: held.consts,
-                ..Source::caller([own, held.fragments].concat())
-            })
         }
     }
 }
@@ -300,7 +269,7 @@ fn consts(
     }
     let group = quant.group_cols(cols);
     let piece = group * slot_words / group_words;
-    if taken.as_integers() && !piece.is_multiple_of(block_cols(quant)) {
+    if taken == Taken::Bytes && !piece.is_multiple_of(block_cols(quant)) {
         return Err(unfit("columns of a piece", piece, "whole blocks of x"));
     }
     let number = |value: usize| Const::U32(value as u32);

@@ -1,4 +1,4 @@
-//! `gqs_tiled`: group-pruned, group-quantised weights times any batch on GPUs, decoded to tiles in
+//! `gqs_tiled`: ragged group-pruned, group-quantised weights times any batch on GPUs, decoded to tiles in
 //! workgroup memory.
 //!
 //! [`Config`]: a workgroup sums the `rows` of a panel for `batch` vectors and stages `words` kept
@@ -36,10 +36,10 @@ impl Kernel for GqsTiled {
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
-        let Format::Gqs { quant, .. } = problem.format else {
+        let Format::Gqs { quant, pruning } = problem.format else {
             return vec![];
         };
-        if caps.class != DeviceClass::Gpu {
+        if caps.class != DeviceClass::Gpu || !pruning.ragged() {
             return vec![];
         }
         let slots = STAGED / quant.group_cols(problem.cols);

@@ -1,80 +1,151 @@
-//! x as integers that a workgroup makes for itself, in its own memory: `lib/hold.wgsl`.
+//! x in workgroup memory, where every workgroup puts it for itself: as integers (`lib/hold.wgsl`) where
+//! bytes are multiplied, else as it is (`lib/hold_floats.wgsl`).
 
-use super::{Config, Const, Problem, fragment};
+use super::{Config, Const, Problem, fragment, problem::unfit};
 use crate::{
     caps::Caps,
+    error::Result,
     format::{Precision, Quant, block_cols},
 };
 use std::borrow::Cow;
 
-/// Words of codes of a packet: a load of 16 bytes.
+/// Words of codes of a packet of integers: a load of 16 bytes.
 pub(super) const WORDS: u32 = 4;
+
+/// Rows of a tile: see `lib/fours.wgsl`.
+pub(super) const ROWS: u32 = 4;
+
+/// Lanes that add what all of a tile have found.
+pub(super) const STRIPS: u32 = 8;
 
 /// How much of x is held, and the text that does it.
 pub(super) struct Held {
-    /// Whether that is all.
-    pub whole: bool,
     /// Bytes of workgroup memory.
     pub bytes: u32,
     pub consts: Vec<(&'static str, Const)>,
     pub fragments: Vec<Cow<'static, str>>,
 }
 
-/// Bytes of an integer that x is made of in `precision`, and how.
-pub(super) fn integers(precision: Precision) -> Option<(u32, Cow<'static, str>)> {
-    match precision {
-        Precision::I8 => Some((1, fragment!("steps_bytes"))),
-        Precision::I24 => Some((3, fragment!("steps_triples"))),
-        Precision::F32 | Precision::F16 => None,
-    }
+/// Bytes of an integer that x is made of where weights in the problem's format meet such, and how.
+pub(super) fn integers(problem: &Problem) -> Option<(u32, Cow<'static, str>)> {
+    let found = match problem.precision {
+        Precision::I8 => (1, fragment!("steps_bytes")),
+        Precision::I24 => (3, fragment!("steps_triples")),
+        Precision::F32 | Precision::F16 => return None,
+    };
+    problem.precision.changes(problem.format).then_some(found)
+}
+
+/// What packets of x are made of.
+struct Packets {
+    /// Columns of one.
+    span: usize,
+    /// Bytes of one in quads of `quads_of_x`, and beside them.
+    quads: u32,
+    beside: u32,
 }
 
 impl Held {
-    /// For `batch` vectors of whole groups, as much as fits: all of them, or whole rounds of as many
-    /// packets as there are `lanes`. `None` where x is not taken as integers.
+    /// For `batch` vectors of whole groups, which lanes take a `piece` of columns at a time, as much as
+    /// fits: all of them, or equal parts of whole rounds of so many packets as `round` makes of the columns
+    /// of one.
     pub fn new(
         problem: &Problem,
-        quant: Quant,
+        (quant, piece): (Quant, usize),
         batch: u32,
-        (config, lanes): (&Config, u32),
+        (config, round): (&Config, impl Fn(usize) -> u32),
         caps: &Caps,
-    ) -> Option<Self> {
-        let (bytes, steps) = integers(problem.precision)?;
-        let (step_cols, span) = (block_cols(quant), problem.values_in(WORDS as usize));
+    ) -> Self {
+        let values = if problem.cols.is_multiple_of(4) {
+            fragment!("values_quads")
+        } else {
+            fragment!("values_scalars")
+        };
+        let (packets, mut consts, fragments) = match integers(problem) {
+            None => {
+                let packets = Packets {
+                    span: piece,
+                    quads: batch * piece as u32 * 4,
+                    beside: 0,
+                };
+                let consts = vec![("SPAN", Const::U32(piece as u32))];
+                (packets, consts, vec![fragment!("hold_floats"), values])
+            }
+            Some((bytes, steps)) => {
+                let (step_cols, span) = (block_cols(quant), problem.values_in(WORDS as usize));
+                let packets = Packets {
+                    span,
+                    quads: batch * bytes * 8 / quant.bits() * 16,
+                    // A step, and totals, two of which are a word.
+                    beside: batch * (span / step_cols) as u32 * (4 + 4 * bytes.div_ceil(2)),
+                };
+                let text = vec![fragment!("hold"), fragment!("peaks"), steps, values];
+                // Lanes take pieces side by side: quads of a piece lie apart, those of neighbours do not.
+                let unit = if piece % 16 == 0 && span % piece == 0 {
+                    piece
+                } else {
+                    span
+                };
+                let consts = [("STEP_COLS", step_cols), ("UNIT", unit)];
+                let consts = consts.map(|(name, cols)| (name, Const::U32(cols as u32)));
+                (packets, consts.to_vec(), text)
+            }
+        };
         let group = quant.group_cols(problem.cols).max(1);
         let cols = problem.cols.div_ceil(group) * group;
-        let all = cols.div_ceil(span) as u32;
+        let all = cols.div_ceil(packets.span) as u32;
 
-        let quotients = batch * bytes * 8 / quant.bits() * 16;
-        // A step, and totals, two of which are a word.
-        let blocks = batch * (span / step_cols) as u32 * (4 + 4 * bytes.div_ceil(2));
-        // A quad for each lane, where quotients were.
+        // A quad for each lane, where x was.
         let least = config.workgroup * 16;
         let most = caps.max_workgroup_bytes;
-        let room = (most / (quotients + blocks)).min(most.saturating_sub(least) / blocks);
-        let packets = if all <= room {
+        let room = match packets.beside {
+            0 => most / packets.quads,
+            beside => (most / (packets.quads + beside)).min(most.saturating_sub(least) / beside),
+        };
+        let round = round(packets.span).max(1);
+        let held = if all <= room {
             all
         } else {
-            (room / lanes * lanes).max(lanes)
+            let even = all
+                .div_ceil(all.div_ceil(room.max(1)))
+                .next_multiple_of(round);
+            even.min((room / round).max(1) * round)
         };
-        let quads = least.max(packets.saturating_mul(quotients));
-        Some(Self {
-            whole: packets >= all,
-            bytes: quads.saturating_add(packets.saturating_mul(blocks)),
-            consts: vec![
-                ("STEP_COLS", Const::U32(step_cols as u32)),
-                ("HOLD", Const::U32(packets)),
-            ],
-            fragments: vec![
-                fragment!("hold"),
-                fragment!("peaks"),
-                steps,
-                if problem.cols.is_multiple_of(4) {
-                    fragment!("values_quads")
-                } else {
-                    fragment!("values_scalars")
-                },
-            ],
-        })
+        consts.push(("HOLD", Const::U32(held)));
+        consts.push(("WHOLE", Const::Bool(held >= all)));
+        let quads = least.max(held.saturating_mul(packets.quads));
+        Self {
+            bytes: quads.saturating_add(held.saturating_mul(packets.beside)),
+            consts,
+            fragments,
+        }
     }
+}
+
+/// Vectors that a launch takes at most, whose rows of a tile and packets of 64 codes stay in registers: of
+/// two bits, two vectors took 7.1 µs in eight bits and four 21.5, one 7.0 in 24 bits and two 15.0 (on an
+/// H100).
+pub(super) fn vectors(problem: &Problem) -> u32 {
+    match (problem.values_in(WORDS as usize), problem.precision) {
+        (64.., Precision::I24) => 1,
+        (64.., _) => 2,
+        _ => 4,
+    }
+}
+
+/// Tiles of a workgroup and lanes of a tile.
+///
+/// # Errors
+/// Where tiles and strips are not whole.
+pub(super) fn tiles(config: &Config) -> Result<(u32, u32)> {
+    let tiles = config.rows / ROWS;
+    if tiles == 0 || config.rows % ROWS != 0 || config.batch == 0 {
+        let needed = "whole tiles of four rows, for a vector at least";
+        return Err(unfit("rows", config.rows as usize, needed));
+    }
+    if config.workgroup % (tiles * STRIPS) != 0 || config.workgroup == 0 {
+        let needed = "as many whole strips of lanes for every tile";
+        return Err(unfit("workgroup", config.workgroup as usize, needed));
+    }
+    Ok((tiles, config.workgroup / tiles))
 }

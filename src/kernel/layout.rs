@@ -20,12 +20,12 @@
 //! 2 bits:  word w of sets 4g … 4g+3 = | set 4g: slots 4w…4w+3 | set 4g+1 | set 4g+2 | set 4g+3 |
 //! ```
 //!
-//! Group-pruned weights have no rows of one length: `panels` lays them out for GPUs, `runs` for
-//! CPU adapters.
+//! Group-pruned weights: `even` lays out balanced ones for GPUs, `panels` those whose rows have no common
+//! length, `runs` all of them for CPU adapters.
 //!
 //! The same part serves GEMV and GEMM: a weight is resident once.
 
-use super::{bands, panels, runs};
+use super::{bands, even, panels, runs};
 use crate::{
     caps::DeviceClass,
     error::{Error, Result},
@@ -102,7 +102,7 @@ pub struct PartLayout {
     pub index_stride: u32,
     /// Offset of the scales.
     pub scales: u32,
-    /// Words from the scales of one row or eight to those of the next.
+    /// Words from the scales of the rows whose scales lie together to those of the next.
     pub scale_stride: u32,
     /// Words of the whole part.
     pub words: u32,
@@ -217,7 +217,7 @@ pub(super) fn section(words: usize) -> usize {
 
 /// Cuts a weight into parts of at most `max_bytes`, at rows that no word crosses.
 ///
-/// Group-pruned weights are taken to be balanced; [`split_weight`] knows better.
+/// Ragged group-pruned weights are taken to be balanced; [`split_weight`] knows better.
 ///
 /// # Errors
 /// [`Error::Limit`] where even the rows that share words are larger than `max_bytes`.
@@ -228,11 +228,13 @@ pub fn split(
     class: DeviceClass,
     max_bytes: u64,
 ) -> Result<Vec<PartLayout>> {
-    match format {
-        Format::Gqs { quant, pruning } => match class {
-            DeviceClass::Gpu => panels::split((quant, pruning), rows, cols, max_bytes),
-            DeviceClass::Cpu => runs::split((quant, pruning), rows, cols, max_bytes),
-        },
+    match (format, class) {
+        (Format::Gqs { quant, pruning }, DeviceClass::Cpu) => {
+            runs::split((quant, pruning), rows, cols, max_bytes)
+        }
+        (Format::Gqs { quant, pruning }, DeviceClass::Gpu) if pruning.ragged() => {
+            panels::split((quant, pruning), rows, cols, max_bytes)
+        }
         _ => split_rows(format, rows, cols, class, max_bytes),
     }
 }
@@ -247,11 +249,11 @@ pub fn split_weight(
     max_bytes: u64,
 ) -> Result<Vec<PartLayout>> {
     let (rows, cols) = (weight.rows(), weight.cols());
-    let mut parts = match weight {
-        Matrix::Gqs(w) => match class {
-            DeviceClass::Gpu => panels::split_weight(w, max_bytes),
-            DeviceClass::Cpu => runs::split_weight(w, max_bytes),
-        },
+    let mut parts = match (weight, class) {
+        (Matrix::Gqs(w), DeviceClass::Cpu) => runs::split_weight(w, max_bytes),
+        (Matrix::Gqs(w), DeviceClass::Gpu) if w.pruning().ragged() => {
+            panels::split_weight(w, max_bytes)
+        }
         _ => split_rows(weight.format(), rows, cols, class, max_bytes),
     }?;
     if let Some(codes) = weight.codes() {
@@ -287,30 +289,35 @@ fn split_rows(
     max_bytes: u64,
 ) -> Result<Vec<PartLayout>> {
     let slots = slots(format, cols);
-    let mut value_stride = (slots * value_bits(format))
-        .div_ceil(32)
-        .next_multiple_of(ROW_WORDS);
+    let kept = even::balanced(format).map(|(quant, pruning)| even::words(quant, pruning, cols));
+    let values = kept.map_or((slots * value_bits(format)).div_ceil(32), |[values, ..]| {
+        values
+    });
+    let mut value_stride = values.next_multiple_of(ROW_WORDS);
     if class == DeviceClass::Cpu && value_stride > 0 && value_stride % ALIASED_WORDS == 0 {
         value_stride += LINE_WORDS;
     }
-    let index_stride = match format.pattern() {
-        None => 0,
-        Some(_) => slots.div_ceil(SLOTS_PER_WORD),
+    let index_stride = match (kept, format.pattern()) {
+        (Some([_, indices, _]), _) => indices,
+        (None, Some(_)) => slots.div_ceil(SLOTS_PER_WORD),
+        (None, None) => 0,
     };
-    let scale_stride = format
-        .quant()
-        .map_or(0, |quant| quant.groups(cols) * SCALE_ROWS);
-    // Parts are cut where neither an index set nor a word of indices nor eight scales are.
+    let (scale_rows, scale_stride) = match (kept, format.quant()) {
+        (Some([.., scales]), _) => (even::ROWS, scales),
+        (None, Some(quant)) => (SCALE_ROWS, quant.groups(cols) * SCALE_ROWS),
+        (None, None) => (SCALE_ROWS, 0),
+    };
+    // Parts are cut where neither an index set nor a word of indices nor scales that lie together are.
     let mut group = sharing(format) * interleave(format);
     if scale_stride > 0 {
-        group *= SCALE_ROWS >> group.trailing_zeros().min(SCALE_ROWS.trailing_zeros());
+        group *= scale_rows >> group.trailing_zeros().min(scale_rows.trailing_zeros());
     }
     let part = |row_base: usize, rows: usize| {
         let some = |words: usize| if words == 0 { 0 } else { section(words) };
         let indices = section(rows * value_stride);
         let sets = rows.div_ceil(sharing(format) * interleave(format));
         let scales = indices + some(sets * index_stride);
-        let words = scales + some(rows.div_ceil(SCALE_ROWS) * scale_stride);
+        let words = scales + some(rows.div_ceil(scale_rows) * scale_stride);
         let layout = PartLayout {
             row_base: row_base as u32,
             rows: rows as u32,
@@ -393,7 +400,8 @@ pub fn pack(weight: &Matrix, part: &PartLayout) -> Vec<u32> {
             }
         }
         Matrix::Gqs(w) if part.panel_rows as usize == runs::ROWS => runs::pack(w, part, &mut words),
-        Matrix::Gqs(w) => panels::pack(w, part, &mut words),
+        Matrix::Gqs(w) if w.pruning().ragged() => panels::pack(w, part, &mut words),
+        Matrix::Gqs(w) => even::pack(w, part, &mut words),
     }
     let columns = match weight {
         Matrix::Nm(w) => Some(w.columns()),

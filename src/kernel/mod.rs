@@ -11,6 +11,7 @@ pub mod convert;
 mod cut;
 mod dispatch;
 mod empty;
+mod even;
 mod gemm_coop;
 mod gemm_gather;
 mod gemm_lanes;
@@ -20,6 +21,7 @@ mod gemv_bytes;
 mod gemv_i8;
 mod gqs_gemv;
 mod gqs_lanes;
+mod gqs_rows;
 mod gqs_runs;
 mod gqs_sum;
 mod gqs_tiled;
@@ -123,6 +125,7 @@ pub static KERNELS: &[&dyn Kernel] = &[
     &gemm_tiled::GemmTiled,
     &gemm_gather::GemmGather,
     &gemm_coop::GemmCoop,
+    &gqs_rows::GqsRows,
     &gqs_gemv::GqsGemv,
     &gqs_runs::GqsRuns,
     &gqs_lanes::GqsLanes,

@@ -24,7 +24,7 @@ use crate::{
 const MAGIC: &[u8; 8] = b"LACUNAPK";
 
 /// Changes with every change of a layout.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The packed parts of a weight, for [`Gpu::upload_packed`](crate::Gpu::upload_packed).
 #[derive(Debug, Clone, PartialEq)]
@@ -172,12 +172,15 @@ impl Packed {
         let (rows, cols, format) = (self.rows, self.cols, self.format);
         // What is computed below is only bounded if the shape is: a value has 2 bits at least.
         let held: u64 = self.parts.iter().map(|(_, words)| words.len() as u64).sum();
-        let kept = !matches!(format, Format::Gqs { .. }) && cols > 0;
-        if kept && rows as u64 > 16 * held || rows.checked_mul(cols.max(1)).is_none() {
+        let by_rows =
+            !matches!(format, Format::Gqs { pruning, .. } if pruning.ragged()) && cols > 0;
+        if by_rows && rows as u64 > 16 * held || rows.checked_mul(cols.max(1)).is_none() {
             return Err(refused(format!("{rows} x {cols} in {held} words")));
         }
         let expected = match (format, self.layout) {
-            (Format::Gqs { quant, pruning }, Layout::Rows) => {
+            (Format::Gqs { quant, pruning }, Layout::Rows)
+                if self.class == DeviceClass::Cpu || pruning.ragged() =>
+            {
                 for (part, words) in &self.parts {
                     match self.class {
                         DeviceClass::Gpu => panels::check(quant, pruning, cols, part, words),

@@ -3,7 +3,7 @@
 //! What `gemv` and `gemm_lanes` share on the host's side of `lib/load_*`, `lib/packet_*`
 //! and `lib/columns_*`.
 
-use super::{Const, Problem, fragment, layout, problem::unfit};
+use super::{Const, Problem, even, fragment, layout, problem::unfit};
 use crate::{error::Result, format::group_slots};
 use std::borrow::Cow;
 
@@ -144,13 +144,17 @@ pub(super) fn decoded(
     // Packets begin at multiples of the largest power of two that divides their bits.
     let bits = span * quant.bits() as usize;
     let odd = 32 - (1 << bits.trailing_zeros()).min(32);
-    let consts = vec![
+    let mut consts = vec![
         ("BITS", Const::U32(quant.bits())),
         ("SPAN", number(span)),
         ("GROUP", number(group)),
-        ("SEGMENT", number(gcd(group, span))),
         ("WORDS", number((bits + odd).div_ceil(32) + 1)),
     ];
+    if even::balanced(problem.format).is_some() {
+        consts.extend(even::consts(quant, problem.cols));
+        return (consts, vec![fragment!("decoded_kept"), fragment!("scale")]);
+    }
+    consts.push(("SEGMENT", number(gcd(group, span))));
     (consts, vec![fragment!("decoded_codes"), fragment!("scale")])
 }
 

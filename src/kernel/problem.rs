@@ -177,7 +177,8 @@ impl Problem {
         layout::slots(self.format, self.cols)
     }
 
-    /// `lib/linear.wgsl`'s block.
+    /// `lib/linear.wgsl`'s block. Of a group-pruned weight every column counts as a slot: what goes through
+    /// columns needs that, and nothing else asks.
     pub(super) fn params(
         &self,
         part: &PartLayout,
@@ -190,7 +191,10 @@ impl Problem {
             self.batch as u32,
             part.row_base,
             self.rows as u32,
-            self.slots() as u32,
+            match self.format {
+                Format::Gqs { .. } => self.cols as u32,
+                _ => self.slots() as u32,
+            },
             part.values,
             part.value_stride,
             part.indices,

@@ -1,0 +1,197 @@
+//! `gqs_rows`: balanced group-pruned, group-quantised weights on GPUs, a few vectors at a time.
+//!
+//! [`Config`]: a workgroup sums `rows`, four by as many lanes as that leaves, with x in its memory; a lane
+//! takes `words` of codes of each of the four at a time: whole groups, or whole pieces of one, of `batch`
+//! vectors at most; more are taken in turns.
+
+use super::{
+    Config, Const, Dispatch, Kernel, PartLayout, Problem, even, fragment,
+    grid::launches,
+    held::{self, Held, ROWS, WORDS, integers},
+    packet::{Load, gcd},
+    panels::group_words,
+    problem::{self, unfit},
+    shader,
+};
+use crate::{
+    caps::{Caps, DeviceClass},
+    error::Result,
+    format::{Precision, Quant, block_cols},
+};
+use std::borrow::Cow;
+
+/// Numbers of x that a lane holds at most.
+const MOST_HELD: usize = 64;
+
+pub struct GqsRows;
+
+impl Kernel for GqsRows {
+    fn name(&self) -> &'static str {
+        "gqs_rows"
+    }
+
+    fn takes(&self, precision: Precision) -> bool {
+        precision != Precision::F16
+    }
+
+    fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
+        let Some((quant, pruning)) = even::balanced(problem.format) else {
+            return vec![];
+        };
+        if caps.class != DeviceClass::Gpu {
+            return vec![];
+        }
+        let words = load_words(quant, problem.cols);
+        let group = group_words(quant, problem.cols) as u32;
+        let held =
+            quant.group_cols(problem.cols) * words.min(group) as usize / group.max(1) as usize;
+        let most = match integers(problem) {
+            Some(_) => held::vectors(problem),
+            None => (MOST_HELD / held.max(1)).clamp(1, 4) as u32,
+        };
+        let config = |(tiles, lanes): (u32, u32)| Config {
+            variant: "held",
+            workgroup: tiles * lanes,
+            rows: tiles * ROWS,
+            batch: (problem.batch as u32).clamp(1, most),
+            words,
+        };
+        // Each workgroup reads all of x: as many rows in one as leave work for every processor. Two loads a
+        // lane where bytes are multiplied, else four (measured on an H100).
+        let tiles = 1 << (problem.rows as u32 / 512).clamp(1, 8).ilog2();
+        let loads = even::slots(quant, pruning, problem.cols) as u32 * group / words;
+        let loads = loads
+            / if problem.precision == Precision::I8 {
+                2
+            } else {
+                4
+            };
+        let lanes = loads.next_power_of_two().clamp(32, 128);
+        let mut configs = vec![config((tiles, lanes))];
+        for shape in [(8, 64), (4, 64)] {
+            if !configs.contains(&config(shape)) {
+                configs.push(config(shape));
+            }
+        }
+        configs
+    }
+
+    fn lower(
+        &self,
+        problem: &Problem,
+        config: &Config,
+        parts: &[PartLayout],
+        caps: &Caps,
+    ) -> Result<Vec<Dispatch>> {
+        let Some((quant, _)) = even::balanced(problem.format) else {
+            return Err(problem.unknown(config));
+        };
+        let (tiles, _) = held::tiles(config)?;
+        let (shape, piece) = consts(problem, quant, config)?;
+        let mut dispatches = vec![];
+        for (vector_base, batch, turns) in launches(problem.batch, config.batch, caps) {
+            // What is held ends between pieces.
+            let round = |span| (piece / gcd(piece, span)) as u32;
+            let held = Held::new(problem, (quant, piece), batch as u32, (config, round), caps);
+            let mut consts = vec![
+                ("WORKGROUP", Const::U32(config.workgroup)),
+                ("TILES", Const::U32(tiles)),
+                ("BATCH", Const::U32(batch as u32)),
+            ];
+            consts.extend(shape.iter().copied().chain(held.consts));
+            let whole_loads = config.words % WORDS == 0;
+            let fragments = [fragments(problem, whole_loads), held.fragments].concat();
+            let workgroup_bytes = held.bytes;
+            dispatches.extend(parts.iter().enumerate().map(|(i, part)| {
+                let [x, y, _] =
+                    super::fold(part.rows.div_ceil(config.rows).into(), caps.max_workgroups);
+                Dispatch {
+                    name: format!("gqs_rows/{config} {}", problem.format),
+                    consts: consts.clone(),
+                    fragments: fragments.clone(),
+                    params: problem.params(part, 0, vector_base),
+                    operands: problem.operands(problem::X, i, !whole_loads, whole_loads),
+                    invocations: config.workgroup,
+                    workgroup_bytes,
+                    grid: [x, y, turns],
+                    ..Dispatch::default()
+                }
+            }));
+        }
+        Ok(dispatches)
+    }
+}
+
+/// Words of a load: 16 bytes where they are whole groups, or whole pieces of one in whole chunks of 8
+/// columns, else a group.
+fn load_words(quant: Quant, cols: usize) -> u32 {
+    let group = group_words(quant, cols) as u32;
+    let pieces = group % WORDS == 0 && WORDS * 32 % (8 * quant.bits()) == 0;
+    if WORDS % group.max(1) == 0 || pieces {
+        WORDS
+    } else {
+        group
+    }
+}
+
+/// All text but that of what holds x.
+fn fragments(problem: &Problem, whole_loads: bool) -> Vec<Cow<'static, str>> {
+    let mut fragments = vec![
+        fragment!("linear"),
+        fragment!("y_words"),
+        problem.bias_fragment(),
+        fragment!("scale"),
+        fragment!("fours"),
+        shader!("gqs_rows"),
+    ];
+    fragments.extend(if whole_loads {
+        [Load::Quads.fragment(), fragment!("scales_fours_quads")]
+    } else {
+        [Load::Words.fragment(), fragment!("scales_fours_words")]
+    });
+    if integers(problem).is_some() {
+        fragments.extend([fragment!("slot_zero"), fragment!("slot_held")]);
+    } else {
+        let code = problem::code_fragment(DeviceClass::Gpu);
+        fragments.extend([code, fragment!("slot_floats")]);
+    }
+    fragments
+}
+
+/// Consts that every launch has, and the columns of a piece.
+///
+/// # Errors
+/// Where `config` loads no whole groups or pieces.
+fn consts(
+    problem: &Problem,
+    quant: Quant,
+    config: &Config,
+) -> Result<(Vec<(&'static str, Const)>, usize)> {
+    if problem.precision == Precision::I8 && integers(problem).is_none() {
+        let needed = "as many as codes that fill bytes meet";
+        return Err(unfit("bytes of a number of x", 1, needed));
+    }
+    let cols = problem.cols;
+    let (load, group_words) = (config.words as usize, group_words(quant, cols));
+    let slot_words = load.min(group_words);
+    if load == 0 || load % slot_words != 0 || group_words % slot_words != 0 {
+        let needed = "whole groups, or whole pieces of one";
+        return Err(unfit("words of a load", load, needed));
+    }
+    let group = quant.group_cols(cols);
+    let piece = group * slot_words / group_words;
+    if integers(problem).is_some() && !piece.is_multiple_of(block_cols(quant)) {
+        return Err(unfit("columns of a piece", piece, "whole blocks of x"));
+    }
+    let number = |value: usize| Const::U32(value as u32);
+    let mut consts = vec![
+        ("BITS", Const::U32(quant.bits())),
+        ("WORDS", number(load)),
+        ("GROUP", number(group)),
+        ("SLOT_WORDS", number(slot_words)),
+        // What is held is zero past the last column.
+        ("EDGE", Const::Bool(false)),
+    ];
+    consts.extend(even::consts(quant, cols));
+    Ok((consts, piece))
+}
