@@ -77,6 +77,7 @@ fn every_kernel_computes_inside_one_buffer() {
         ("f32", Precision::F32),
         ("2:4x16@f16", Precision::F32),
         ("w4g16s50", Precision::F32),
+        ("w4g16s50-ragged", Precision::F32),
         ("w4g32", Precision::I8),
         ("w4g32s50", Precision::I8),
     ];
@@ -315,11 +316,11 @@ fn starts_of_kept_groups_that_would_hold_a_kernel_up_are_refused() {
             class,
             ..Caps::PORTABLE
         };
-        let weight = matrix(40, 160, "w4g16s50", 2);
+        let weight = matrix(40, 160, "w4g16s50-ragged", 2);
         let packed = Packed::new(&weight, Layout::Rows, &caps).unwrap();
         let bytes = packed.to_bytes();
         // The part's indices begin this many words into its own.
-        let name = "w4g16s50".len();
+        let name = "w4g16s50-ragged".len();
         let head = 8 + 4 * (3 + 8 + 1) + name.next_multiple_of(4) + 4;
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
         let indices = head + 48 + 4 * word(head + 16) as usize;

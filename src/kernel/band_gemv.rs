@@ -129,7 +129,7 @@ impl Kernel for BandGemv {
             DeviceClass::Gpu => {
                 // The sums of a lane stay in registers.
                 let words = if coded { 1 } else { 4 };
-                let b = batch(if coded { 4 } else { 8 });
+                let b = batch(4);
                 let along = band / (words * per_word);
                 let (variant, searching) = if coded {
                     ("portable", "searching-portable")
@@ -139,7 +139,7 @@ impl Kernel for BandGemv {
                 let mut configs = vec![
                     config(variant, 256.max(along), along, words, band, b),
                     config(variant, 128.max(along), along, words, band, b),
-                    config("portable", 64, 16, 1, 16 * per_word, b.min(4)),
+                    config("portable", 64, 16, 1, 16 * per_word, b),
                 ];
                 if problem.skip == Skip::Cols {
                     // Measured on an H100: of codes in two thirds of the time, of f16 6 % slower.

@@ -28,6 +28,11 @@ const MOST_IN_TURNS: usize = 32;
 /// Values of x that a lane of a CPU adapter holds for a packet, at most (measured).
 const MOST_HELD: usize = 64;
 
+/// Numbers of x that a packet meets in all vectors of a turn, at most, on GPUs: 64 spill there. At 4096 x
+/// 4096 an H100 takes 17 µs for four vectors of f16, 9.3 ms for eight at once; 19 µs and 19 ms of `w4`;
+/// of `w2` 17 µs for two and 6.7 ms for four.
+const MOST_MET: usize = 32;
+
 /// Values that a loop over rows may add while CPU adapters unroll it (measured with codes).
 const MOST_UNROLLED: usize = 128;
 
@@ -344,9 +349,12 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
 
 /// Configurations for GPUs, the fastest first (measured on an H100).
 fn gpu_configs(problem: &Problem) -> Vec<Config> {
-    let config = config(problem);
+    let config = |variant, workgroup, rows, words| Config {
+        batch: gpu_turn(problem, words as usize),
+        ..config(problem)(variant, workgroup, rows, words)
+    };
     // Sums of rows x batch stay in registers: fewer rows where there are more vectors.
-    let most = (8 / (problem.batch as u32).max(1)).clamp(1, 4);
+    let most = (8 / gpu_turn(problem, 4).max(1)).clamp(1, 4);
     let few = most.min(2);
     if matches!(problem.format, Format::Dense(_)) {
         return vec![
@@ -424,10 +432,7 @@ fn code_configs(problem: &Problem, quant: Quant, class: DeviceClass, caps: &Caps
             configs
         }
         DeviceClass::Gpu => {
-            // What 16 codes meet of four vectors does not stay in registers: 6.7 ms at 4096 x 4096 on an
-            // H100, where two take 17 µs.
-            let vectors = if quant.bits() == 2 { 2 } else { MAX_BATCH };
-            let turn = even_turn(problem.batch, vectors) as u32;
+            let turn = gpu_turn(problem, unit as usize);
             let config = |variant, workgroup, rows, words| Config {
                 batch: turn,
                 ..config(variant, workgroup, rows, words)
@@ -471,6 +476,12 @@ fn config(problem: &Problem) -> impl Fn(&'static str, u32, u32, u32) -> Config {
 /// one more costs falls with their number.
 fn even_turn(batch: usize, most: usize) -> usize {
     batch.div_ceil(batch.div_ceil(most).max(1))
+}
+
+/// Vectors of a turn on a GPU, in packets of `words` words.
+fn gpu_turn(problem: &Problem, words: usize) -> u32 {
+    let most = MOST_MET / problem.values_in(words).max(1);
+    even_turn(problem.batch, most.clamp(1, MAX_BATCH)) as u32
 }
 
 /// Parts of a loop over `share` rows, each of which adds `span` values of every vector.

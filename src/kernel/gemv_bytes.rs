@@ -45,12 +45,17 @@ impl Kernel for GemvBytes {
             words: WORDS,
         };
         // Each workgroup reads all of x: as many rows in one as leave work for every processor (measured
-        // on an H100: tiles of 64 lanes, eight of them where rows are long, and more lanes where there
-        // are few rows).
-        let many = if problem.cols > 8192 { 8 } else { 4 };
+        // on an H100: tiles of 64 lanes, of 128 and eight of them where rows are long, and more lanes
+        // where there are few rows).
+        let (many, least) = if problem.cols > 8192 {
+            (8, 128)
+        } else {
+            (4, 64)
+        };
         let tiles = 1 << (problem.rows as u32 / 512).clamp(1, many).ilog2();
         let packets = problem.cols.div_ceil(problem.values_in(WORDS as usize)) as u32;
-        let lanes = (64 * many / tiles).min(packets.next_power_of_two().max(64));
+        let lanes = (64 * many / tiles).max(least);
+        let lanes = lanes.min(packets.next_power_of_two().max(64));
         let mut configs = vec![config(tiles, lanes)];
         for (tiles, lanes) in [(4, 64), (8, 64)] {
             let other = config(tiles, lanes);

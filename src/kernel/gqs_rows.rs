@@ -20,8 +20,8 @@ use crate::{
 };
 use std::borrow::Cow;
 
-/// Numbers of x that a lane holds at most.
-const MOST_HELD: usize = 64;
+/// Numbers of x that a slot meets in all vectors of a turn, at most: 64 spill where `gemv` holds them.
+const MOST_HELD: usize = 32;
 
 pub struct GqsRows;
 

@@ -118,6 +118,7 @@ pub trait Kernel: Sync {
 /// Every kernel. Tests, benches and the planner iterate over this list.
 pub static KERNELS: &[&dyn Kernel] = &[
     &gemv_bytes::GemvBytes,
+    &gqs_rows::GqsRows,
     &gemv::Gemv,
     &gemv_i8::GemvI8,
     &band_gemv::BandGemv,
@@ -125,7 +126,6 @@ pub static KERNELS: &[&dyn Kernel] = &[
     &gemm_tiled::GemmTiled,
     &gemm_gather::GemmGather,
     &gemm_coop::GemmCoop,
-    &gqs_rows::GqsRows,
     &gqs_gemv::GqsGemv,
     &gqs_runs::GqsRuns,
     &gqs_lanes::GqsLanes,
@@ -206,7 +206,8 @@ pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<(
     // Few vectors: memory decides, so GEMV first. More: arithmetic does.
     let few = few_vectors(problem, caps.class);
     if problem.batch > few {
-        kernels.sort_by_key(|k| k.name().contains("gemv") || k.name() == "gqs_runs");
+        let few = ["gqs_rows", "gqs_runs"];
+        kernels.sort_by_key(|k| k.name().contains("gemv") || few.contains(&k.name()));
     }
     // A subgroup of a CPU adapter is a SIMD register, which only the lane kernel fills.
     if caps.class == DeviceClass::Gpu {
@@ -233,7 +234,13 @@ pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<(
 /// at 2048 x 2048).
 fn few_vectors(problem: &Problem, class: DeviceClass) -> usize {
     if class == DeviceClass::Gpu {
-        return gemv::MAX_BATCH;
+        // Two turns of four vectors at most, of codes that fill no word or half a register one or two; but
+        // the kernel for many vectors of ragged weights is slow (measured on an H100).
+        return match problem.format {
+            Format::Quantized { quant, .. } if !matches!(quant.bits(), 4 | 8) => 4,
+            Format::Gqs { pruning, .. } if pruning.ragged() => 16,
+            _ => gemv::MAX_BATCH,
+        };
     }
     if problem.precision == Precision::I8 {
         return usize::MAX;
@@ -320,3 +327,33 @@ macro_rules! shader {
     };
 }
 use {fragment, shader};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_take_few_vectors_by_what_is_bound_by_memory_and_more_by_tiles() {
+        let caps = Caps {
+            class: DeviceClass::Gpu,
+            max_workgroup_bytes: 48 << 10,
+            ..Caps::PORTABLE
+        };
+        for (problem, expected) in [
+            ("w4g16s50 4096x4096 batch 1", "gqs_rows"),
+            ("w4g16s50 4096x4096 batch 8, x in 8 bits", "gqs_rows"),
+            ("w4g16s50 4096x4096 batch 9", "gemm_tiled"),
+            ("w4g16s50-ragged 4096x4096 batch 16", "gqs_gemv"),
+            ("w4g16s50-ragged 4096x4096 batch 17", "gqs_tiled"),
+            ("w4g128 4096x4096 batch 4, x in 24 bits", "gemv_bytes"),
+            ("w4g128 4096x4096 batch 8", "gemv"),
+            ("w2g64 4096x4096 batch 8", "gemm_tiled"),
+            ("f16 4096x4096 batch 8", "gemv"),
+            ("f16 4096x4096 batch 9", "gemm_tiled"),
+        ] {
+            let problem: Problem = problem.parse().unwrap();
+            let best = candidates(&problem, &caps).unwrap()[0];
+            assert_eq!(best.kernel.name(), expected, "{problem}: {best}");
+        }
+    }
+}
