@@ -113,12 +113,12 @@ fn main(
             add_round(&acc, round, item, 0u);
         }
     } else {
-        // Groups ascend, and of each row by itself: what has not been met whole is taken again.
+        // Windows of groups ascend, and of each row by itself: what has not been met whole is taken again.
         for (var first = 0u; first < params.cols; first += HOLD * SPAN) {
-            next = fetch(row_at, row0, min(own, last));
             workgroupBarrier();
             hold(first / SPAN, lane);
             let end = first + HOLD * SPAN;
+            next = fetch(row_at, row0, min(own, last));
             for (var item = own; item <= last; item += LANES) {
                 let round = next;
                 next = fetch(row_at, row0, min(item + LANES, last));

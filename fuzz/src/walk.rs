@@ -198,7 +198,11 @@ impl Part<'_> {
                 let (kept, before) = (self.words[at], self.words[at + 1] as usize);
                 let below = (kept & ((1 << (number % 32)) - 1)).count_ones() as usize;
                 if kept >> (number % 32) & 1 == 1 {
-                    take(before.saturating_add(below).min(slots - 1), Some(number));
+                    let rank = before.saturating_add(below).min(slots - 1);
+                    let moves = at - number / 32 * 2 + groups.div_ceil(32) * 2;
+                    let moved = (self.words[moves + rank / 4] >> (rank % 4 * 8)) as u8;
+                    let slot = rank.wrapping_add_signed(isize::from(moved.cast_signed()));
+                    take(slot.min(slots - 1), Some(number));
                 }
             }
         }

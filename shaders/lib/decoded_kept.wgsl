@@ -13,8 +13,11 @@ fn fetch_packet(row: u32, packet: u32) -> array<u32, RAW> {
     let index = params.indices + row * params.index_stride + number / 32u * 2u;
     let kept = words[index];
     let before = kept & ((1u << (number % 32u)) - 1u);
-    let slots = params.scale_stride / (4u * SCALE_WORDS);
-    let slot = min(words[index + 1u] + countOneBits(before), slots - 1u);
+    let last = params.scale_stride / (4u * SCALE_WORDS) - 1u;
+    let rank = min(words[index + 1u] + countOneBits(before), last);
+    let moves = params.indices + row * params.index_stride + MOVES + rank / 4u;
+    let moved = extractBits(bitcast<i32>(words[moves]), rank % 4u * 8u, 8u);
+    let slot = min(rank + bitcast<u32>(moved), last);
     let codes = params.values + row * params.value_stride + slot * GROUP_WORDS;
     let at = codes + packet * SPAN % GROUP * BITS / 32u;
     for (var i = 0u; i < WORDS - 1u; i++) {

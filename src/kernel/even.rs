@@ -3,14 +3,20 @@
 //! All rows keep equally many groups, so they lie like those of any weight, with what is kept alone:
 //!
 //! ```text
-//! part  | values [rows][value_stride]  | indices [rows][groups / 32][2] | scales [rows / 4][kept][1 or 2][4] |
-//!         codes of kept groups, whole    a bit for each that is kept,     scale f16 | zero | number of the
-//!         words each, padded to 32 B     kept before the 32               group
+//! part  | values [rows][value_stride]  | indices [rows][index_stride] | scales [rows / 4][kept][1 or 2][4] |
+//!         codes of kept groups, whole    words                          scale f16 | zero | number of the
+//!         words each, padded to 32 B                                    group
+//!
+//! indices: [groups / 32][2]  a bit for each group that is kept, and how many before these 32 are
+//!          [kept]            of each of those, in bytes, how far from its place it stands
 //! ```
-//! Groups ascend. GEMV goes through what is kept and asks for its columns; GEMM goes through columns, and
-//! the indices say whether they are kept, and where. A number has a word of its own, beside the other three rows', where the bits left are
-//! too few. Loads of 16 bytes may end with spare groups: of scale 0, which nothing stored has, and the
-//! number of the last.
+//! GEMV goes through what is kept and asks for its columns. What lanes side by side take at a time meets
+//! columns whose x lies in different banks of their workgroup's memory, as far as there are such: inside of
+//! windows of some 2048 columns, which ascend, groups stand in an order that sees to it. GEMM goes
+//! through columns, and the indices say whether they are kept, and where.
+//!
+//! A number has a word of its own, beside the other three rows', where the bits left are too few. Loads of 16
+//! bytes may end with spare groups: of scale 0, which nothing stored has, and the number of the last.
 //!
 //! Ragged weights lie in `panels`; CPU adapters have another layout, `runs`.
 
@@ -25,6 +31,13 @@ pub(super) const ROWS: usize = 4;
 
 /// Words of a load, which spare groups fill up.
 const LOAD_WORDS: usize = 4;
+
+/// Lanes that read 16 bytes each at a time, from as many banks.
+const BANKS: usize = 8;
+
+/// Columns, and groups, of a window at most: a byte says how far a group is moved.
+const WINDOW_COLS: usize = 2048;
+const WINDOW_GROUPS: usize = 128;
 
 /// The codes and groups of `format`, if that is a balanced group-pruned one.
 pub(super) fn balanced(format: Format) -> Option<(Quant, GroupPruning)> {
@@ -52,16 +65,65 @@ pub(super) fn words(quant: Quant, pruning: GroupPruning, cols: usize) -> [usize;
     let slots = slots(quant, pruning, cols);
     [
         slots * group_words(quant, cols),
-        quant.groups(cols).div_ceil(32) * 2,
+        bit_words(quant, cols) + slots.div_ceil(4),
         slots * scale_words(quant, cols) * ROWS,
     ]
 }
 
+/// Words of a row that say what is kept.
+fn bit_words(quant: Quant, cols: usize) -> usize {
+    quant.groups(cols).div_ceil(32) * 2
+}
+
+/// Groups of a window.
+fn window_groups(quant: Quant, cols: usize) -> usize {
+    (WINDOW_COLS / quant.group_cols(cols).max(1)).clamp(1, WINDOW_GROUPS)
+}
+
+/// Columns of a window: whole ones meet x that is held in parts.
+pub(super) fn window_cols(quant: Quant, cols: usize) -> usize {
+    window_groups(quant, cols) * quant.group_cols(cols)
+}
+
+/// The order in which the groups `numbers` of a row stand, as places in it.
+fn order(numbers: &[u32], quant: Quant, cols: usize) -> Vec<usize> {
+    let words = group_words(quant, cols);
+    // A load is of several groups, or several are of one.
+    let (of_load, pieces) = (LOAD_WORDS / words, words / LOAD_WORDS);
+    let banks = (BANKS / pieces.max(1)).max(1);
+    let bank = |place: usize| numbers[place] as usize % banks;
+    let of_window = window_groups(quant, cols);
+    let window = |place: &usize| numbers[*place] as usize / of_window;
+    let mut order = Vec::with_capacity(numbers.len());
+    let places: Vec<usize> = (0..numbers.len()).collect();
+    for places in places.chunk_by(|a, b| window(a) == window(b)) {
+        let mut left = vec![vec![]; banks];
+        for &place in places.iter().rev() {
+            left[bank(place)].push(place);
+        }
+        for _ in places {
+            // Those that lanes take at the same time as this one.
+            let (item, within) = (order.len() / of_load.max(1), order.len() % of_load.max(1));
+            let mut met = vec![0; banks];
+            let first = item / banks * banks * of_load.max(1) + within;
+            for &place in order.iter().skip(first).step_by(of_load.max(1)) {
+                met[bank(place)] += 1;
+            }
+            // The bank met least; of several, that of which most is left.
+            let open = (0..banks).filter(|&b| !left[b].is_empty());
+            let best = open.min_by_key(|&b| (met[b], usize::MAX - left[b].len()));
+            order.extend(best.and_then(|b| left[b].pop()));
+        }
+    }
+    order
+}
+
 /// What shaders ask for that read such a weight.
-pub(super) fn consts(quant: Quant, cols: usize) -> [(&'static str, Const); 4] {
+pub(super) fn consts(quant: Quant, cols: usize) -> [(&'static str, Const); 5] {
     [
         ("GROUP_WORDS", Const::U32(group_words(quant, cols) as u32)),
         ("SCALE_WORDS", Const::U32(scale_words(quant, cols) as u32)),
+        ("MOVES", Const::U32(bit_words(quant, cols) as u32)),
         ("ZERO_BITS", Const::U32(zero_bits(quant))),
         ("MIDDLE", Const::F32(f32::from(quant.middle()))),
     ]
@@ -91,23 +153,70 @@ fn pack_row(w: &Gqs, row: usize, part: &PartLayout, words: &mut [u32]) {
     };
     let kept = w.kept(part.row_base as usize + row);
     let numbers = &w.group_indices()[kept.clone()];
-    for (slot, (from, &number)) in kept.zip(numbers).enumerate() {
-        put(slot, scale_word(w.codes(), from, 0), number);
+    let order = order(numbers, quant, w.cols());
+    for (slot, &place) in order.iter().enumerate() {
+        put(
+            slot,
+            scale_word(w.codes(), kept.start + place, 0),
+            numbers[place],
+        );
     }
     if let Some(&last) = numbers.last() {
         let all = slots(quant, w.pruning(), w.cols());
-        (numbers.len()..all).for_each(|spare| put(spare, 0, last));
+        (order.len()..all).for_each(|spare| put(spare, 0, last));
     }
-    for (slot, from) in w.kept(part.row_base as usize + row).enumerate() {
+    let moves = indices + bit_words(quant, w.cols());
+    for (slot, &place) in order.iter().enumerate() {
         let at = values + slot * stride;
-        pack_codes(w, from, &mut words[at..at + stride]);
-        let number = numbers[slot] as usize;
+        pack_codes(w, kept.start + place, &mut words[at..at + stride]);
+        let number = numbers[place] as usize;
         words[indices + number / 32 * 2] |= 1 << (number % 32);
+        let moved = (slot as u32).wrapping_sub(place as u32) & 0xff;
+        words[moves + place / 4] |= moved << (place % 4 * 8);
     }
-    for at in (indices..indices + part.index_stride as usize)
-        .step_by(2)
-        .skip(1)
-    {
+    for at in (indices..moves).step_by(2).skip(1) {
         words[at + 1] = words[at - 1] + words[at - 2].count_ones();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Places that a load of 16 bytes meets in the busiest bank, on average over lanes side by side.
+    fn meetings(numbers: &[u32], order: &[usize], of_load: usize, banks: usize) -> f64 {
+        let rounds = order
+            .chunks(BANKS * of_load)
+            .flat_map(|round| (0..of_load).map(move |g| round.iter().skip(g).step_by(of_load)));
+        let most = rounds.map(|round| {
+            let mut met = vec![0; banks];
+            round.for_each(|&place| met[numbers[place] as usize % banks] += 1);
+            met.into_iter().max().unwrap_or(0)
+        });
+        let most: Vec<i32> = most.collect();
+        f64::from(most.iter().sum::<i32>()) / most.len() as f64
+    }
+
+    #[test]
+    fn groups_stand_where_neighbours_meet_other_banks_and_never_far_from_their_place() {
+        let quant = Quant::new(4, Some(16), false).unwrap();
+        let mut random = crate::verify::Random(9);
+        let numbers: Vec<u32> = (0..896).filter(|_| random.bits() % 2 == 0).collect();
+        let order = order(&numbers, quant, 14_336);
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert!(sorted.into_iter().eq(0..numbers.len()));
+        for (slot, &place) in order.iter().enumerate() {
+            assert!(slot.abs_diff(place) < 128);
+            // Windows ascend.
+            let window = |slot: usize| numbers[order[slot]] / 128;
+            assert!(slot == 0 || window(slot - 1) <= window(slot));
+        }
+        let ascending: Vec<usize> = (0..numbers.len()).collect();
+        let (before, after) = (
+            meetings(&numbers, &ascending, 2, 8),
+            meetings(&numbers, &order, 2, 8),
+        );
+        assert!(before > 2.0 && after < 1.5, "{before} {after}");
     }
 }

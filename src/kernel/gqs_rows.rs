@@ -45,9 +45,15 @@ impl Kernel for GqsRows {
         let group = group_words(quant, problem.cols) as u32;
         let held =
             quant.group_cols(problem.cols) * words.min(group) as usize / group.max(1) as usize;
-        let most = match integers(problem) {
-            Some(_) => held::vectors(problem),
-            None => (MOST_HELD / held.max(1)).clamp(1, 4) as u32,
+        let most = if integers(problem).is_some() {
+            held::vectors(problem)
+        } else {
+            // A window of each is held at least.
+            let window = even::window_cols(quant, problem.cols) as u32 * 4;
+            let room = caps.max_workgroup_bytes / window.max(1);
+            (MOST_HELD / held.max(1))
+                .clamp(1, 4)
+                .min(room.max(1) as usize) as u32
         };
         let config = |(tiles, lanes): (u32, u32)| Config {
             variant: "held",
@@ -88,10 +94,11 @@ impl Kernel for GqsRows {
         };
         let (tiles, _) = held::tiles(config)?;
         let (shape, piece) = consts(problem, quant, config)?;
+        let window = even::window_cols(quant, problem.cols);
         let mut dispatches = vec![];
         for (vector_base, batch, turns) in launches(problem.batch, config.batch, caps) {
-            // What is held ends between pieces.
-            let round = |span| (piece / gcd(piece, span)) as u32;
+            // What is held ends between windows.
+            let round = |span| (window / gcd(window, span)) as u32;
             let held = Held::new(problem, (quant, piece), batch as u32, (config, round), caps);
             let mut consts = vec![
                 ("WORKGROUP", Const::U32(config.workgroup)),
