@@ -7,7 +7,7 @@
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
     grid::launches,
-    held::{self, Held, ROWS, WORDS},
+    held::{self, Held, Lanes, ROWS, WORDS},
     packet::{Load, gcd},
     problem::{self, unfit},
     shader,
@@ -81,16 +81,16 @@ impl Kernel for GemvBytes {
             return Err(unfit("words", config.words as usize, "a load of 16 bytes"));
         }
         let group = quant.group_cols(problem.cols);
-        let segment = gcd(group, problem.values_in(WORDS as usize));
+        let packet = problem.values_in(WORDS as usize);
+        let segment = gcd(group, packet);
+        let taken = Lanes {
+            workgroup: config.workgroup,
+            piece: packet,
+            together: packet * lanes as usize,
+        };
         let mut dispatches = vec![];
         for (vector_base, batch, turns) in launches(problem.batch, config.batch, caps) {
-            let held = Held::new(
-                problem,
-                (quant, problem.values_in(WORDS as usize)),
-                batch as u32,
-                (config, |_| lanes),
-                caps,
-            );
+            let held = Held::new(problem, quant, batch as u32, &taken, caps);
             let mut consts = vec![
                 ("WORKGROUP", Const::U32(config.workgroup)),
                 ("TILES", Const::U32(tiles)),

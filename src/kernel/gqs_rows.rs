@@ -7,8 +7,8 @@
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, even, fragment,
     grid::launches,
-    held::{self, Held, ROWS, WORDS, integers},
-    packet::{Load, gcd},
+    held::{self, Held, Lanes, ROWS, WORDS, integers},
+    packet::Load,
     panels::group_words,
     problem::{self, unfit},
     shader,
@@ -42,19 +42,7 @@ impl Kernel for GqsRows {
             return vec![];
         }
         let words = load_words(quant, problem.cols);
-        let group = group_words(quant, problem.cols) as u32;
-        let held =
-            quant.group_cols(problem.cols) * words.min(group) as usize / group.max(1) as usize;
-        let most = if integers(problem).is_some() {
-            held::vectors(problem)
-        } else {
-            // A window of each is held at least.
-            let window = even::window_cols(quant, problem.cols) as u32 * 4;
-            let room = caps.max_workgroup_bytes / window.max(1);
-            (MOST_HELD / held.max(1))
-                .clamp(1, 4)
-                .min(room.max(1) as usize) as u32
-        };
+        let most = vectors(problem, quant, words, caps);
         let config = |(tiles, lanes): (u32, u32)| Config {
             variant: "held",
             workgroup: tiles * lanes,
@@ -65,14 +53,14 @@ impl Kernel for GqsRows {
         // Each workgroup reads all of x: as many rows in one as leave work for every processor. Two loads a
         // lane where bytes are multiplied, else four (measured on an H100).
         let tiles = 1 << (problem.rows as u32 / 512).clamp(1, 8).ilog2();
+        let group = group_words(quant, problem.cols) as u32;
         let loads = even::slots(quant, pruning, problem.cols) as u32 * group / words;
-        let loads = loads
-            / if problem.precision == Precision::I8 {
-                2
-            } else {
-                4
-            };
-        let lanes = loads.next_power_of_two().clamp(32, 128);
+        let of_lane = if problem.precision == Precision::I8 {
+            2
+        } else {
+            4
+        };
+        let lanes = (loads / of_lane).next_power_of_two().clamp(32, 128);
         let mut configs = vec![config((tiles, lanes))];
         for shape in [(8, 64), (4, 64)] {
             if !configs.contains(&config(shape)) {
@@ -94,12 +82,14 @@ impl Kernel for GqsRows {
         };
         let (tiles, _) = held::tiles(config)?;
         let (shape, piece) = consts(problem, quant, config)?;
-        let window = even::window_cols(quant, problem.cols);
+        let taken = Lanes {
+            workgroup: config.workgroup,
+            piece,
+            together: even::window_cols(quant, problem.cols),
+        };
         let mut dispatches = vec![];
         for (vector_base, batch, turns) in launches(problem.batch, config.batch, caps) {
-            // What is held ends between windows.
-            let round = |span| (window / gcd(window, span)) as u32;
-            let held = Held::new(problem, (quant, piece), batch as u32, (config, round), caps);
+            let held = Held::new(problem, quant, batch as u32, &taken, caps);
             let mut consts = vec![
                 ("WORKGROUP", Const::U32(config.workgroup)),
                 ("TILES", Const::U32(tiles)),
@@ -127,6 +117,25 @@ impl Kernel for GqsRows {
         }
         Ok(dispatches)
     }
+}
+
+/// Vectors of a turn at most.
+fn vectors(problem: &Problem, quant: Quant, words: u32, caps: &Caps) -> u32 {
+    if integers(problem).is_some() {
+        return held::vectors(problem);
+    }
+    let met = MOST_HELD / piece(quant, problem.cols, words as usize).max(1);
+    // A window of each is held at least.
+    let window = even::window_cols(quant, problem.cols) as u32 * 4;
+    (met as u32)
+        .min(caps.max_workgroup_bytes / window.max(1))
+        .clamp(1, 4)
+}
+
+/// Columns of a slot that `words` of codes of a row are of: a group, or a piece of one.
+fn piece(quant: Quant, cols: usize, words: usize) -> usize {
+    let group = group_words(quant, cols);
+    quant.group_cols(cols) * words.min(group) / group.max(1)
 }
 
 /// Words of a load: 16 bytes where they are whole groups, or whole pieces of one in whole chunks of 8
@@ -185,8 +194,7 @@ fn consts(
         let needed = "whole groups, or whole pieces of one";
         return Err(unfit("words of a load", load, needed));
     }
-    let group = quant.group_cols(cols);
-    let piece = group * slot_words / group_words;
+    let piece = piece(quant, cols, load);
     if integers(problem).is_some() && !piece.is_multiple_of(block_cols(quant)) {
         return Err(unfit("columns of a piece", piece, "whole blocks of x"));
     }
@@ -194,7 +202,7 @@ fn consts(
     let mut consts = vec![
         ("BITS", Const::U32(quant.bits())),
         ("WORDS", number(load)),
-        ("GROUP", number(group)),
+        ("GROUP", number(quant.group_cols(cols))),
         ("SLOT_WORDS", number(slot_words)),
         // What is held is zero past the last column.
         ("EDGE", Const::Bool(false)),

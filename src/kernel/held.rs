@@ -1,7 +1,7 @@
 //! x in workgroup memory, where every workgroup puts it for itself: as integers (`lib/hold.wgsl`) where
 //! bytes are multiplied, else as it is (`lib/hold_floats.wgsl`).
 
-use super::{Config, Const, Problem, fragment, problem::unfit};
+use super::{Config, Const, Problem, fragment, packet::gcd, problem::unfit};
 use crate::{
     caps::Caps,
     error::Result,
@@ -36,6 +36,16 @@ pub(super) fn integers(problem: &Problem) -> Option<(u32, Cow<'static, str>)> {
     problem.precision.changes(problem.format).then_some(found)
 }
 
+/// How lanes take what is held.
+pub(super) struct Lanes {
+    /// Lanes of a workgroup.
+    pub workgroup: u32,
+    /// Columns that one takes at a time.
+    pub piece: usize,
+    /// Columns that are held together, where not all are.
+    pub together: usize,
+}
+
 /// What packets of x are made of.
 struct Packets {
     /// Columns of one.
@@ -46,16 +56,9 @@ struct Packets {
 }
 
 impl Held {
-    /// For `batch` vectors of whole groups, which lanes take a `piece` of columns at a time, as much as
-    /// fits: all of them, or equal parts of whole rounds of so many packets as `round` makes of the columns
-    /// of one.
-    pub fn new(
-        problem: &Problem,
-        (quant, piece): (Quant, usize),
-        batch: u32,
-        (config, round): (&Config, impl Fn(usize) -> u32),
-        caps: &Caps,
-    ) -> Self {
+    /// For `batch` vectors of whole groups, as much as fits: all of them, or equal parts.
+    pub fn new(problem: &Problem, quant: Quant, batch: u32, lanes: &Lanes, caps: &Caps) -> Self {
+        let piece = lanes.piece;
         let values = if problem.cols.is_multiple_of(4) {
             fragment!("values_quads")
         } else {
@@ -96,13 +99,14 @@ impl Held {
         let all = cols.div_ceil(packets.span) as u32;
 
         // A quad for each lane, where x was.
-        let least = config.workgroup * 16;
+        let least = lanes.workgroup * 16;
         let most = caps.max_workgroup_bytes;
         let room = match packets.beside {
             0 => most / packets.quads,
             beside => (most / (packets.quads + beside)).min(most.saturating_sub(least) / beside),
         };
-        let round = round(packets.span).max(1);
+        let together = lanes.together.max(1);
+        let round = (together / gcd(together, packets.span)) as u32;
         let held = if all <= room {
             all
         } else {
