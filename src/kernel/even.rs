@@ -89,24 +89,25 @@ pub(super) fn window_cols(quant: Quant, cols: usize) -> usize {
 fn order(numbers: &[u32], quant: Quant, cols: usize) -> Vec<usize> {
     let words = group_words(quant, cols);
     // A load is of several groups, or several are of one.
-    let (of_load, pieces) = (LOAD_WORDS / words, words / LOAD_WORDS);
-    let banks = (BANKS / pieces.max(1)).max(1);
+    let of_load = (LOAD_WORDS / words).max(1);
+    let pieces = (words / LOAD_WORDS).max(1);
+    let banks = (BANKS / pieces).max(1);
     let bank = |place: usize| numbers[place] as usize % banks;
     let of_window = window_groups(quant, cols);
     let window = |place: &usize| numbers[*place] as usize / of_window;
-    let mut order = Vec::with_capacity(numbers.len());
     let places: Vec<usize> = (0..numbers.len()).collect();
+    let mut order = Vec::with_capacity(places.len());
+    let mut left: [Vec<usize>; BANKS] = Default::default();
     for places in places.chunk_by(|a, b| window(a) == window(b)) {
-        let mut left = vec![vec![]; banks];
         for &place in places.iter().rev() {
             left[bank(place)].push(place);
         }
         for _ in places {
             // Those that lanes take at the same time as this one.
-            let (item, within) = (order.len() / of_load.max(1), order.len() % of_load.max(1));
-            let mut met = vec![0; banks];
-            let first = item / banks * banks * of_load.max(1) + within;
-            for &place in order.iter().skip(first).step_by(of_load.max(1)) {
+            let (item, within) = (order.len() / of_load, order.len() % of_load);
+            let first = item / banks * banks * of_load + within;
+            let mut met = [0; BANKS];
+            for &place in order.iter().skip(first).step_by(of_load) {
                 met[bank(place)] += 1;
             }
             // The bank met least; of several, that of which most is left.
