@@ -201,8 +201,14 @@ mod tests {
     #[test]
     fn groups_stand_where_neighbours_meet_other_banks_and_never_far_from_their_place() {
         let quant = Quant::new(4, Some(16), false).unwrap();
-        let mut random = crate::verify::Random(9);
-        let numbers: Vec<u32> = (0..896).filter(|_| random.bits() % 2 == 0).collect();
+        let mut random = 9u32;
+        let half = |_: &u32| {
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            random >> 31 == 0
+        };
+        let numbers: Vec<u32> = (0..896).filter(half).collect();
         let order = order(&numbers, quant, 14_336);
         let mut sorted = order.clone();
         sorted.sort_unstable();
