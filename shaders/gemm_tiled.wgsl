@@ -11,7 +11,7 @@
 // included, does not matter. Past the last column both are zero: every step is a whole one.
 //
 // A lane takes four slots at a time: 4 · TB / 4 quads of x and TR of W for 4 · TR · TB products. Where
-// columns that a weight does not keep are staged too, `products` leaves them out.
+// columns that a weight does not keep are staged too, `products` says so.
 //
 // Consts: WORKGROUP, TILE_ROWS, TILE_BATCH, TILE_COLS, TILE_SLOTS, TR, TB, SHARE; W_PLANE =
 // quads of a plane of W; ROUND = sums of a lane that are added at a time; EDGE = the last
@@ -130,7 +130,19 @@ fn main(
                     let r = block * SHARE + i;
                     let w = w_tile[r][w_at];
                     for (var t = 0u; t < TB / 4u; t++) {
-                        acc[t * TR + r] = with_products(acc[t * TR + r], w, x0[t], x1[t], x2[t], x3[t], odd);
+                        var sum = acc[t * TR + r];
+                        if odd {
+                            sum += w.x * kept(w.x, x0[t]);
+                            sum += w.y * kept(w.y, x1[t]);
+                            sum += w.z * kept(w.z, x2[t]);
+                            sum += w.w * kept(w.w, x3[t]);
+                        } else {
+                            sum += w.x * x0[t];
+                            sum += w.y * x1[t];
+                            sum += w.z * x2[t];
+                            sum += w.w * x3[t];
+                        }
+                        acc[t * TR + r] = sum;
                     }
                 }
             }

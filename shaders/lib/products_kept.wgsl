@@ -23,30 +23,7 @@ fn is_odd(step: u32) -> bool {
     return atomicLoad(&odds[step % 2u]) != 0u;
 }
 
+// What weight w meets of x.
 fn kept(w: f32, x: vec4<f32>) -> vec4<f32> {
     return select(x, vec4<f32>(), bitcast<u32>(w) == NOT_KEPT);
-}
-
-fn with_products(
-    sum: vec4<f32>,
-    w: vec4<f32>,
-    x0: vec4<f32>,
-    x1: vec4<f32>,
-    x2: vec4<f32>,
-    x3: vec4<f32>,
-    odd: bool,
-) -> vec4<f32> {
-    var total = sum;
-    if odd {
-        total += w.x * kept(w.x, x0);
-        total += w.y * kept(w.y, x1);
-        total += w.z * kept(w.z, x2);
-        total += w.w * kept(w.w, x3);
-    } else {
-        total += w.x * x0;
-        total += w.y * x1;
-        total += w.z * x2;
-        total += w.w * x3;
-    }
-    return total;
 }

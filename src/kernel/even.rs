@@ -21,16 +21,16 @@
 //! Ragged weights lie in `panels`; CPU adapters have another layout, `runs`.
 
 use super::{
-    Const, PartLayout,
+    Const, PartLayout, held,
     panels::{group_words, pack_codes, scale_word, zero_bits},
 };
 use crate::format::{Format, Gqs, GroupPruning, Quant};
 
-/// Rows whose scales lie together.
-pub(super) const ROWS: usize = 4;
+/// Rows whose scales lie together: those of a tile.
+pub(super) const ROWS: usize = held::ROWS as usize;
 
 /// Words of a load, which spare groups fill up.
-const LOAD_WORDS: usize = 4;
+const LOAD_WORDS: usize = held::WORDS as usize;
 
 /// Lanes that read 16 bytes each at a time, from as many banks.
 const BANKS: usize = 8;

@@ -80,7 +80,6 @@ impl Kernel for GqsGemv {
         let Format::Gqs { quant, pruning } = problem.format else {
             return vec![];
         };
-        let group = panels::group_words(quant, problem.cols) as u32;
         if caps.class != DeviceClass::Gpu || !pruning.ragged() {
             return vec![];
         }
@@ -101,15 +100,7 @@ impl Kernel for GqsGemv {
         };
         // A lane has sums of its own for every row and vector.
         let wide = |workgroup: u32| (workgroup / batch.next_power_of_two()).max(16);
-        // Whole groups, or whole pieces of one in whole chunks of 8 columns.
-        let words = |words: u32| {
-            let pieces = group % words == 0 && words * 32 % (8 * quant.bits()) == 0;
-            if words % group == 0 || pieces {
-                words
-            } else {
-                group
-            }
-        };
+        let words = |words| panels::load_words(quant, problem.cols, words);
         if problem.precision == Precision::I8 {
             let block = block_cols(quant) as u32 * quant.bits() / 32;
             return vec![
@@ -279,7 +270,7 @@ fn consts(
         return Err(unfit("slots of a load", slots, needed));
     }
     let group = quant.group_cols(cols);
-    let piece = group * slot_words / group_words;
+    let piece = panels::piece(quant, cols, words);
     if taken == Taken::Bytes && !piece.is_multiple_of(block_cols(quant)) {
         return Err(unfit("columns of a piece", piece, "whole blocks of x"));
     }

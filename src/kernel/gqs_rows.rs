@@ -9,7 +9,7 @@ use super::{
     grid::launches,
     held::{self, Held, Lanes, ROWS, WORDS, integers},
     packet::Load,
-    panels::group_words,
+    panels::{group_words, load_words, piece},
     problem::{self, unfit},
     shader,
 };
@@ -41,7 +41,7 @@ impl Kernel for GqsRows {
         if caps.class != DeviceClass::Gpu {
             return vec![];
         }
-        let words = load_words(quant, problem.cols);
+        let words = load_words(quant, problem.cols, WORDS);
         let most = vectors(problem, quant, words, caps);
         let config = |(tiles, lanes): (u32, u32)| Config {
             variant: "held",
@@ -130,24 +130,6 @@ fn vectors(problem: &Problem, quant: Quant, words: u32, caps: &Caps) -> u32 {
     (met as u32)
         .min(caps.max_workgroup_bytes / window.max(1))
         .clamp(1, 4)
-}
-
-/// Columns of a slot that `words` of codes of a row are of: a group, or a piece of one.
-fn piece(quant: Quant, cols: usize, words: usize) -> usize {
-    let group = group_words(quant, cols);
-    quant.group_cols(cols) * words.min(group) / group.max(1)
-}
-
-/// Words of a load: 16 bytes where they are whole groups, or whole pieces of one in whole chunks of 8
-/// columns, else a group.
-fn load_words(quant: Quant, cols: usize) -> u32 {
-    let group = group_words(quant, cols) as u32;
-    let pieces = group % WORDS == 0 && WORDS * 32 % (8 * quant.bits()) == 0;
-    if WORDS % group.max(1) == 0 || pieces {
-        WORDS
-    } else {
-        group
-    }
 }
 
 /// All text but that of what holds x.

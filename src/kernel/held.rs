@@ -9,7 +9,7 @@ use crate::{
 };
 use std::borrow::Cow;
 
-/// Words of codes of a packet of integers: a load of 16 bytes.
+/// Words of codes that a lane loads at a time: 16 bytes.
 pub(super) const WORDS: u32 = 4;
 
 /// Rows of a tile: see `lib/fours.wgsl`.

@@ -47,6 +47,24 @@ pub(super) fn group_words(quant: Quant, cols: usize) -> usize {
     bits::words_for(quant.group_cols(cols), quant.bits())
 }
 
+/// Words of codes that a lane loads at a time: so many where they are whole groups, or whole pieces of one in
+/// whole chunks of 8 columns, else a group.
+pub(super) fn load_words(quant: Quant, cols: usize, words: u32) -> u32 {
+    let group = group_words(quant, cols) as u32;
+    let pieces = group % words == 0 && words * 32 % (8 * quant.bits()) == 0;
+    if words % group.max(1) == 0 || pieces {
+        words
+    } else {
+        group
+    }
+}
+
+/// Columns of a group that meet a load of so many words: all, or a piece.
+pub(super) fn piece(quant: Quant, cols: usize, words: usize) -> usize {
+    let group = group_words(quant, cols);
+    quant.group_cols(cols) * words.min(group) / group.max(1)
+}
+
 /// Words of scale, zero, row and number of a kept group.
 pub(super) fn scale_words(quant: Quant, pruning: GroupPruning) -> usize {
     // Groups that a block spans, on average.
