@@ -4,6 +4,7 @@ use crate::{
     folder::Folder,
     safetensors::{check_refusal, check_words},
 };
+use lacuna::format::Codes;
 use lacuna_io::GgufFile;
 use lacuna_llm::{ChatTemplate, Checkpoint, Message, Tokenizer};
 
@@ -34,6 +35,14 @@ pub fn gguf(data: &[u8]) {
                 assert_eq!(Some(values.len()), rows.checked_mul(cols));
                 let again = file.read_values(tensor.name).expect("it was read before");
                 assert_eq!(again.len(), values.len());
+                let codes = file.read_codes(tensor.name).expect("it was read before");
+                let quant = file.quant(tensor.name).expect("it was read before");
+                assert_eq!(codes.as_ref().map(Codes::quant), quant);
+                if let Some(codes) = codes {
+                    // Rows are whole blocks, and a block is a group.
+                    let value = |i| codes.value(i, i / 32);
+                    assert!(values.iter().enumerate().all(|(i, &y)| value(i) == y));
+                }
                 if rows > 0 {
                     let last = file.read_rows_f32(tensor.name, rows - 1..rows);
                     let last = last.expect("the row is there");

@@ -57,6 +57,7 @@ mod layout;
 mod modules;
 mod output;
 mod read;
+mod scales;
 mod sections;
 mod shard;
 mod sparsity;

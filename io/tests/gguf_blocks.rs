@@ -3,7 +3,7 @@
 mod common;
 
 use common::gguf::Gguf;
-use lacuna::format::Dtype;
+use lacuna::format::{Dtype, Matrix, Quant, Quantized};
 
 /// Decodes `blocks` as one row of `values`.
 fn decode(code: u32, values: usize, blocks: &[u8]) -> Vec<f32> {
@@ -156,6 +156,55 @@ fn floats_are_widened_and_kept_in_their_type() {
         let values = file.read_values(name).unwrap();
         assert_eq!(values.dtype(), read);
         assert_eq!(values.to_f32(), file.read_f32(name).unwrap());
+    }
+}
+
+/// Rows of blocks whose zero is in the middle: type, bits, bytes of a block.
+const CODES: [(u32, u32, usize); 3] = [(2, 4, 18), (6, 5, 22), (8, 8, 34)];
+
+#[test]
+fn codes_stand_for_what_blocks_decode_to() {
+    for (code, bits, bytes) in CODES {
+        // 2⁻²⁴, which is subnormal, beside 1, −2 and 0, whose codes stand for nothing.
+        let scales = [[0x01, 0x00], HALF, MINUS_TWO, [0, 0]];
+        let mut blocks = noise(4 * bytes);
+        for (block, scale) in blocks.chunks_mut(bytes).zip(scales) {
+            block[..2].copy_from_slice(&scale);
+        }
+        let file = Gguf::new()
+            .tensor("t", &[64, 2], code, &blocks)
+            .tensor("f32", &[1], 0, &[0; 4])
+            .open()
+            .unwrap();
+        let quant = Quant::new(bits, Some(32), true).unwrap();
+        assert_eq!(file.quant("t").unwrap(), Some(quant));
+        let codes = file.read_codes("t").unwrap().unwrap();
+        assert_eq!(codes.quant(), quant);
+        let weight = Matrix::from(Quantized::new(2, 64, None, codes).unwrap());
+        let values = weight.to_dense().values().to_f32();
+        let decoded = file.read_f32("t").unwrap();
+        assert!(decoded[..96].iter().any(|&y| y != 0.0));
+        assert_eq!(values, decoded);
+
+        assert!(file.read_codes("f32").unwrap().is_none());
+        assert!(file.quant("nothing").is_err() && file.read_codes("nothing").is_err());
+    }
+}
+
+#[test]
+fn scales_too_far_apart_or_no_numbers_are_no_codes() {
+    for (code, _, bytes) in CODES {
+        for scales in [[[0x01, 0x00], [0xff, 0x7b]], [HALF, [0x00, 0x7e]]] {
+            let mut blocks = vec![0; 2 * bytes];
+            for (block, scale) in blocks.chunks_mut(bytes).zip(scales) {
+                block[..2].copy_from_slice(&scale);
+            }
+            let file = Gguf::new().tensor("t", &[32, 2], code, &blocks);
+            let file = file.open().unwrap();
+            assert_eq!(file.quant("t").unwrap(), None);
+            assert!(file.read_codes("t").unwrap().is_none());
+            assert_eq!(file.read_f32("t").unwrap().len(), 64);
+        }
     }
 }
 

@@ -154,7 +154,7 @@ impl Recipe {
 /// [`Error::Engine`]: a value that does not fit the format's type, or is not finite.
 pub fn apply(matrix: Matrix, format: Option<Format>) -> Result<Matrix> {
     let own = matrix.format();
-    let Some(format) = format.map(|f| own.dtype().map_or(f, |dtype| f.or_dtype(dtype))) else {
+    let Some(format) = format.map(|f| f.or_dtype(own.dense_dtype())) else {
         return Ok(matrix);
     };
     if format == own {

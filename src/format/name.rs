@@ -62,6 +62,16 @@ impl Format {
         }
     }
 
+    /// The type of a dense weight in its place: that of its values, f16 for codes, since nobody keeps
+    /// f32 who could keep codes, and f32 where nothing is named.
+    pub const fn dense_dtype(self) -> Dtype {
+        match (self.dtype(), self.quant()) {
+            (Some(dtype), _) => dtype,
+            (None, Some(_)) => Dtype::F16,
+            (None, None) => Dtype::F32,
+        }
+    }
+
     /// How values become codes, where they do.
     pub const fn quant(self) -> Option<Quant> {
         match self {

@@ -290,16 +290,9 @@ fn rows_of(bench: &Bench<'_>, formats: &Formats, batch: usize) -> Result<Vec<Row
 /// it skips.
 fn baseline_of(op: Op, format: Format) -> Format {
     match op {
-        Op::Linear => Format::Dense(value_type(format)),
+        Op::Linear => Format::Dense(format.dense_dtype()),
         Op::Masked | Op::InputSparse => format,
     }
-}
-
-/// The type of the dense weight that `format` is compared with.
-fn value_type(format: Format) -> Dtype {
-    // Codes replace halves: nobody keeps f32 weights who could keep codes.
-    let coded = format.quant().map(|_| Dtype::F16);
-    format.dtype().or(coded).unwrap_or(Dtype::F32)
 }
 
 /// The weight in every format that is asked for and in the dense ones they are compared with.

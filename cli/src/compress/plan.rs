@@ -2,7 +2,7 @@
 
 use super::input::{Input, Tensor, Weight};
 use crate::error::{Error, Result};
-use lacuna::format::{Dtype, Format};
+use lacuna::format::Format;
 use lacuna_io::{Output, TensorGlobs};
 use lacuna_llm::Recipe;
 use std::{
@@ -162,7 +162,7 @@ impl Plan {
             let format = target.format(&weight.module);
             match format.filter(|_| selected.contains(&weight.name)) {
                 Some(format) => {
-                    let format = format.or_dtype(weight.format.dtype().unwrap_or(Dtype::F32));
+                    let format = format.or_dtype(weight.format.dense_dtype());
                     content.compressed.push((weight, format));
                     compressed += 1;
                 }

@@ -8,7 +8,7 @@ use crate::{
     table::Table,
     weights,
 };
-use lacuna::format::{Dtype, Format};
+use lacuna::format::Format;
 use lacuna_io::{RawTensor, printable, save, stored_bytes};
 use lacuna_llm::{
     Checkpoint, Recipe, Tally, Tokenizer,
@@ -267,7 +267,7 @@ fn size(checkpoint: &Checkpoint, recipe: &Recipe) -> Result<(f64, u64)> {
     for module in checkpoint.modules() {
         let own = checkpoint.format(&module)?;
         let format = recipe.format_for(&module).unwrap_or(own);
-        let format: Format = format.or_dtype(own.dtype().unwrap_or(Dtype::F32));
+        let format: Format = format.or_dtype(own.dense_dtype());
         let [rows, cols] = checkpoint.shape(&module)?;
         let stored = stored_bytes(format, rows, cols).unwrap_or_default();
         all += stored;

@@ -54,6 +54,40 @@ pub(super) fn decoder(name: &str) -> Option<Decode> {
     })
 }
 
+/// Sees the scale of a block, and its codes from 0 on.
+pub(super) type Sees<'a> = dyn FnMut(f32, [u8; 32]) + 'a;
+
+/// Takes whole blocks apart.
+pub(super) type Split = fn(&[u8], &mut Sees<'_>);
+
+/// Bits of a code, and how blocks come apart, of the types whose values are
+/// d · (code − 2^(bits − 1)).
+pub(super) fn splitter(name: &str) -> Option<(u32, Split)> {
+    Some(match name {
+        "Q4_0" => (4, |b, see| {
+            apart(b, |[d0, d1, q @ ..]: &[u8; 18]| {
+                see(scale(*d0, *d1), nibbles(q))
+            });
+        }),
+        "Q5_0" => (5, |b, see| {
+            apart(b, |[d0, d1, h0, h1, h2, h3, q @ ..]: &[u8; 22]| {
+                see(scale(*d0, *d1), five_bits([*h0, *h1, *h2, *h3], q));
+            });
+        }),
+        "Q8_0" => (8, |b, see| {
+            // −128 is code 0: the other sign bit.
+            apart(b, |[d0, d1, q @ ..]: &[u8; 34]| {
+                see(scale(*d0, *d1), q.map(|q| q ^ 0x80))
+            });
+        }),
+        _ => return None,
+    })
+}
+
+fn apart<const BYTES: usize>(bytes: &[u8], see: impl FnMut(&[u8; BYTES])) {
+    bytes.as_chunks().0.iter().for_each(see);
+}
+
 fn each<const BYTES: usize, const VALUES: usize>(
     bytes: &[u8],
     values: &mut [f32],

@@ -1,7 +1,7 @@
 //! The tensor types of ggml.
 
-use super::blocks::{self, Decode};
-use lacuna::format::Dtype;
+use super::blocks::{self, Decode, Split};
+use lacuna::format::{Dtype, Quant};
 use std::fmt;
 
 /// How a GGUF tensor stores its values.
@@ -92,6 +92,17 @@ impl GgmlType {
     /// Whether tensors of this type can be read.
     pub fn is_readable(self) -> bool {
         self.decoder().is_some()
+    }
+
+    /// What a tensor of this type is as codes of the engine, a block being a group of them:
+    /// `w4g32-sym` for `Q4_0`, of 5 bits for `Q5_0` and of 8 for `Q8_0`.
+    pub fn quant(self) -> Option<Quant> {
+        Some(self.codes()?.0)
+    }
+
+    pub(super) fn codes(self) -> Option<(Quant, Split)> {
+        let (bits, split) = blocks::splitter(self.name)?;
+        Some((Quant::new(bits, Some(self.block), true).ok()?, split))
     }
 
     pub(super) fn decoder(self) -> Option<Decode> {

@@ -13,7 +13,7 @@
 //! | other groups, groups in another order, other scales | f32 values |
 
 use super::{Look, Refusal, View};
-use crate::{container::Declared, error::Result};
+use crate::{container::Declared, error::Result, scales::halves};
 use half::f16;
 use lacuna::format::{Codes, Dense, Dtype, Format, Matrix, Quant, Quantized, Values};
 
@@ -212,7 +212,7 @@ impl Grid {
         let symmetric = (0..self.scales.len()).all(|i| self.zero(i) == 1 << (bits - 1));
         let group = engine_group(of_file, self.cols)?;
         let quant = Quant::new(bits, group, symmetric).map_err(|e| e.to_string())?;
-        let (halves, factor) = halves(&self.scales)
+        let (halves, factor) = halves(&self.scales.to_f32())
             .ok_or("no common factor makes its scales normal halves without rounding")?;
 
         // Where a group of the file is several of the engine's, they share what it has.
@@ -245,31 +245,6 @@ fn engine_group(group: usize, cols: usize) -> Result<Option<usize>, String> {
         _ if group >= cols => Ok(None),
         _ => Err(format!("groups of {group} columns")),
     }
-}
-
-/// Scales as normal halves times a power of two, exactly; 1 for a scale of 0.
-#[allow(
-    clippy::float_cmp,
-    reason = "what is asked is whether nothing was rounded"
-)]
-fn halves(scales: &Values) -> Option<(Vec<f16>, f32)> {
-    let values = scales.to_f32();
-    let largest = values.iter().fold(0f32, |m, v| m.max(v.abs()));
-    // With the largest just below what a half can hold the smallest have the most room.
-    let exponent = largest.log2().floor().clamp(-65.0, 94.0) - 14.0;
-    let factors = [1.0, exponent.exp2()];
-    factors.into_iter().find_map(|factor| {
-        let exact = |&value: &f32| {
-            if value == 0.0 {
-                return Some(f16::ONE);
-            }
-            let half = f16::from_f32(value / factor);
-            let same = half.to_f32() * factor == value && half.to_f32().abs() >= Codes::MIN_SCALE;
-            (same && half.is_finite()).then_some(half)
-        };
-        let halves: Option<Vec<f16>> = values.iter().map(exact).collect();
-        Some((halves?, factor))
-    })
 }
 
 /// Refuses a scale that is no number.

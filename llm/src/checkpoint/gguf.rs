@@ -2,7 +2,7 @@
 
 use super::demands::linear;
 use crate::{
-    config::{Config, Linear},
+    config::{Config, EMBEDDING, Linear},
     error::{Error, Result},
     gguf::{
         self,
@@ -10,7 +10,7 @@ use crate::{
     },
 };
 use half::{f16, slice::HalfFloatSliceExt};
-use lacuna::format::{Dense, Dtype, Format, Matrix, Values};
+use lacuna::format::{Codes, Dense, Dtype, Format, Matrix, Quantized, Values};
 use lacuna_io::{GgufFile, GgufTensor};
 use std::{ops::Range, path::Path};
 
@@ -98,7 +98,13 @@ impl GgufTensors {
     }
 
     pub fn format(&self, module: &str) -> Result<Format> {
-        let (_, tensor) = self.weight(module)?;
+        let (name, tensor) = self.weight(module)?;
+        if in_codes(module)
+            && let Some(quant) = self.file.quant(&name)?
+        {
+            let pattern = None;
+            return Ok(Format::Quantized { pattern, quant });
+        }
         Ok(Format::Dense(
             tensor.ggml_type.dtype().unwrap_or(Dtype::F16),
         ))
@@ -132,6 +138,38 @@ impl GgufTensors {
 
     fn is_interleaved(&self, config: &Config, module: &str) -> bool {
         self.interleaved && matches!(linear(config, module), Some(Linear::Q | Linear::K))
+    }
+
+    /// A weight: its codes where [`format`](Self::format) names them, else all of its
+    /// [`rows`](Self::rows).
+    pub fn matrix(&self, config: &Config, module: &str) -> Result<Matrix> {
+        let (name, tensor) = self.weight(module)?;
+        let (rows, cols) = (tensor.rows(), tensor.cols());
+        if !in_codes(module) {
+            return self.rows(config, module, 0..rows);
+        }
+        let Some(codes) = self.file.read_codes(&name)? else {
+            return self.rows(config, module, 0..rows);
+        };
+        let codes = if self.is_interleaved(config, module) {
+            let order = || (0..rows).map(|row| interleaved_row(row, config.head_dim));
+            let groups = codes.quant().groups(cols);
+            let scales = picked(codes.scales(), order(), groups);
+            let (quant, factor) = (codes.quant(), codes.factor());
+            Codes::new(
+                quant,
+                picked(codes.codes(), order(), cols),
+                scales,
+                vec![],
+                factor,
+            )
+        } else {
+            Ok(codes)
+        };
+        codes
+            .and_then(|codes| Quantized::new(rows, cols, None, codes))
+            .map(Matrix::from)
+            .map_err(|reason| module_error(module, reason))
     }
 
     /// Rows of a weight, in their own type where that is dense, else as f16.
@@ -211,17 +249,24 @@ fn dense(module: &str, rows: usize, cols: usize, values: Values) -> Result<Matri
         .map_err(|reason| module_error(module, reason))
 }
 
+/// Whether codes of a weight are kept: rows of the embedding are asked for one by one.
+fn in_codes(module: &str) -> bool {
+    module != EMBEDDING
+}
+
+/// Rows of `cols` elements in another order.
+fn picked<T: Copy>(from: &[T], order: impl Iterator<Item = usize>, cols: usize) -> Vec<T> {
+    order
+        .flat_map(|row| &from[row * cols..(row + 1) * cols])
+        .copied()
+        .collect()
+}
+
 /// Rows of `values` in another order.
 fn gathered(values: &Values, order: impl Iterator<Item = usize>, cols: usize) -> Values {
-    fn pick<T: Copy>(from: &[T], order: impl Iterator<Item = usize>, cols: usize) -> Vec<T> {
-        order
-            .flat_map(|row| &from[row * cols..(row + 1) * cols])
-            .copied()
-            .collect()
-    }
     match values {
-        Values::F32(v) => Values::F32(pick(v, order, cols)),
-        Values::F16(v) => Values::F16(pick(v, order, cols)),
-        Values::Bf16(v) => Values::Bf16(pick(v, order, cols)),
+        Values::F32(v) => Values::F32(picked(v, order, cols)),
+        Values::F16(v) => Values::F16(picked(v, order, cols)),
+        Values::Bf16(v) => Values::Bf16(picked(v, order, cols)),
     }
 }

@@ -122,10 +122,10 @@ impl Checkpoint {
     /// [`Error::UnknownModule`], [`Error::F16Overflow`], and what reading may give.
     pub fn matrix(&self, module: &str) -> Result<Matrix> {
         let module = self.resolved(module);
-        let [rows, _] = weight_shape(&self.config, module)?;
+        weight_shape(&self.config, module)?;
         match &self.tensors {
             Tensors::Hf(t) => t.matrix(module),
-            Tensors::Gguf(t) => t.rows(&self.config, module, 0..rows),
+            Tensors::Gguf(t) => t.matrix(&self.config, module),
         }
     }
 
@@ -156,8 +156,8 @@ impl Checkpoint {
         }
     }
 
-    /// The format in which [`matrix`](Self::matrix) gives a weight: the file's own, or f16
-    /// where that is one of ggml's quantised types.
+    /// The format in which [`matrix`](Self::matrix) gives a weight: the file's own. Of ggml's quantised
+    /// types `Q4_0`, `Q5_0` and `Q8_0` are codes of 4, 5 and 8 bits, but for the embedding; others are f16.
     ///
     /// # Errors
     /// [`Error::UnknownModule`].

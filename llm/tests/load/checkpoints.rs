@@ -195,10 +195,10 @@ fn interleaved_rows_are_put_back() {
     }
 }
 
-/// A model whose embedding is 16 rows of 32 values in `Q8_0`, of this scale.
-fn quantised(scale: f16) -> Gguf {
-    let mut file = Gguf::model("qwen2");
-    file.set("qwen2.embedding_length", Meta::U32(32));
+/// A model whose embedding is 16 rows of 32 values in `Q8_0`, row 9 of this scale.
+fn quantised(architecture: &str, scale: f16) -> Gguf {
+    let mut file = Gguf::model(architecture);
+    file.set(&format!("{architecture}.embedding_length"), Meta::U32(32));
     let mut wide = file.clone();
     for (name, (shape, ..)) in &file.tensors {
         let shape: Vec<usize> = match shape[..] {
@@ -209,20 +209,57 @@ fn quantised(scale: f16) -> Gguf {
         };
         wide.f32s(name, &shape, &ramp(shape.iter().product()));
     }
+    let embedding = (vec![16, 32], 8, eight_bits(16, scale));
+    wide.tensors.insert("token_embd.weight".into(), embedding);
+    wide
+}
+
+/// Rows of one block of `Q8_0`, row 9 of this scale.
+fn eight_bits(rows: u8, scale: f16) -> Vec<u8> {
     let block = |row: u8| {
         let d = if row == 9 { scale } else { f16::from_f32(0.5) };
         let q = (0..32u8).map(move |i| if i == 7 { 100 + row } else { i });
         d.to_le_bytes().into_iter().chain(q)
     };
-    let bytes = (0..16).flat_map(block).collect();
-    wide.tensors
-        .insert("token_embd.weight".into(), (vec![16, 32], 8, bytes));
-    wide
+    (0..rows).flat_map(block).collect()
 }
 
 #[test]
-fn quantised_blocks_become_f16() {
-    let (_dir, path) = quantised(f16::from_f32(2.0)).save();
+fn blocks_of_codes_stay_codes() {
+    for architecture in ["llama", "qwen2"] {
+        let mut file = quantised(architecture, f16::ONE);
+        let q = (vec![8, 32], 8, eight_bits(8, f16::ONE));
+        file.tensors.insert("blk.0.attn_q.weight".into(), q);
+        let five = [[0x00, 0x38, 0xff, 0, 0xff, 0].as_slice(), &[0x9a; 16]].concat();
+        let v = (vec![4, 32], 6, five.repeat(4));
+        file.tensors.insert("blk.0.attn_v.weight".into(), v);
+        let (_dir, path) = file.save();
+        let c = Checkpoint::open(path).unwrap();
+        for (linear, stored, format) in [
+            (Linear::Q, "Q8_0", "w8g32-sym"),
+            (Linear::V, "Q5_0", "w5g32-sym"),
+        ] {
+            let module = linear.module(0);
+            let format: Format = format.parse().unwrap();
+            assert_eq!(c.stored_format(&module).unwrap(), stored);
+            assert_eq!(c.format(&module).unwrap(), format);
+            let codes = c.matrix(&module).unwrap();
+            assert_eq!(codes.format(), format);
+            // The same values, in the same order of rows, as decoding gives: they are halves here.
+            let decoded = c.matrix_rows(&module, 0..codes.rows()).unwrap();
+            assert_eq!(values(&codes), values(&decoded), "{architecture} {module}");
+
+            // What is pruned of codes is in f16, as what is pruned of dense halves.
+            let recipe = Recipe::uniform("2:4".parse().unwrap());
+            let pruned = c.compressed(&module, &recipe).unwrap();
+            assert_eq!(pruned.format().to_string(), "2:4@f16");
+        }
+    }
+}
+
+#[test]
+fn the_embedding_becomes_f16() {
+    let (_dir, path) = quantised("qwen2", f16::from_f32(2.0)).save();
     let c = Checkpoint::open(path).unwrap();
     assert_eq!(c.stored_format(EMBEDDING).unwrap(), "Q8_0");
     assert_eq!(c.format(HEAD).unwrap(), Format::Dense(Dtype::F16));
@@ -239,7 +276,7 @@ fn quantised_blocks_become_f16() {
 
 #[test]
 fn values_that_overflow_f16_are_named() {
-    let (_dir, path) = quantised(f16::from_f32(1000.0)).save();
+    let (_dir, path) = quantised("qwen2", f16::from_f32(1000.0)).save();
     let c = Checkpoint::open(path).unwrap();
     let parts = [EMBEDDING, "109000", "row 9, column 7", "bf16"];
     assert_names(c.matrix(EMBEDDING), &parts);
