@@ -57,10 +57,14 @@ fn pick(
     packet: u32,
 ) -> array<f32, BATCH * SPAN> {
     var picked: array<f32, BATCH * SPAN>;
-    for (var i = 0u; i < SPAN; i++) {
-        let index = field(fields, block0, block, i);
-        for (var b = 0u; b < BATCH; b++) {
-            picked[b * SPAN + i] = choose(held, (b * WINDOWS + i / N) * 4u, i % N, index);
+    // Drivers unroll short loops inside short loops, not long ones.
+    for (var q = 0u; q < SPAN / 4u; q++) {
+        for (var j = 0u; j < 4u; j++) {
+            let i = 4u * q + j;
+            let index = field(fields, block0, block, i);
+            for (var b = 0u; b < BATCH; b++) {
+                picked[b * SPAN + i] = choose(held, (b * WINDOWS + i / N) * 4u, i % N, index);
+            }
         }
     }
     return picked;

@@ -16,11 +16,32 @@ fn add_round(
     let held = fetch(packet);
     let fields = fetch_fields(block0, packet);
     let scales = fetch_scales(row0, packet);
-    for (var block = 0u; block < ROWS / SHARE; block++) {
+    add_blocks(acc, row_at, 0u, packet, own < packets, block0, held, fields, scales);
+    add_blocks(acc, row_at, 1u, packet, own < packets, block0, held, fields, scales);
+}
+
+// Part p of the blocks of rows, of a packet that `counts` or is to be zeros; SPLIT parts, for the same reason as
+// `add_rows` has PARTS.
+fn add_blocks(
+    acc: ptr<function, array<f32, ACC>>,
+    row_at: array<u32, ROWS>,
+    p: u32,
+    packet: u32,
+    counts: bool,
+    block0: u32,
+    held: array<f32, HELD>,
+    fields: array<u32, FIELDS>,
+    scales: array<u32, SCALES>,
+) {
+    if p >= SPLIT {
+        return;
+    }
+    let blocks = ROWS / SHARE / SPLIT;
+    for (var block = p * blocks; block < (p + 1u) * blocks; block++) {
         var picked = pick(held, fields, block0, block, packet);
         if GUARD {
             for (var i = 0u; i < BATCH * SPAN; i++) {
-                picked[i] = select(0.0, picked[i], own < packets);
+                picked[i] = select(0.0, picked[i], counts);
             }
         }
         let sums = sum_segments(picked);

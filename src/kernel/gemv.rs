@@ -33,6 +33,12 @@ const MOST_HELD: usize = 64;
 /// of `w2` 17 µs for two and 6.7 ms for four.
 const MOST_MET: usize = 32;
 
+/// Numbers of x that a lane of a CPU adapter may gather for a packet of codes, in all vectors of a turn.
+const MOST_GATHERED: usize = 16;
+
+/// Values that a loop over blocks of rows may pick x for while CPU adapters unroll it (measured).
+const MOST_PICKED: usize = 32;
+
 /// Values that a loop over rows may add while CPU adapters unroll it (measured with codes).
 const MOST_UNROLLED: usize = 128;
 
@@ -73,6 +79,7 @@ impl Kernel for Gemv {
             config.words as usize,
             config.workgroup as usize,
         )?;
+        let blocks = config.rows as usize / packets.share;
         let sparse = problem.format.pattern().is_some();
         let dealt = deals_scales(variant, problem, config, packets.span);
         let wide = coded && !listed && !dealt && wide_scales(variant, config.rows);
@@ -91,6 +98,7 @@ impl Kernel for Gemv {
                 ("SHARE", Const::U32(packets.share as u32)),
                 ("GUARD", Const::Bool(packets.guard)),
                 ("EDGE", Const::Bool(packets.edge)),
+                ("SPLIT", Const::U32(split_of(blocks, packets.span))),
                 ("PARTS", Const::U32(parts_of(packets.share, packets.span))),
                 (
                     "HALVES",
@@ -118,7 +126,9 @@ impl Kernel for Gemv {
                         ("GROUP", Const::U32(group as u32)),
                         ("SEGMENT", Const::U32(segment as u32)),
                     ]);
-                    fragments.extend(code_fragments(variant.load, segment));
+                    let by_fours = segment.is_multiple_of(4)
+                        && (variant.load.int64() || takes_straddling(problem, variant));
+                    fragments.extend(code_fragments(by_fours));
                     fragments.push(if dealt {
                         fragment!("scales_dealt")
                     } else if listed {
@@ -165,9 +175,17 @@ impl Kernel for Gemv {
     }
 }
 
-/// What multiplies codes, `segment` of them with one scale.
-fn code_fragments(load: Load, segment: usize) -> Vec<Cow<'static, str>> {
-    let mut fragments = if load.int64() && segment.is_multiple_of(4) {
+/// Whether a CPU adapter takes codes of every column, some of which straddle words.
+fn takes_straddling(problem: &Problem, variant: &Variant) -> bool {
+    let straddle = |quant: Quant| 32 % quant.bits() != 0;
+    variant.reduce == Reduce::One
+        && problem.format.pattern().is_none()
+        && problem.format.quant().is_some_and(straddle)
+}
+
+/// What multiplies codes with one scale, four at a time or one by one.
+fn code_fragments(by_fours: bool) -> Vec<Cow<'static, str>> {
+    let mut fragments = if by_fours {
         vec![fragment!("dot_quads"), fragment!("code_quad")]
     } else {
         vec![fragment!("dot_codes")]
@@ -257,6 +275,14 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
     let lanes = caps.subgroups.map_or(8, |s| s.min);
     let v = layout::sharing(problem.format);
     let vector_rows = |most| packet::largest_divisor(v, most);
+    // Two vectors are as many as rows pick windows of, and one of halves where two rows share a choice: more is
+    // not unrolled and takes ten times as long.
+    let halves = problem.values_in(1) == 2;
+    let picked = if v == 2 && halves { 1 } else { 2 };
+    let picking = |variant, workgroup, rows, words| Config {
+        batch: even_turn(problem.batch, picked) as u32,
+        ..config(variant, workgroup, rows, words)
+    };
     // Values of x that meet one word of the weight: what a packet holds must stay in registers.
     let held = problem.batch * problem.values_in(1);
     match problem.format {
@@ -288,28 +314,27 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
             configs
         }
         _ if v == 1 => {
-            // x held for a packet: beyond a few registers selection loses to gathering,
-            // and many rows to one (measured at batch 1 to 8).
-            let tall = if held == 1 { 8 } else { 4 };
+            // x gathered for a packet: beyond a few registers many rows lose to one (measured at batch
+            // 1 to 8).
             let (few, fewer) = match held {
                 1 => (4, 2),
                 2 => (2, 1),
                 _ => (1, 2),
             };
             let mut configs = vec![
-                config("one-pairs-window-x4", lanes, tall, 4),
-                config("one-quads-window", lanes, tall, 4),
+                picking("one-pairs-window-x4", lanes, 8, 4),
+                picking("one-quads-window", lanes, 4, 4),
                 config("one-pairs", lanes, few, 4),
                 config("one-octs", lanes, fewer, 8),
                 config("one-quads", lanes, few, 4),
                 config("one-quads", lanes, fewer, 4),
-                config("one-window", lanes, 4, 4),
-                config("portable-window", 8, 4, 4),
+                picking("one-window", lanes, 4, 4),
+                picking("portable-window", 8, 4, 4),
                 config("portable-quads", 8, 2, 4),
                 config("portable", 64, 1, 4),
             ];
             if held > 3 {
-                configs.rotate_left(2);
+                configs[1..].rotate_left(1);
             }
             configs
         }
@@ -330,17 +355,16 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
                 config("portable-quads", 8, vector_rows(8), 4),
                 config("portable", 64, 1, 4),
             ];
-            if held <= 2 {
-                // Eight rows share the windows that they pick from, however few share a choice. Where a
-                // choice is shared by many, or is of one in four, gathering is faster; and of bf16,
-                // whose decoding is short (measured).
-                let dense = problem.format.pattern().is_some_and(|p| 2 * p.n() >= p.m());
+            // Eight rows share the windows that they pick from, however few share a choice. Where a choice is
+            // shared by many, or is of one in four, gathering is faster; of several vectors too, but where
+            // few rows share, and of one vector of bf16, whose decoding is short (measured).
+            let dense = problem.format.pattern().is_some_and(|p| 2 * p.n() >= p.m());
+            let one = held <= 2;
+            if one || (dense && v <= if halves { 4 } else { 2 }) {
                 let bf16 = problem.format.dtype() == Some(Dtype::Bf16);
-                let second = !dense || v > 8 || (v >= 4 && bf16);
-                configs.insert(
-                    usize::from(second),
-                    config("one-pairs-window-x4", lanes, 8, 4),
-                );
+                let second = !dense || v > 8 || (one && v >= 4 && bf16);
+                let window = picking("one-pairs-window-x4", lanes, 8, 4);
+                configs.insert(usize::from(second), window);
             }
             configs
         }
@@ -409,26 +433,31 @@ fn code_configs(problem: &Problem, quant: Quant, class: DeviceClass, caps: &Caps
     match class {
         DeviceClass::Cpu => {
             let lanes = caps.subgroups.map_or(8, |s| s.min);
+            if sparse {
+                return sparse_code_configs(problem, quant, lanes, unit);
+            }
             // Codes that straddle words come 32 at a time: enough for one vector.
-            let turn = if unit > 1 { 1 } else { MAX_BATCH };
-            let turn = even_turn(problem.batch, turn);
+            let straddle = unit > 1;
+            let turn = even_turn(problem.batch, if straddle { 1 } else { MAX_BATCH });
             let config = |variant, workgroup, rows, words| Config {
                 batch: turn as u32,
                 ..config(variant, workgroup, rows, words)
             };
             // Longer bodies are not unrolled, and then cost several times as much.
             let most = MOST_HELD / (problem.values_in(unit as usize) * turn.max(1));
-            let most = (most as u32).clamp(1, 8);
+            let most = if straddle {
+                4
+            } else {
+                (most as u32).clamp(1, 8)
+            };
             let mut configs = vec![
-                config("one-x4", lanes, rows(most), unit),
-                config("one", lanes, rows(most), unit),
-                config("one", lanes, rows(most.min(4)), unit),
-                config("portable", 8, rows(most), unit),
+                config("one-x4", lanes, most, unit),
+                config("one", lanes, most, unit),
+                config("one", lanes, most.min(4), unit),
+                config("portable", 8, most, unit),
                 config("portable", 64, 1, unit),
             ];
-            if !sparse {
-                configs.splice(0..0, quad_config(problem, quant, lanes));
-            }
+            configs.splice(0..0, quad_config(problem, quant, lanes));
             configs
         }
         DeviceClass::Gpu => {
@@ -484,6 +513,15 @@ fn gpu_turn(problem: &Problem, words: usize) -> u32 {
     even_turn(problem.batch, most.clamp(1, MAX_BATCH)) as u32
 }
 
+/// Parts of a loop over `blocks` blocks of rows, each of which picks x for `span` values.
+fn split_of(blocks: usize, span: usize) -> u32 {
+    if blocks % 2 == 0 && blocks * span > MOST_PICKED {
+        2
+    } else {
+        1
+    }
+}
+
 /// Parts of a loop over `share` rows, each of which adds `span` values of every vector.
 fn parts_of(share: usize, span: usize) -> u32 {
     if share % 2 == 0 && share * span > MOST_UNROLLED {
@@ -491,6 +529,48 @@ fn parts_of(share: usize, span: usize) -> u32 {
     } else {
         1
     }
+}
+
+/// Configurations for codes of some columns, on CPU adapters.
+fn sparse_code_configs(problem: &Problem, quant: Quant, lanes: u32, unit: u32) -> Vec<Config> {
+    let v = layout::sharing(problem.format);
+    let shared = |most| packet::largest_divisor(v, most);
+    // Longer bodies are not unrolled, and then cost several times as much.
+    let turn = (MOST_GATHERED / problem.values_in(unit as usize)).clamp(1, 4);
+    let gathering = |variant, workgroup, rows, words| Config {
+        batch: even_turn(problem.batch, turn) as u32,
+        ..config(problem)(variant, workgroup, rows, words)
+    };
+    let mut configs = vec![
+        gathering("one", lanes, shared(8), unit),
+        gathering("one", lanes, shared(4), unit),
+        gathering("portable", 8, shared(8), unit),
+        gathering("portable", 64, 1, unit),
+    ];
+    // Eight rows pick from windows that they load once, whoever shares a choice: for eight codes and two vectors
+    // at a time, more is not unrolled and takes ten times as long (measured at 4 and 8 bits).
+    let window = match quant.bits() {
+        4 => ("one-window-x4", 1),
+        8 => ("one-longs-window-x4", 2),
+        _ => return configs,
+    };
+    let rows = if 8 % v == 0 { 8 } else { shared(8) };
+    let turn = if v == 2 && quant.bits() == 4 { 1 } else { 2 };
+    let picking = Config {
+        batch: even_turn(problem.batch, turn) as u32,
+        ..config(problem)(window.0, lanes, rows, window.1)
+    };
+    configs.insert(0, picking);
+    configs
+}
+
+/// Whether rows may pick the x of their slots from windows of four columns, on CPU adapters.
+pub(super) fn picks_windows(format: Format) -> bool {
+    let coded = |quant: Quant| matches!(quant.bits(), 4 | 8);
+    format
+        .pattern()
+        .is_some_and(|p| p.m() == 4 && 4 % p.n() == 0)
+        && format.quant().is_none_or(coded)
 }
 
 /// Codes taken four at a time, in wide loads: the most rows, words and vectors that CPU adapters still

@@ -245,6 +245,17 @@ fn few_vectors(problem: &Problem, class: DeviceClass) -> usize {
     if problem.precision == Precision::I8 {
         return usize::MAX;
     }
+    // Kernels of many vectors gather, and that takes the longer the fewer rows share a choice.
+    if let Some(pattern) = problem.format.pattern()
+        && gemv::picks_windows(problem.format)
+    {
+        match (pattern.v(), pattern.n()) {
+            (1, 2..) => return 16,
+            (1..4, _) => return 10,
+            (4..8, _) => return 8,
+            _ => {}
+        }
+    }
     match problem.format {
         Format::Dense(dtype) => match (problem.layout, dtype) {
             (Layout::Rows, Dtype::F32) => 12,
@@ -254,8 +265,9 @@ fn few_vectors(problem: &Problem, class: DeviceClass) -> usize {
         Format::Nm { dtype, .. } if dtype.unwrap_or(Dtype::F32) == Dtype::F32 => 8,
         Format::Nm { .. } => 4,
         Format::Quantized { pattern, quant } => match (pattern, quant.bits()) {
-            // Codes that straddle words lie in packets long enough to fill the registers of a lane.
-            (Some(_), bits) if !bits.is_power_of_two() => 1,
+            // Codes that straddle words are taken one vector a turn.
+            (Some(_), bits) if !bits.is_power_of_two() => 2,
+            (Some(_), 4 | 8) => 6,
             (None, 4 | 8) => 12,
             (None, 2) => 8,
             _ => 4,

@@ -146,6 +146,13 @@ pub(super) const VARIANTS: &[Variant] = &[
     Variant::new("one-quads-x4", Reduce::One, Load::Quads, X::Quads),
     Variant::new("one-quads-window", Reduce::One, Load::Quads, X::Window),
     Variant::new("one-longs-x4", Reduce::One, Load::Longs, X::Pairs),
+    Variant::new("one-window-x4", Reduce::One, Load::Words, X::WindowPairs),
+    Variant::new(
+        "one-longs-window-x4",
+        Reduce::One,
+        Load::Longs,
+        X::WindowPairs,
+    ),
     Variant::new("one-pairs", Reduce::One, Load::Pairs, X::Direct),
     Variant::new("one-pairs-x4", Reduce::One, Load::Pairs, X::Pairs),
     Variant::new(
