@@ -8,7 +8,7 @@
 // Consts: LANES, ROWS, STRIPS; SHARE = rows of the tile that use the same columns;
 // EDGE = some packet reaches past `cols`.
 // Fragments: linear, y, bias, tile, decoded (and what they load with), hold, xt, packet (and columns
-// for N:M).
+// for N:M), lanes.
 // Tiles of rows that come in turns, each range of vectors for all of them: its x stays in a core's
 // cache, and so do their weights.
 const CHUNK: u32 = 4u;
@@ -33,34 +33,7 @@ fn main(
     let vector0 = place / chunk * tile_batch + lane * STRIPS;
     let row0 = (first_tile + place % chunk) * ROWS;
 
-    var acc: array<f32, ROWS * STRIPS>;
-    let block0 = row0 / V;
-    let cols = params.cols;
-    let packets = (params.slots + SPAN - 1u) / SPAN;
-    for (var first = 0u; first < packets; first += HELD) {
-        let held = tile(row0, min(first + lane % HELD, packets - 1u));
-        let here = min(HELD, packets - first);
-        for (var i = 0u; i < here; i++) {
-            let packet = first + i;
-            let fields = fetch_fields(block0, packet);
-            for (var j = 0u; j < SPAN; j++) {
-                for (var block = 0u; block < ROWS / SHARE; block++) {
-                    let col = packet_column(fields, block0, block, packet, j);
-                    if !EDGE || col < cols {
-                        let xs = xt_at(col, vector0);
-                        for (var k = 0u; k < SHARE; k++) {
-                            let r = block * SHARE + k;
-                            let value = hand_round(held[r][j], i);
-                            for (var t = 0u; t < STRIPS; t++) {
-                                acc[r * STRIPS + t] += value * xs[t];
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-
+    let acc = sum_tile(row0, vector0, lane);
     for (var r = 0u; r < ROWS; r += RUN) {
         for (var t = 0u; t < STRIPS; t++) {
             var sums: array<f32, RUN>;

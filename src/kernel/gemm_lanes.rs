@@ -10,7 +10,11 @@ use super::{
     shader,
     transpose::Turned,
 };
-use crate::{caps::Caps, error::Result, format::Format};
+use crate::{
+    caps::Caps,
+    error::Result,
+    format::{Format, Pattern},
+};
 use std::borrow::Cow;
 
 /// Values of a row that a lane holds at a time. A loop over more is not unrolled (llvmpipe), and
@@ -28,9 +32,13 @@ struct Variant {
     load: Load,
     /// Vectors of x that one load takes; more than one asks for 64-bit integers.
     x: u32,
+    /// Whether what is kept of a window of four columns is multiplied among zeros.
+    expands: bool,
 }
 
 const VARIANTS: &[Variant] = &[
+    Variant::new("expanded-x4", true, Load::Pairs, 4).expanding(),
+    Variant::new("expanded-x2", true, Load::Pairs, 2).expanding(),
     Variant::new("spread-x4", true, Load::Pairs, 4),
     Variant::new("spread-x2", true, Load::Pairs, 2),
     Variant::new("spread", true, Load::Words, 1),
@@ -44,6 +52,14 @@ impl Variant {
             spread,
             load,
             x,
+            expands: false,
+        }
+    }
+
+    const fn expanding(self) -> Self {
+        Self {
+            expands: true,
+            ..self
         }
     }
 
@@ -107,7 +123,7 @@ impl Kernel for GemmLanes {
                 tile("each", 8, 4),
             ];
         }
-        match problem.format {
+        let mut configs = match problem.format {
             Format::Gqs { .. } => vec![],
             // Rows with columns of their own share no x: hold few, wide.
             _ if v == 1 && problem.format.pattern().is_some() => vec![
@@ -123,7 +139,13 @@ impl Kernel for GemmLanes {
                 config("spread", rows(8), 2, words),
                 config("each", rows(4), 4, words),
             ],
+        };
+        // Where hardly any rows share columns, loading every x once for all of them is faster.
+        if v <= 2 && problem.format.pattern().is_some_and(expands) {
+            let wide = config("expanded-x4", 8, 4, words);
+            configs.splice(0..0, [wide, config("expanded-x2", 8, 2, words)]);
         }
+        configs
     }
 
     fn lower(
@@ -192,6 +214,15 @@ impl Kernel for GemmLanes {
             fragments.extend(decoding);
             fragments.push(fragment!("tile_rows"));
         }
+        if variant.expands && !problem.format.pattern().is_some_and(expands) {
+            let m = problem.format.pattern().map_or(1, Pattern::m);
+            return Err(unfit("m", m, "windows of 4 columns that keep 2"));
+        }
+        fragments.push(if variant.expands {
+            fragment!("lanes_windows")
+        } else {
+            fragment!("lanes_packets")
+        });
         if pairs && problem.format.pattern().is_some() {
             fragments.push(fragment!("index_words"));
         }
@@ -224,6 +255,11 @@ impl Kernel for GemmLanes {
         });
         Ok(std::iter::once(transpose).chain(products).collect())
     }
+}
+
+/// Whether values of a window lie among zeros in `lib/lanes_windows.wgsl`.
+fn expands(pattern: Pattern) -> bool {
+    (pattern.n(), pattern.m()) == (2, 4)
 }
 
 /// Consts of a tile of a weight in bands, loaded `words` at a time.

@@ -250,7 +250,7 @@ fn few_vectors(problem: &Problem, class: DeviceClass) -> usize {
         && gemv::picks_windows(problem.format)
     {
         match (pattern.v(), pattern.n()) {
-            (1, 2..) => return 28,
+            (1, 2..) => return 12,
             (1..4, _) => return 10,
             (4..8, _) => return 8,
             _ => {}

@@ -66,7 +66,7 @@ pub(super) fn splitter(name: &str) -> Option<(u32, Split)> {
     Some(match name {
         "Q4_0" => (4, |b, see| {
             apart(b, |[d0, d1, q @ ..]: &[u8; 18]| {
-                see(scale(*d0, *d1), nibbles(q))
+                see(scale(*d0, *d1), nibbles(q));
             });
         }),
         "Q5_0" => (5, |b, see| {
@@ -77,7 +77,7 @@ pub(super) fn splitter(name: &str) -> Option<(u32, Split)> {
         "Q8_0" => (8, |b, see| {
             // −128 is code 0: the other sign bit.
             apart(b, |[d0, d1, q @ ..]: &[u8; 34]| {
-                see(scale(*d0, *d1), q.map(|q| q ^ 0x80))
+                see(scale(*d0, *d1), q.map(|q| q ^ 0x80));
             });
         }),
         _ => return None,
