@@ -1,7 +1,8 @@
 //! `gemm_lanes`: any batch on CPU adapters, lanes along the batch, x transposed first.
 //!
 //! [`Config`]: `rows` x `batch` of y are held by one workgroup, `workgroup` lanes wide.
-//! Variants name how the weight is loaded, then how many vectors of x a load takes.
+//! Variants name how the weight is loaded, then how many vectors of x a load takes; `expanded` ones multiply
+//! what is kept of a window among zeros.
 
 use super::{
     Config, Const, Dispatch, Kernel, Layout, PartLayout, Problem, Skip, fragment, layout,
