@@ -59,14 +59,20 @@ fn fetch_part(
     }
 }
 
-fn totals_of(xs: array<vec4<f32>, BATCH * QUADS>) -> array<f32, BATCH> {
-    var totals: array<f32, BATCH>;
+// Adds part p of the x of a group to `totals`.
+fn total_part(
+    totals: ptr<function, array<f32, BATCH>>,
+    p: u32,
+    xs: array<vec4<f32>, BATCH * QUADS>,
+) {
+    if p >= PARTS {
+        return;
+    }
     for (var b = 0u; b < BATCH; b++) {
-        for (var q = 0u; q < QUADS; q++) {
-            totals[b] += dot(xs[b * QUADS + q], vec4(1.0));
+        for (var i = 0u; i < QUADS / PARTS; i++) {
+            (*totals)[b] += dot(xs[b * QUADS + p * (QUADS / PARTS) + i], vec4(1.0));
         }
     }
-    return totals;
 }
 
 // Adds Σ code · x over part p of slot s of a pair to `dots`.
@@ -134,7 +140,11 @@ fn add_run(begin: u32, end: u32, first: u32, lane: u32) {
     fetch_part(&xs, 1u, first, lane);
     fetch_part(&xs, 2u, first, lane);
     fetch_part(&xs, 3u, first, lane);
-    let totals = totals_of(xs);
+    var totals: array<f32, BATCH>;
+    total_part(&totals, 0u, xs);
+    total_part(&totals, 1u, xs);
+    total_part(&totals, 2u, xs);
+    total_part(&totals, 3u, xs);
     var head = first_word(begin + PAIR * lane, end);
     for (var base = begin; base < end; base += PAIR * LANES) {
         let slot = base + PAIR * lane;

@@ -196,10 +196,10 @@ pub(super) fn check_subgroup(config: &Config, caps: &Caps) -> Result<()> {
     Ok(())
 }
 
-/// Parts of a group of so many columns: the fewest of at most 48, in whole quads, where there are.
+/// Parts of a group of so many columns: the fewest of at most 32, in whole quads, where there are.
 pub(super) fn parts_of(group: u32) -> u32 {
     let whole = |parts: &u32| (group / 4) % parts == 0;
-    let short = |parts: &u32| group / parts <= 48;
+    let short = |parts: &u32| group / parts <= 32;
     let fewest = (1..=4).filter(whole).find(short);
     fewest.or_else(|| (1..=4).rev().find(whole)).unwrap_or(1)
 }
