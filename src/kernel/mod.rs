@@ -272,8 +272,10 @@ fn few_vectors(problem: &Problem, class: DeviceClass) -> usize {
             (None, 2) => 8,
             _ => 4,
         },
-        // Long groups fill the registers of a lane at two vectors (measured at 16 and 64 columns).
+        // Long groups fill the registers of a lane at two vectors (measured at 16 and 64 columns); the longest,
+        // of wide codes, at one.
         Format::Gqs { quant, .. } => match quant.group_cols(problem.cols) {
+            128.. if quant.bits() > 6 => 0,
             ..64 => 7,
             _ => 4,
         },
