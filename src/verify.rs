@@ -69,10 +69,12 @@ const FORMATS: &[&str] = &[
     "w5g24",
     "2:4+w4g64",
     "1:8x16+w3g16-sym",
+    "2:4x2+w8g16-sym",
     "w4g16s50",
     "w4g64s30-sym",
     "w2g8s60-ragged",
     "w3g40s50-ragged",
+    "w4g96s50",
 ];
 
 /// `(rows, cols, batch)`: ones, primes, tiles ± 1, empty sides, more vectors than any tile.
