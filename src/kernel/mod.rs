@@ -245,9 +245,9 @@ fn few_vectors(problem: &Problem, class: DeviceClass) -> usize {
     if problem.precision == Precision::I8 {
         return usize::MAX;
     }
-    // Kernels of many vectors gather, and that takes the longer the fewer rows share a choice.
+    // Kernels of many vectors gather, or multiply zeros too: they take the longer the fewer rows share a choice.
     if let Some(pattern) = problem.format.pattern()
-        && gemv::picks_windows(problem.format)
+        && gemv::picks_windows(problem)
     {
         match (pattern.v(), pattern.n()) {
             (1, 2..) => return 12,
