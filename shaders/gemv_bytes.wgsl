@@ -10,7 +10,7 @@
 // What belongs to the four rows is a vec4, and no array holds arrays: NVIDIA's compiler keeps such in
 // memory, or crashes (580.159).
 //
-// Consts: WORKGROUP, TILES, BATCH, BITS; GROUP = columns of a group, SEGMENT = those of a packet that share
+// Consts: WORKGROUP, TILES, BATCH, BITS, REAL_ZEROS; GROUP = columns of a group, SEGMENT = those of a packet that share
 // a scale; HOLD; WHOLE = that is all packets.
 // Fragments: linear, bias, y_words, load_quads, scale, fours, hold and what it needs.
 const WORDS: u32 = PACKET;   // of a load
@@ -37,6 +37,25 @@ fn fetch(row_at: vec4<u32>, row0: u32, packet: u32) -> Round {
     return round;
 }
 
+// Σ (code − zero) · q of four rows, of the digits of Σ (code − OFFSET) · q and of Σ q.
+fn less_zeros(
+    dots: array<vec4<i32>, BYTES>,
+    totals: array<vec4<i32>, BYTES>,
+    words: vec4<u32>,
+) -> vec4<f32> {
+    if REAL_ZEROS {
+        let zeros = vec4(unpack2x16float(words.x >> 16u).x, unpack2x16float(words.y >> 16u).x,
+            unpack2x16float(words.z >> 16u).x, unpack2x16float(words.w >> 16u).x);
+        return joined(dots) - (zeros - vec4(f32(OFFSET))) * joined(totals);
+    }
+    let zeros = vec4<i32>(words >> vec4(16u)) - vec4(i32(OFFSET));
+    var digits: array<vec4<i32>, BYTES>;
+    for (var byte = 0u; byte < BYTES; byte++) {
+        digits[byte] = dots[byte] - zeros * totals[byte];
+    }
+    return joined(digits);
+}
+
 // What a packet of each row adds, which meets packet `held` of what is held.
 fn add_round(acc: ptr<function, array<vec4<f32>, BATCH>>, round: Round, held: u32, counts: bool) {
     for (var k = 0u; k < BLOCKS; k++) {
@@ -56,16 +75,17 @@ fn add_round(acc: ptr<function, array<vec4<f32>, BATCH>>, round: Round, held: u3
             }
         }
         let words = round.scales[k * STEP_COLS / SEGMENT];
-        let zeros = vec4<i32>(words >> vec4(16u)) - vec4(i32(OFFSET));
         let scales = vec4(scale_of(words.x), scale_of(words.y), scale_of(words.z), scale_of(words.w));
         for (var b = 0u; b < BATCH; b++) {
             let block = (b * HOLD + held) * BLOCKS + k;
             let step = select(0.0, steps[block], counts);
             var digits: array<vec4<i32>, BYTES>;
+            var totals: array<vec4<i32>, BYTES>;
             for (var byte = 0u; byte < BYTES; byte++) {
-                digits[byte] = dots[b * BYTES + byte] - zeros * total_of(block, byte);
+                digits[byte] = dots[b * BYTES + byte];
+                totals[byte] = vec4(total_of(block, byte));
             }
-            (*acc)[b] += scales * (step * joined(digits));
+            (*acc)[b] += scales * (step * less_zeros(digits, totals, words));
         }
     }
 }

@@ -1,12 +1,12 @@
 // y[b, r] = bias[r] + Σ_k scale(r, k) · step(b, k) · (Σ_c code(r, c) · q(b, c) − zero(r, k) · Σ_c q(b, c))
 //
 // over blocks k of columns c, for BATCH vectors that `quantize` has made integers q of. What is in
-// brackets is exact. One workgroup sums ROWS rows; each lane takes a packet of SPAN codes of all of
+// brackets is exact, but for real zeros. One workgroup sums ROWS rows; each lane takes a packet of SPAN codes of all of
 // them at a time. More vectors than BATCH are taken in turns along z.
 //
 // Reads the weight once, and a quarter of x once per ROWS rows.
 //
-// Consts: WORKGROUP, ROWS, BATCH, BITS; WORDS = words of a packet; STEP_COLS = columns that share a step;
+// Consts: WORKGROUP, ROWS, BATCH, BITS, REAL_ZEROS; WORDS = words of a packet; STEP_COLS = columns that share a step;
 // GROUP = columns of a group, SEGMENT = those of a packet that share a scale; GUARD = packets do not
 // fill the last round of lanes.
 // Fragments: linear, bias, rows, load, scale, scales, bytes or halves, quotients, reduce.
@@ -68,6 +68,14 @@ fn fetch_scales(row0: u32, packet: u32) -> array<u32, SETS * ROWS> {
     return scales;
 }
 
+// Σ (code − zero) · q, of Σ (code − OFFSET) · q and Σ q.
+fn less_zeros(dot: i32, sum: i32, word: u32) -> f32 {
+    if REAL_ZEROS {
+        return f32(dot) - (unpack2x16float(word >> 16u).x - f32(OFFSET)) * f32(sum);
+    }
+    return f32(dot - (i32(word >> 16u) - OFFSET) * sum);
+}
+
 // What a packet of each row adds. Lanes without one repeat the last with steps of zero: nothing is
 // conditional in front of a load.
 fn add_packets(
@@ -90,10 +98,9 @@ fn add_packets(
             let word = scales[k * STEP_COLS / SEGMENT * ROWS + r];
             for (var b = 0u; b < BATCH; b++) {
                 let block = blocks[b * BLOCKS + k];
-                let zero = i32(word >> 16u) - OFFSET;
-                let dot = dot_block(packed, k, held, b) - zero * bitcast<i32>(block.y);
+                let dot = less_zeros(dot_block(packed, k, held, b), bitcast<i32>(block.y), word);
                 let step = select(0.0, bitcast<f32>(block.x), !GUARD || own < packets);
-                (*acc)[r * BATCH + b] += scale_of(word) * (step * f32(dot));
+                (*acc)[r * BATCH + b] += scale_of(word) * (step * dot);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The one error type of the engine.
 
-use crate::format::{Dtype, Pattern};
+use crate::format::{Dtype, Pattern, ZeroPoint};
 
 /// Result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -62,6 +62,13 @@ pub enum Error {
         bits: u32,
         /// Columns of a group.
         group: usize,
+    },
+
+    /// Zeros of a kind that a format cannot hold.
+    #[error("zeros are {got:?}, which group-pruned weights do not hold: they hold codes or none")]
+    ZeroPoint {
+        /// Their kind.
+        got: ZeroPoint,
     },
 
     /// A quantised weight whose groups and windows cut each other.

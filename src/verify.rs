@@ -70,6 +70,8 @@ const FORMATS: &[&str] = &[
     "2:4+w4g64",
     "1:8x16+w3g16-sym",
     "2:4x2+w8g16-sym",
+    "w4g32-real",
+    "2:4+w3g16-real",
     "w4g16s50",
     "w4g64s30-sym",
     "w2g8s60-ragged",
@@ -102,6 +104,7 @@ const SKIPPING: &[&str] = &[
     "w2g64",
     "w8row",
     "w4g16-sym",
+    "w4g32-real",
 ];
 
 /// What those products are.
@@ -118,6 +121,8 @@ const QUANTIZING: &[&str] = &[
     "w8row",
     "w4g16-sym",
     "w8g24",
+    "w4g32-real",
+    "w8g16-real",
     "w4g16s50",
     "w4g64s50",
     "w8g24s30-sym",
@@ -132,6 +137,7 @@ const TRIPLES: &[&str] = &[
     "w2g64",
     "w8row",
     "w4g8",
+    "w8g32-real",
     "w4g64s50",
     "w2g16s60-ragged",
 ];
@@ -144,6 +150,7 @@ const HALVES: &[&str] = &[
     "1:8x32@bf16",
     "4:8x64@f16",
     "w4g128",
+    "w4g32-real",
     "w3g40-sym",
     "1:8x16+w3g16-sym",
 ];

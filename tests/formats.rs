@@ -7,7 +7,7 @@ use lacuna::{
     Error, compress,
     format::{
         Codes, Columns, Dense, Dtype, Format, Gqs, GroupPruning, Matrix, Nm, Pattern, Quant,
-        Quantized, Values, bits,
+        Quantized, Values, ZeroPoint, Zeros, bits,
     },
 };
 use proptest::prelude::*;
@@ -31,17 +31,24 @@ fn dtype() -> impl Strategy<Value = Dtype> {
     prop_oneof![Just(Dtype::F32), Just(Dtype::F16), Just(Dtype::Bf16)]
 }
 
+const ZERO_POINTS: [ZeroPoint; 3] = [ZeroPoint::Middle, ZeroPoint::Code, ZeroPoint::Real];
+
 fn quant() -> impl Strategy<Value = Quant> {
     let group = prop_oneof![Just(None), (1usize..=16).prop_map(|g| Some(8 * g))];
-    (2u32..=8, group, any::<bool>()).prop_map(|(b, g, s)| Quant::new(b, g, s).unwrap())
+    (2u32..=8, group, prop::sample::select(ZERO_POINTS.to_vec()))
+        .prop_map(|(b, g, z)| Quant::new(b, g, z).unwrap())
 }
 
 /// A quantised format, one of each kind.
 fn coded() -> impl Strategy<Value = Format> {
     let pruned = (quant(), 1u32..=99, any::<bool>()).prop_map(|(quant, percent, ragged)| {
         let group = quant.group().or(Some(8));
+        let zero_point = match quant.zero_point() {
+            ZeroPoint::Real => ZeroPoint::Code,
+            other => other,
+        };
         Format::Gqs {
-            quant: Quant::new(quant.bits(), group, quant.symmetric()).unwrap(),
+            quant: Quant::new(quant.bits(), group, zero_point).unwrap(),
             pruning: GroupPruning::new(percent, ragged).unwrap(),
         }
     });
@@ -56,9 +63,9 @@ fn coded() -> impl Strategy<Value = Format> {
 #[test]
 fn a_scaled_grid_keeps_its_codes_and_scales_that_may_be_stored() {
     let dense = Dense::from_f32(1, 8, vec![-0.5, 0.25, 1.0, 0.75, 0.5, 0.0, -0.25, 0.125]).unwrap();
-    for symmetric in [false, true] {
+    for zero_point in ZERO_POINTS {
         let quantizer =
-            compress::Quantizer::new(Quant::new(2, Some(8), symmetric).unwrap(), &dense);
+            compress::Quantizer::new(Quant::new(2, Some(8), zero_point).unwrap(), &dense);
         let grid = quantizer.grid(&dense.values().to_f32(), None);
         let wider = grid.scaled(1.25);
         assert!((wider.step() / grid.step() - 1.25).abs() < 1e-3);
@@ -97,7 +104,7 @@ proptest! {
             for col in 0..cols {
                 let group = row * weight.groups() + col / quant.group_cols(cols);
                 let (w, decoded) = (dense.get(row, col), back.get(row, col));
-                if w == 0.0 {
+                if w == 0.0 && !quant.real_zeros() {
                     prop_assert_eq!(decoded, 0.0);
                 }
                 let step = f64::from(codes.factor()) * f64::from(codes.scales()[group].to_f32());
@@ -119,7 +126,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_a_format_or_refused(text in "[0-9]{0,2}:?[0-9]?[+]?w[0-9]{0,2}(g|row|s|-)[0-9]{0,3}(s[0-9]{0,3})?(-sym|-ragged){0,2}") {
+    fn any_text_is_a_format_or_refused(text in "[0-9]{0,2}:?[0-9]?[+]?w[0-9]{0,2}(g|row|s|-)[0-9]{0,3}(s[0-9]{0,3})?(-sym|-real|-ragged){0,2}") {
         if let Ok(format) = text.parse::<Format>() {
             prop_assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
         }
@@ -143,9 +150,9 @@ proptest! {
             offsets[0] = 0;
             offsets[rows] = indices.len() as u32;
         }
-        let quant = Quant::new(3, Some(8), true).unwrap();
+        let quant = Quant::new(3, Some(8), ZeroPoint::Middle).unwrap();
         let kept = indices.len();
-        let codes = Codes::new(quant, vec![7; 8 * kept], scales(kept, &bits), vec![], 1.0).unwrap();
+        let codes = Codes::new(quant, vec![7; 8 * kept], scales(kept, &bits), Zeros::none(quant), 1.0).unwrap();
         let pruning = GroupPruning::new(percent, ragged).unwrap();
         if let Ok(weight) = Gqs::from_parts(rows, cols, pruning, offsets, indices, codes) {
             let weight = Matrix::from(weight);
@@ -173,9 +180,13 @@ proptest! {
         };
         let factor = if fitting { 0.5 } else { f32::from_bits(factor) };
         let scale = half::f16::from_bits(scale);
-        let made = Codes::new(quant, vec![any; codes], vec![scale; groups], vec![any; zeros], factor);
+        let zeros_of = match quant.zero_point() {
+            ZeroPoint::Real => vec![half::f16::from_bits(u16::from(any) << 7); zeros].into(),
+            _ => vec![any; zeros].into(),
+        };
+        let made = Codes::new(quant, vec![any; codes], vec![scale; groups], zeros_of, factor);
         if let Ok(codes) = made {
-            prop_assert!(any <= quant.max_code() || codes.codes().is_empty() && zeros == 0);
+            prop_assert!(any <= quant.max_code() || codes.codes().is_empty() && (zeros == 0 || quant.real_zeros()));
             prop_assert!(factor.to_bits().trailing_zeros() >= 23 && factor > 0.0);
             if let Ok(weight) = Quantized::new(rows, cols, columns, codes) {
                 let dense = Matrix::from(weight).to_dense();
@@ -424,7 +435,7 @@ fn patterns_outside_the_format_are_refused() {
 
 #[test]
 fn a_ragged_weight_keeps_as_many_groups_as_its_format_says() {
-    let quant = Quant::new(2, Some(8), true).unwrap();
+    let quant = Quant::new(2, Some(8), ZeroPoint::Middle).unwrap();
     let pruning = GroupPruning::new(50, true).unwrap();
     let weight = |offsets: [u32; 3], indices: &[u32]| {
         let kept = indices.len();
@@ -432,7 +443,7 @@ fn a_ragged_weight_keeps_as_many_groups_as_its_format_says() {
             quant,
             vec![1; 8 * kept],
             scales(kept, &[0x3c00]),
-            vec![],
+            Zeros::none(quant),
             1.0,
         );
         Gqs::from_parts(
@@ -460,8 +471,8 @@ fn a_ragged_weight_keeps_as_many_groups_as_its_format_says() {
 
 #[test]
 fn factors_beside_a_power_of_two_are_refused() {
-    let quant = Quant::new(4, None, true).unwrap();
-    let made = |factor| Codes::new(quant, vec![], vec![], vec![], factor).is_ok();
+    let quant = Quant::new(4, None, ZeroPoint::Middle).unwrap();
+    let made = |factor| Codes::new(quant, vec![], vec![], Zeros::none(quant), factor).is_ok();
     for exponent in -80..=80 {
         let factor = 2f32.powi(exponent);
         assert!(made(factor) && !made(-factor), "2^{exponent}");

@@ -34,7 +34,7 @@ fn gptq(name: &str, weight: &Matrix) -> [(String, RawTensor); 3] {
         }
         for group in 0..groups {
             let word = &mut qzeros[group * zero_words..][..zero_words];
-            bits::set(word, 4, row, codes.zero(row * groups + group).into());
+            bits::set(word, 4, row, codes.zero(row * groups + group) as u32);
             scales[group * rows + row] =
                 codes.factor() * codes.scales()[row * groups + group].to_f32();
         }

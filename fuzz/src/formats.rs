@@ -13,7 +13,7 @@ use lacuna::{
     Result,
     format::{
         Codes, Columns, Dense, Dtype, Format, Gqs, GroupPruning, Matrix, Nm, Pattern, Quant,
-        Quantized, Values, bits,
+        Quantized, Values, ZeroPoint, Zeros, bits,
     },
 };
 
@@ -83,20 +83,26 @@ impl Sections<'_> {
         Ok(pairs.map(|(word, change)| word ^ change).collect())
     }
 
+    /// Halves, 1 where there are no bytes.
+    fn halves(&mut self, count: usize) -> Vec<f16> {
+        let bytes = self.bytes(2 * count);
+        let bits = bytes.as_chunks().0.iter().map(|&b| u16::from_le_bytes(b));
+        bits.map(|bits| f16::from_bits(bits ^ f16::ONE.to_bits()))
+            .collect()
+    }
+
     fn codes(&mut self, quant: Quant, codes: usize, groups: usize) -> Result<Codes> {
         let fields = |bytes: Vec<u8>, count| bits::unpack(&bytes, quant.bits(), count);
         let packed = |count| bits::bytes_for(count, quant.bits());
         let codes = fields(self.bytes(packed(codes)), codes).unwrap_or_default();
-        let zeros = if quant.symmetric() {
-            vec![]
-        } else {
-            fields(self.bytes(packed(groups)), groups).unwrap_or_default()
+        let zeros = match quant.zero_point() {
+            ZeroPoint::Middle => Zeros::none(quant),
+            ZeroPoint::Code => fields(self.bytes(packed(groups)), groups)
+                .unwrap_or_default()
+                .into(),
+            ZeroPoint::Real => self.halves(groups).into(),
         };
-        let scales = self.bytes(2 * groups);
-        let scales = scales
-            .chunks_exact(2)
-            .map(|b| f16::from_bits(u16::from_le_bytes([b[0], b[1]]) ^ f16::ONE.to_bits()));
-        let scales = scales.collect();
+        let scales = self.halves(groups);
         let factor = f32::from_bits(self.words(1)[0] ^ 1f32.to_bits());
         Codes::new(quant, codes, scales, zeros, factor)
     }

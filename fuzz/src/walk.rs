@@ -99,12 +99,12 @@ impl Part<'_> {
             (Some(quant), _) => {
                 let zero = match self.format {
                     // There the row follows the zero, or stands in its place.
-                    Format::Gqs { .. } if quant.symmetric() => u32::from(quant.middle()),
-                    Format::Gqs { .. } => scale >> 16 & u32::from(quant.max_code()),
-                    _ => scale >> 16,
+                    Format::Gqs { .. } if quant.symmetric() => quant.middle().into(),
+                    Format::Gqs { .. } => (scale >> 16 & u32::from(quant.max_code())) as f32,
+                    _ if quant.real_zeros() => half_of(scale >> 16),
+                    _ => (scale >> 16) as f32,
                 };
-                let steps = i64::from(field) - i64::from(zero);
-                f32::from_bits(self.at[FACTOR]) * (half_of(scale) * steps as f32)
+                f32::from_bits(self.at[FACTOR]) * (half_of(scale) * (field as f32 - zero))
             }
             (None, Some(Dtype::F16)) => f16::from_bits(field as u16).to_f32(),
             (None, Some(Dtype::Bf16)) => bf16::from_bits(field as u16).to_f32(),

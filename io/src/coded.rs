@@ -6,8 +6,9 @@ use crate::{
     file::WeightFile,
     sections::{CODES, GROUP_INDICES, INDICES, ROW_OFFSETS, SCALES, ZEROS},
 };
+use half::f16;
 use lacuna::format::{
-    Codes, Columns, Dtype, Gqs, GroupPruning, Matrix, Pattern, Quant, Quantized, Values, bits,
+    Codes, Columns, Gqs, GroupPruning, Matrix, Pattern, Quant, Quantized, ZeroPoint, Zeros, bits,
 };
 
 impl WeightFile {
@@ -64,17 +65,21 @@ impl WeightFile {
         groups: usize,
     ) -> Result<Codes> {
         let codes = self.fields(name, CODES, quant, slots)?;
-        let scales = self.raw(&format!("{name}{SCALES}"))?.bytes;
-        let zeros = if quant.symmetric() {
-            vec![]
-        } else {
-            self.fields(name, ZEROS, quant, groups)?
+        let scales = self.halves(name, SCALES)?;
+        let zeros = match quant.zero_point() {
+            ZeroPoint::Middle => Zeros::none(quant),
+            ZeroPoint::Code => self.fields(name, ZEROS, quant, groups)?.into(),
+            ZeroPoint::Real => self.halves(name, ZEROS)?.into(),
         };
-        let wrong = |reason| self.wrong(name, reason);
-        let Values::F16(scales) = Values::from_le_bytes(Dtype::F16, &scales).map_err(wrong)? else {
-            unreachable!("values of a type have that type");
-        };
-        Codes::new(quant, codes, scales, zeros, declared.factor).map_err(wrong)
+        Codes::new(quant, codes, scales, zeros, declared.factor)
+            .map_err(|reason| self.wrong(name, reason))
+    }
+
+    /// A section of F16.
+    fn halves(&self, name: &str, suffix: &str) -> Result<Vec<f16>> {
+        let bytes = self.raw(&format!("{name}{suffix}"))?.bytes;
+        let halves = bytes.as_chunks().0.iter();
+        Ok(halves.map(|&half| f16::from_le_bytes(half)).collect())
     }
 
     /// Unpacks a section whose rows hold `of_row` fields each.

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result, parser_words, quoted},
     tensor::byte_len,
 };
-use lacuna::format::{Codes, Format};
+use lacuna::format::{Codes, Format, Zeros};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
@@ -145,7 +145,7 @@ fn factor(format: Format, given: Option<f64>) -> Result<f32, String> {
         ));
     };
     // The JSON parser may miss the nearest f64 by a bit, but not the nearest f32.
-    match Codes::new(quant, vec![], vec![], vec![], given as f32) {
+    match Codes::new(quant, vec![], vec![], Zeros::none(quant), given as f32) {
         Ok(codes) => Ok(codes.factor()),
         Err(_) => Err(format!(
             "factor is {given}, expected a power of two from 2^-80 to 2^80"

@@ -112,8 +112,8 @@ impl Output {
     /// stand for 0. `factor` is that of its [`Codes`].
     ///
     /// # Errors
-    /// [`Error::Plan`] where a name is taken, `format` has no codes, or a dimension is 0 or
-    /// beyond u32.
+    /// [`Error::Plan`] where a name is taken, `format` has no codes or zeros that are none, or a
+    /// dimension is 0 or beyond u32.
     pub fn pack_quantized(
         &mut self,
         module: &str,
@@ -123,8 +123,13 @@ impl Output {
         factor: f32,
     ) -> Result<()> {
         Declared::new(format, rows, cols).map_err(|reason| plan(module, reason))?;
-        let packed = PackedWeight::new(format, rows, cols, factor)
-            .ok_or_else(|| plan(module, format!("format {format} has no codes")))?;
+        let packed = PackedWeight::new(format, rows, cols, factor).ok_or_else(|| {
+            let what = match format.quant() {
+                Some(_) => "has zeros that are no codes",
+                None => "has no codes",
+            };
+            plan(module, format!("format {format} {what}"))
+        })?;
         for section in packed.sections() {
             let tensor = format!("{module}{}", section.suffix);
             self.tensor(&tensor, section.dtype, &section.shape)?;

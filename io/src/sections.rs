@@ -4,7 +4,10 @@ use crate::{
     container::{DENSE_SUFFIX, Declared},
     tensor::{TensorDtype, file_dtype},
 };
-use lacuna::format::{Columns, Dtype, Format, Gqs, GroupPruning, Matrix, Pattern, Quant, bits};
+use half::f16;
+use lacuna::format::{
+    Columns, Dtype, Format, Gqs, GroupPruning, Matrix, Pattern, Quant, ZeroPoint, Zeros, bits,
+};
 
 pub(crate) const VALUES: &str = ".values";
 pub(crate) const INDICES: &str = ".indices";
@@ -92,8 +95,10 @@ fn quantized(pattern: Option<Pattern>, quant: Quant, rows: usize, cols: usize) -
         section(CODES, TensorDtype::U8, packed(slots)),
         section(SCALES, TensorDtype::F16, vec![rows, groups]),
     ];
-    if !quant.symmetric() {
-        sections.push(section(ZEROS, TensorDtype::U8, packed(groups)));
+    match quant.zero_point() {
+        ZeroPoint::Middle => {}
+        ZeroPoint::Code => sections.push(section(ZEROS, TensorDtype::U8, packed(groups))),
+        ZeroPoint::Real => sections.push(section(ZEROS, TensorDtype::F16, vec![rows, groups])),
     }
     sections.extend(pattern.map(|pattern| indices(pattern, rows, cols)));
     sections
@@ -105,6 +110,9 @@ fn gqs(
     rows: usize,
     cols: usize,
 ) -> Result<Vec<Section>, String> {
+    if quant.real_zeros() {
+        return Err("kept groups have no real zeros".into());
+    }
     let groups = quant.groups(cols);
     let kept = if pruning.ragged() {
         rows.checked_mul(groups).map(|all| pruning.kept(all))
@@ -155,14 +163,17 @@ pub(crate) fn section_bytes(weight: &Matrix) -> Vec<Vec<u8>> {
         _ => vec![],
     };
     if let Some(codes) = weight.codes() {
-        let scales = codes.scales().iter();
-        sections.push(scales.flat_map(|s| s.to_le_bytes()).collect());
-        if !codes.quant().symmetric() {
-            let of_row = match weight {
-                Matrix::Quantized(w) => w.groups(),
-                _ => codes.zeros().len(),
-            };
-            sections.push(packed(weight, codes.zeros(), of_row));
+        sections.push(halves(codes.scales()));
+        match codes.zeros() {
+            Zeros::Codes(zeros) if codes.quant().symmetric() => {}
+            Zeros::Codes(zeros) => {
+                let of_row = match weight {
+                    Matrix::Quantized(w) => w.groups(),
+                    _ => zeros.len(),
+                };
+                sections.push(packed(weight, zeros, of_row));
+            }
+            Zeros::Real(zeros) => sections.push(halves(zeros)),
         }
     }
     if let Matrix::Quantized(w) = weight {
@@ -178,6 +189,10 @@ fn packed(weight: &Matrix, fields: &[u8], of_row: usize) -> Vec<u8> {
         .chunks(of_row.max(1))
         .flat_map(|row| bits::pack(row, bits))
         .collect()
+}
+
+fn halves(halves: &[f16]) -> Vec<u8> {
+    halves.iter().flat_map(|half| half.to_le_bytes()).collect()
 }
 
 fn words(words: &[u32]) -> Vec<u8> {

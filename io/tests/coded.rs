@@ -423,7 +423,7 @@ fn coded(format: &str, codes: Vec<u8>, scales: &[f32], zeros: Vec<u8>) -> Codes 
     let Values::F16(scales) = Values::round(lacuna::format::Dtype::F16, scales).unwrap() else {
         panic!("halves were asked for");
     };
-    Codes::new(format.quant().unwrap(), codes, scales, zeros, 1.0).unwrap()
+    Codes::new(format.quant().unwrap(), codes, scales, zeros.into(), 1.0).unwrap()
 }
 
 fn assert_documented(weight: &Matrix, values: &[f32], sections: &[(&str, &[u8])]) {

@@ -3,7 +3,7 @@
 mod common;
 
 use common::gguf::Gguf;
-use lacuna::format::{Dtype, Matrix, Quant, Quantized};
+use lacuna::format::{Dtype, Matrix, Quant, Quantized, ZeroPoint};
 
 /// Decodes `blocks` as one row of `values`.
 fn decode(code: u32, values: usize, blocks: &[u8]) -> Vec<f32> {
@@ -176,7 +176,7 @@ fn codes_stand_for_what_blocks_decode_to() {
             .tensor("f32", &[1], 0, &[0; 4])
             .open()
             .unwrap();
-        let quant = Quant::new(bits, Some(32), true).unwrap();
+        let quant = Quant::new(bits, Some(32), ZeroPoint::Middle).unwrap();
         assert_eq!(file.quant("t").unwrap(), Some(quant));
         let codes = file.read_codes("t").unwrap().unwrap();
         assert_eq!(codes.quant(), quant);
@@ -208,14 +208,72 @@ fn scales_too_far_apart_or_no_numbers_are_no_codes() {
     }
 }
 
+/// Those whose scales or zeros are rounded: type, their format, bytes and values of a block, where its
+/// f16 are.
+const ROUNDED: [(u32, &str, usize, usize, &[usize]); 7] = [
+    (3, "w4g32-real", 20, 32, &[0, 2]),
+    (7, "w5g32-real", 24, 32, &[0, 2]),
+    (10, "w2g16-real", 84, 256, &[80, 82]),
+    (11, "w3g16-sym", 110, 256, &[108]),
+    (12, "w4g32-real", 144, 256, &[0, 2]),
+    (13, "w5g32-real", 176, 256, &[0, 2]),
+    (14, "w6g16-sym", 210, 256, &[208]),
+];
+
+#[test]
+fn codes_come_as_near_to_blocks_as_halves_do() {
+    for (code, format, bytes, values, halves) in ROUNDED {
+        // The last block has a scale of 0, and where it has a minimum that of the one before.
+        let mut blocks = noise(8 * bytes);
+        for (b, block) in blocks.chunks_mut(bytes).enumerate() {
+            for (i, &at) in halves.iter().enumerate() {
+                // From 2⁻⁹ to 2⁻³: such as weights have.
+                let half = (0x1800 + 0x0333 * b as u16) & if b == 7 && i == 0 { 0 } else { 0xffff };
+                block[at..at + 2].copy_from_slice(&half.to_le_bytes());
+            }
+        }
+        let file = Gguf::new()
+            .tensor("t", &[8 * values as u64], code, &blocks)
+            .open()
+            .unwrap();
+        let quant = file.quant("t").unwrap().unwrap();
+        let codes = file.read_codes("t").unwrap().unwrap();
+        let weight = Matrix::from(Quantized::new(1, 8 * values, None, codes).unwrap());
+        assert_eq!(weight.format().to_string(), format);
+        assert_eq!(weight.codes().unwrap().quant(), quant);
+        let given = weight.to_dense().values().to_f32();
+        let exact = file.read_f32("t").unwrap();
+        assert!(exact[..values].iter().any(|&y| y != 0.0));
+        let group = quant.group().unwrap();
+        for (given, exact) in given.chunks(group).zip(exact.chunks(group)) {
+            // Half an ulp of the scale and of the zero, each of at most the largest magnitude that the
+            // codes of the group span.
+            let bound = {
+                let most = exact.iter().fold(0f32, |m, y| m.max(y.abs()));
+                let span = exact.iter().fold(f32::MIN, |m, &y| m.max(y))
+                    - exact.iter().fold(f32::MAX, |m, &y| m.min(y));
+                (most + span + most) / 2048.0
+            };
+            for (given, exact) in given.iter().zip(exact) {
+                assert!(
+                    (given - exact).abs() <= bound,
+                    "{format}: {given} for {exact}"
+                );
+            }
+        }
+    }
+}
+
 /// FNV-1a of the f32 bytes that gguf-py 0.19.0 decodes eight blocks of [`noise`] to:
 /// type, bytes and values of a block, where its f16 are, hash.
-const REFERENCE: [(u32, usize, usize, &[usize], u64); 8] = [
+const REFERENCE: [(u32, usize, usize, &[usize], u64); 10] = [
     (2, 18, 32, &[0], 0x25d6_8a8d_4f19_efa5),
     (3, 20, 32, &[0, 2], 0x6d2a_fc87_1453_a12f),
     (6, 22, 32, &[0], 0x066b_fb3b_b959_5f64),
     (7, 24, 32, &[0, 2], 0x011a_350e_a341_f1ec),
     (8, 34, 32, &[0], 0xfc85_ce30_c51d_bcc5),
+    (10, 84, 256, &[80, 82], 0xaa70_52c4_19e9_4ad0),
+    (11, 110, 256, &[108], 0x0461_370a_bf4c_9c8b),
     (12, 144, 256, &[0, 2], 0xb85e_8353_eb28_10b6),
     (13, 176, 256, &[0, 2], 0x8fe8_237c_2626_ffeb),
     (14, 210, 256, &[208], 0x5fae_3d58_bf3b_9444),

@@ -4,7 +4,7 @@
 //! plain values   w = dtype(v)                               v: one for each stored slot
 //! codes          w = s · (c − z)      c = clamp(round(v / s) + z, 0, 2^bits − 1)
 //!                s = factor · f16(scale · r)                r: one for each group, 1 at first
-//!                z = clamp(round(zero), 0, 2^bits − 1)      one for each group
+//!                z = clamp(round(zero), 0, 2^bits − 1)      one for each group; f16(zero) where real
 //! ```
 //!
 //! What the network is trained with is exactly what the packed weight decodes to. Rounding has
@@ -21,7 +21,7 @@
 
 use crate::error::{Error, Result};
 use half::{bf16, f16};
-use lacuna::format::{Codes, Dtype, Gqs, Matrix, Nm, Quantized, Values};
+use lacuna::format::{Codes, Dtype, Gqs, Matrix, Nm, Quantized, Values, Zeros};
 use std::ops::Range;
 
 /// Slots past the last column hold no weight.
@@ -80,23 +80,23 @@ pub struct Trainable {
 struct Grid {
     scale: f16,
     step: f32,
-    zero: u8,
+    zero: f32,
     max: u8,
 }
 
 impl Grid {
     fn code(self, value: f32) -> u8 {
         // A cast saturates: NaN and what lies below become 0.
-        ((value / self.step + f32::from(self.zero)).round() as u8).min(self.max)
+        ((value / self.step + self.zero).round() as u8).min(self.max)
     }
 
     fn steps(self, code: u8) -> f32 {
-        f32::from(code) - f32::from(self.zero)
+        f32::from(code) - self.zero
     }
 
     /// Whether `value` lies between the smallest and the largest code.
     fn holds(self, value: f32) -> bool {
-        let position = value / self.step + f32::from(self.zero);
+        let position = value / self.step + self.zero;
         (0.0..=f32::from(self.max)).contains(&position)
     }
 }
@@ -139,8 +139,8 @@ impl Trainable {
         if let Some(codes) = matrix.codes() {
             let groups = codes.scales().len();
             this.parameters.extend(std::iter::repeat_n(1.0, groups));
-            let zeros = codes.zeros().iter().copied();
-            this.parameters.extend(zeros.map(f32::from));
+            let zeros = 0..codes.zeros().len();
+            this.parameters.extend(zeros.map(|group| codes.zero(group)));
         }
         Ok(this)
     }
@@ -188,14 +188,18 @@ impl Trainable {
         let Some(codes) = self.matrix.codes() else {
             return;
         };
-        let max = f32::from(codes.quant().max_code());
+        let (least, most) = if codes.quant().real_zeros() {
+            (-f16::MAX.to_f32(), f16::MAX.to_f32())
+        } else {
+            (0.0, codes.quant().max_code().into())
+        };
         let groups = codes.scales().len();
         let (ratios, zeros) = self.parameters[self.values..].split_at_mut(groups);
         for ratio in ratios {
             *ratio = ratio.clamp(1.0 / SPAN, SPAN);
         }
         for zero in zeros {
-            *zero = zero.clamp(0.0, max);
+            *zero = zero.clamp(least, most);
         }
     }
 
@@ -226,15 +230,19 @@ impl Trainable {
         };
         grid.step = codes.factor() * grid.scale.to_f32();
         if let Some(zero) = self.parameters.get(self.values + groups + group) {
-            grid.zero = (zero.round() as u8).min(grid.max);
+            grid.zero = if codes.quant().real_zeros() {
+                f16::from_f32(*zero).to_f32()
+            } else {
+                (zero.round() as u8).min(grid.max).into()
+            };
         }
         grid
     }
 
     /// The code of `slot`, which belongs to the group of `grid`.
     fn code(&self, codes: &Codes, grid: Grid, group: usize, slot: usize) -> u8 {
-        if self.places[slot] == SPARE && grid.zero != codes.zero(group) {
-            grid.zero
+        if self.places[slot] == SPARE && grid.zero.to_bits() != codes.zero(group).to_bits() {
+            grid.code(0.0)
         } else if self.values == 0 || self.places[slot] == SPARE {
             codes.codes()[slot]
         } else {
@@ -358,15 +366,17 @@ impl Trainable {
 
     fn to_codes(&self, from: &Codes) -> Result<Codes> {
         let mut codes = from.codes().to_vec();
-        let (mut scales, mut zeros) = (vec![], vec![]);
+        let (mut scales, mut zeros) = (vec![], Zeros::none(from.quant()));
         for group in 0..from.scales().len() {
             let grid = self.grid(from, group);
             for slot in self.slots(group) {
                 codes[slot] = self.code(from, grid, group, slot);
             }
             scales.push(grid.scale);
-            if !from.quant().symmetric() {
-                zeros.push(grid.zero);
+            match &mut zeros {
+                Zeros::Codes(_) if from.quant().symmetric() => {}
+                Zeros::Codes(zeros) => zeros.push(grid.zero as u8),
+                Zeros::Real(zeros) => zeros.push(f16::from_f32(grid.zero)),
             }
         }
         let codes = Codes::new(from.quant(), codes, scales, zeros, from.factor())?;

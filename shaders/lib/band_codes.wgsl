@@ -54,7 +54,7 @@ fn sum_slice(place: Place) -> array<f32, ACC> {
             for (var k = 0u; k < PER_WORD; k++) {
                 let loaded = load(scales, (l * LANES + place.along) * PER_WORD + k);
                 for (var j = 0u; j < WORDS; j++) {
-                    let zero = whole(loaded[j] >> 16u);
+                    let zero = zero_of(loaded[j]);
                     let scale = scale_of(loaded[j]);
                     for (var b = 0u; b < BATCH; b++) {
                         let i = (l * SPAN + k * WORDS + j) * BATCH + b;

@@ -48,7 +48,7 @@ fn add_packet(
     for (var s = 0u; s < SEGMENTS; s++) {
         let dots = dot_codes(packed, s, picked);
         let word = scales[s * ROWS + r];
-        let zero = whole(word >> 16u);
+        let zero = zero_of(word);
         for (var b = 0u; b < BATCH; b++) {
             (*acc)[r * BATCH + b] += scale_of(word) * (dots[b] - zero * sums[s * BATCH + b]);
         }

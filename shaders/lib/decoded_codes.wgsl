@@ -40,7 +40,7 @@ fn decode_packet(raw: array<u32, RAW>, packet: u32) -> array<f32, SPAN> {
     var values: array<f32, SPAN>;
     for (var s = 0u; s < SEGMENTS; s++) {
         let word = raw[WORDS - 1u + s];
-        let zero = whole(word >> 16u);
+        let zero = zero_of(word);
         for (var i = 0u; i < SEGMENT; i++) {
             values[s * SEGMENT + i] =
                 scale_of(word) * centred(window, (s * SEGMENT + i) * BITS, zero);

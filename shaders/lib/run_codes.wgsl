@@ -21,7 +21,7 @@ fn decode_run(raw: array<u32, RAW>) -> array<f32, SPAN> {
     var values: array<f32, SPAN>;
     for (var j = 0u; j < SPAN; j++) {
         let word = raw[WORDS + j];
-        values[j] = scale_of(word) * centred(packed, j * BITS, whole(word >> 16u));
+        values[j] = scale_of(word) * centred(packed, j * BITS, zero_of(word));
     }
     return values;
 }

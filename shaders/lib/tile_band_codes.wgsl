@@ -11,7 +11,7 @@ fn tile(row0: u32, packet: u32) -> array<array<f32, SPAN>, ROWS> {
     var held: array<array<f32, SPAN>, ROWS>;
     for (var r = 0u; r < ROWS; r++) {
         let word = words[scales + r];
-        held[r][0] = scale_of(word) * centred(packed, r * BITS, whole(word >> 16u));
+        held[r][0] = scale_of(word) * centred(packed, r * BITS, zero_of(word));
     }
     return held;
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    format::{Codes, Columns, Dense, Gqs, GroupPruning, Nm, Quant, Quantized},
+    format::{Codes, Columns, Dense, Gqs, GroupPruning, Nm, Quant, Quantized, ZeroPoint, Zeros},
 };
 use half::f16;
 use std::ops::Range;
@@ -13,7 +13,7 @@ const CLIPS: [f32; 9] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6];
 /// Rounds groups of values to codes and collects them.
 ///
 /// The scale of a group spans its values, zero included, so that zero is a code and the zero
-/// fits the bits. With importances (how much the square of each value's error costs, such as
+/// fits the bits; where zeros are real, its values alone. With importances (how much the square of each value's error costs, such as
 /// `E[x²]` of its column) the span may be clipped where that costs less.
 #[derive(Debug)]
 pub struct Quantizer {
@@ -21,14 +21,14 @@ pub struct Quantizer {
     factor: f32,
     codes: Vec<u8>,
     scales: Vec<f16>,
-    zeros: Vec<u8>,
+    zeros: Zeros,
 }
 
 /// The scale and zero of one group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Grid {
     scale: f16,
-    zero: u8,
+    zero: f32,
     max_code: u8,
     factor: f32,
 }
@@ -36,14 +36,14 @@ pub struct Grid {
 impl Grid {
     /// The code nearest to `value`.
     pub fn code(self, value: f32) -> u8 {
-        let steps = value / self.step() + f32::from(self.zero);
+        let steps = value / self.step() + self.zero;
         // A cast saturates: NaN and what lies below become 0.
         (steps.round() as u8).min(self.max_code)
     }
 
     /// What `code` stands for.
     pub fn value(self, code: u8) -> f32 {
-        self.step() * (f32::from(code) - f32::from(self.zero))
+        self.step() * (f32::from(code) - self.zero)
     }
 
     /// The grid whose scale is `by` times this one's, rounded to a half that codes may have.
@@ -93,7 +93,7 @@ impl Quantizer {
             factor,
             codes: vec![],
             scales: vec![],
-            zeros: vec![],
+            zeros: Zeros::none(quant),
         }
     }
 
@@ -115,6 +115,38 @@ impl Quantizer {
     }
 
     fn span(&self, values: &[f32], clip: f32) -> Grid {
+        let quant = self.quant;
+        let max_code = quant.max_code();
+        let (scale, zero) = match quant.zero_point() {
+            ZeroPoint::Real => self.between(values, clip),
+            ZeroPoint::Middle | ZeroPoint::Code => self.around_zero(values, clip),
+        };
+        Grid {
+            scale,
+            zero,
+            max_code,
+            factor: self.factor,
+        }
+    }
+
+    /// Scale and real zero of codes from the least value to the largest.
+    fn between(&self, values: &[f32], clip: f32) -> (f16, f32) {
+        let least = values.iter().copied().reduce(f32::min).unwrap_or(0.0);
+        let largest = values.iter().copied().reduce(f32::max).unwrap_or(0.0);
+        let steps = f32::from(self.quant.max_code());
+        // Where the values begin is known to eleven bits, as a zero is: finer steps were for nothing,
+        // and their zeros might overflow.
+        let finest = least.abs().max(largest.abs()) / 2048.0;
+        let step = (clip * (largest / steps - least / steps)).max(finest);
+        let scale = half_scale(if step > 0.0 { step / self.factor } else { 1.0 });
+        let step = self.factor * scale.to_f32();
+        // Both ends are clipped alike.
+        let first = least + (largest / 2.0 - least / 2.0) * (1.0 - clip);
+        (scale, f16::from_f32(-first / step).to_f32())
+    }
+
+    /// Scale and zero of codes of which one stands for 0.
+    fn around_zero(&self, values: &[f32], clip: f32) -> (f16, f32) {
         let quant = self.quant;
         let max_code = quant.max_code();
         let min = values.iter().copied().fold(0.0, f32::min) * clip;
@@ -141,22 +173,21 @@ impl Quantizer {
             let zero = (-min / (self.factor * scale.to_f32())).round() as u8;
             (scale, zero.min(max_code))
         };
-        Grid {
-            scale,
-            zero,
-            max_code,
-            factor: self.factor,
-        }
+        (scale, zero.into())
     }
 
-    /// Appends a group: `values` rounded to `grid`, then codes that decode to 0 up to `len`.
+    /// Appends a group: `values` rounded to `grid`, then codes that decode to 0, or nearest to it, up
+    /// to `len`.
     pub fn push(&mut self, grid: Grid, values: &[f32], len: usize) {
         self.codes.extend(values.iter().map(|&v| grid.code(v)));
         let spare = len.saturating_sub(values.len());
-        self.codes.extend(std::iter::repeat_n(grid.zero, spare));
+        self.codes
+            .extend(std::iter::repeat_n(grid.code(0.0), spare));
         self.scales.push(grid.scale);
-        if !self.quant.symmetric() {
-            self.zeros.push(grid.zero);
+        match &mut self.zeros {
+            Zeros::Codes(_) if self.quant.symmetric() => {}
+            Zeros::Codes(zeros) => zeros.push(grid.zero as u8),
+            Zeros::Real(zeros) => zeros.push(f16::from_f32(grid.zero)),
         }
     }
 

@@ -70,6 +70,7 @@ impl Gqs {
     ///
     /// # Errors
     /// [`Error::Quant`] for a group of the whole row, which could only be dropped whole;
+    /// [`Error::ZeroPoint`] for real zeros;
     /// [`Error::Shape`] for a section of the wrong length, or where a ragged weight keeps more
     /// or fewer groups than its format says; [`Error::Group`] for offsets that
     /// do not rise from 0 to the number of kept groups, rows of different length in a balanced
@@ -90,6 +91,11 @@ impl Gqs {
                 group: cols,
             });
         };
+        if quant.real_zeros() {
+            return Err(Error::ZeroPoint {
+                got: quant.zero_point(),
+            });
+        }
         let kept = group_indices.len();
         for (what, got, expected) in [
             ("row offsets", row_offsets.len(), rows + 1),

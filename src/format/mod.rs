@@ -20,7 +20,7 @@ pub use name::Format;
 pub use nm::Nm;
 pub use pattern::Pattern;
 pub use precision::Precision;
-pub use quant::{Codes, Quant};
+pub use quant::{Codes, Quant, ZeroPoint, Zeros};
 pub use quantized::Quantized;
 pub use thresholds::Thresholds;
 pub use values::{Dtype, Values};

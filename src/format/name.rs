@@ -1,6 +1,6 @@
 //! The grammar that names weight formats everywhere.
 
-use super::{Dtype, GroupPruning, Pattern, Quant};
+use super::{Dtype, GroupPruning, Pattern, Quant, ZeroPoint};
 use crate::error::{Error, Result};
 use std::{fmt, str::FromStr};
 
@@ -13,12 +13,13 @@ use std::{fmt, str::FromStr};
 /// N:M[xV]+wBgG               both; G counts columns, kept or not
 /// wBgGsPP                    PP % of the groups dropped
 /// …-sym                      no zeros: codes are centred
+/// …-real                     zeros are any numbers, not codes; not where groups are dropped
 /// …-ragged                   rows may keep different numbers of groups
 /// ```
 ///
 /// ```
 /// use lacuna::format::Format;
-/// for name in ["2:4x8@f16", "w4g128", "2:4+w4g64-sym", "w4g16s50-ragged"] {
+/// for name in ["2:4x8@f16", "w4g128", "2:4+w4g64-sym", "w4g32-real", "w4g16s50-ragged"] {
 ///     let format: Format = name.parse()?;
 ///     assert_eq!(format.to_string(), name);
 /// }
@@ -128,9 +129,11 @@ impl fmt::Display for Format {
             }
             Self::Gqs { quant, pruning } => write!(f, "{quant}s{}", pruning.percent())?,
         }
-        if self.quant().is_some_and(Quant::symmetric) {
-            f.write_str("-sym")?;
-        }
+        f.write_str(match self.quant().map(Quant::zero_point) {
+            Some(ZeroPoint::Middle) => "-sym",
+            Some(ZeroPoint::Real) => "-real",
+            Some(ZeroPoint::Code) | None => "",
+        })?;
         match self {
             Self::Gqs { pruning, .. } if pruning.ragged() => f.write_str("-ragged"),
             _ => Ok(()),
@@ -145,7 +148,8 @@ impl FromStr for Format {
         let syntax = || Error::FormatSyntax {
             text: text.to_owned(),
             reason: "formats are f32, f16, bf16, N:M[xV][@TYPE], wBgG, wBrow, N:M[xV]+wBgG and \
-                     wBgGsPP, the last three with -sym, the last with -ragged"
+                     wBgGsPP, the last three with -sym, all but the last of them with -real, \
+                     that with -ragged"
                 .into(),
         };
         if let Some((pattern, dtype)) = text.split_once('@') {
@@ -168,12 +172,13 @@ impl FromStr for Format {
             return text.parse().map(Self::Dense).map_err(|_| syntax());
         };
 
-        let (mut symmetric, mut ragged) = (false, false);
+        let (mut symmetric, mut real, mut ragged) = (false, false, false);
         let mut words = coded.split('-');
         let coded = words.next().unwrap_or_default();
         for word in words {
             let flag = match word {
                 "sym" => &mut symmetric,
+                "real" => &mut real,
                 "ragged" => &mut ragged,
                 _ => return Err(syntax()),
             };
@@ -197,9 +202,15 @@ impl FromStr for Format {
             Some((bits, group)) => (bits, Some(number(group)? as usize)),
             None => (coded.strip_suffix("row").ok_or_else(syntax)?, None),
         };
-        let quant = Quant::new(number(bits)?, group, symmetric)?;
+        let zero_point = match (symmetric, real) {
+            (false, false) => ZeroPoint::Code,
+            (true, false) => ZeroPoint::Middle,
+            (false, true) => ZeroPoint::Real,
+            (true, true) => return Err(syntax()),
+        };
+        let quant = Quant::new(number(bits)?, group, zero_point)?;
         match (pattern, percent) {
-            (None, Some(percent)) if group.is_some() => Ok(Self::Gqs {
+            (None, Some(percent)) if group.is_some() && !real => Ok(Self::Gqs {
                 quant,
                 pruning: GroupPruning::new(number(percent)?, ragged)?,
             }),

@@ -4,7 +4,8 @@
 //! value = factor · scale · (code − zero)
 //!
 //! code   0 … 2^bits − 1       one for each stored value
-//! zero   0 … 2^bits − 1       one for each group; 2^(bits − 1) for all where symmetric
+//! zero   0 … 2^bits − 1       one for each group; 2^(bits − 1) for all where symmetric,
+//!                             a finite f16 where real
 //! scale  f16, |scale| ≥ 2⁻¹⁴  one for each group; shaders may flush smaller halves to zero
 //! factor f32, a power of two  one for the whole weight, 1 unless scales need it
 //!
@@ -19,12 +20,24 @@ use crate::error::{Error, Result};
 use half::f16;
 use std::fmt;
 
-/// How values are quantised: bits of a code, columns of a group, with a zero or without.
+/// How values are quantised: bits of a code, columns of a group, what the value 0 is among codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Quant {
     bits: u32,
     group: Option<usize>,
-    symmetric: bool,
+    zero_point: ZeroPoint,
+}
+
+/// Where the value 0 lies among the codes of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ZeroPoint {
+    /// In the middle, `2^(bits − 1)`, and none is stored.
+    Middle,
+    /// At a code that the group says: 0 is always among the values.
+    Code,
+    /// Anywhere: the group says an f16. So are the blocks of GGUF that have a minimum, and so does
+    /// HQQ (<https://mobiusml.github.io/hqq_blog/>).
+    Real,
 }
 
 impl Quant {
@@ -41,7 +54,7 @@ impl Quant {
     ///
     /// # Errors
     /// [`Error::Quant`] unless `2 ≤ bits ≤ 8` and `group` is a multiple of 8 from 8 to 128.
-    pub const fn new(bits: u32, group: Option<usize>, symmetric: bool) -> Result<Self> {
+    pub const fn new(bits: u32, group: Option<usize>, zero_point: ZeroPoint) -> Result<Self> {
         let columns = match group {
             Some(g) => g,
             None => Self::GROUP_STEP,
@@ -60,7 +73,7 @@ impl Quant {
         Ok(Self {
             bits,
             group,
-            symmetric,
+            zero_point,
         })
     }
 
@@ -74,9 +87,19 @@ impl Quant {
         self.group
     }
 
+    /// What the value 0 is among codes.
+    pub const fn zero_point(self) -> ZeroPoint {
+        self.zero_point
+    }
+
     /// Whether every zero is `2^(bits − 1)` and none is stored.
     pub const fn symmetric(self) -> bool {
-        self.symmetric
+        matches!(self.zero_point, ZeroPoint::Middle)
+    }
+
+    /// Whether zeros are any numbers, not codes.
+    pub const fn real_zeros(self) -> bool {
+        matches!(self.zero_point, ZeroPoint::Real)
     }
 
     /// The largest code: `2^bits − 1`.
@@ -105,12 +128,58 @@ impl Quant {
 }
 
 impl fmt::Display for Quant {
-    /// `w4g128`, `w4row`; `-sym` is written by [`Format`](super::Format), which may put more between.
+    /// `w4g128`, `w4row`; `-sym` and `-real` are written by [`Format`](super::Format), which may put
+    /// more between.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.group {
             Some(group) => write!(f, "w{}g{group}", self.bits),
             None => write!(f, "w{}row", self.bits),
         }
+    }
+}
+
+/// The zeros of the groups of a weight, as [`ZeroPoint`] says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Zeros {
+    /// Codes; none where they are in the middle.
+    Codes(Vec<u8>),
+    /// Any numbers.
+    Real(Vec<f16>),
+}
+
+impl Zeros {
+    /// None yet, of a weight so quantised.
+    pub const fn none(quant: Quant) -> Self {
+        if quant.real_zeros() {
+            Self::Real(vec![])
+        } else {
+            Self::Codes(vec![])
+        }
+    }
+
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Codes(zeros) => zeros.len(),
+            Self::Real(zeros) => zeros.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<Vec<u8>> for Zeros {
+    fn from(zeros: Vec<u8>) -> Self {
+        Self::Codes(zeros)
+    }
+}
+
+impl From<Vec<f16>> for Zeros {
+    fn from(zeros: Vec<f16>) -> Self {
+        Self::Real(zeros)
     }
 }
 
@@ -122,7 +191,7 @@ pub struct Codes {
     quant: Quant,
     codes: Vec<u8>,
     scales: Vec<f16>,
-    zeros: Vec<u8>,
+    zeros: Zeros,
     factor: f32,
 }
 
@@ -130,25 +199,35 @@ impl Codes {
     /// Smallest magnitude of a scale: the smallest normal half.
     pub const MIN_SCALE: f32 = 1.0 / 16384.0;
 
-    /// Takes codes made elsewhere and checks each of them. `zeros` is empty where `quant` is
-    /// symmetric and as long as `scales` where it is not.
+    /// Takes codes made elsewhere and checks each of them. There are no `zeros` where `quant` is
+    /// symmetric, else as many as `scales`.
     ///
     /// # Errors
-    /// [`Error::Shape`] for zeros of another length; [`Error::Code`] for a code or zero beyond
-    /// the bits, a scale that is not finite or below [`MIN_SCALE`](Self::MIN_SCALE), a factor
-    /// that is no power of two.
+    /// [`Error::Shape`] for zeros of another number or kind; [`Error::Code`] for a code or zero beyond
+    /// the bits, a scale that is not finite or below [`MIN_SCALE`](Self::MIN_SCALE), a real zero that is
+    /// not finite, a factor that is no power of two.
     pub fn new(
         quant: Quant,
         codes: Vec<u8>,
         scales: Vec<f16>,
-        zeros: Vec<u8>,
+        zeros: Zeros,
         factor: f32,
     ) -> Result<Self> {
-        let expected = if quant.symmetric { 0 } else { scales.len() };
-        if zeros.len() != expected {
+        let (got, expected) = match (quant.zero_point, &zeros) {
+            (ZeroPoint::Middle, Zeros::Codes(zeros)) => (zeros.len(), 0),
+            (ZeroPoint::Code, Zeros::Codes(zeros)) => (zeros.len(), scales.len()),
+            (ZeroPoint::Real, Zeros::Real(zeros)) => (zeros.len(), scales.len()),
+            // Those of the kind asked for are what is missing.
+            _ => (0, scales.len()),
+        };
+        if got != expected || zeros.len() != expected {
             return Err(Error::Shape {
-                what: "zeros",
-                got: zeros.len(),
+                what: if quant.real_zeros() {
+                    "real zeros"
+                } else {
+                    "zeros"
+                },
+                got: if got == expected { zeros.len() } else { got },
                 expected,
             });
         }
@@ -160,9 +239,21 @@ impl Codes {
                 reason,
             })
         };
-        for (what, fields) in [("code", &codes), ("zero", &zeros)] {
-            if let Some(index) = fields.iter().position(|&c| c > quant.max_code()) {
-                return refuse(what, index, fields[index].into(), "it needs more bits");
+        let beyond = |fields: &[u8]| fields.iter().position(|&c| c > quant.max_code());
+        if let Some(index) = beyond(&codes) {
+            return refuse("code", index, codes[index].into(), "it needs more bits");
+        }
+        match &zeros {
+            Zeros::Codes(zeros) => {
+                if let Some(index) = beyond(zeros) {
+                    return refuse("zero", index, zeros[index].into(), "it needs more bits");
+                }
+            }
+            Zeros::Real(zeros) => {
+                if let Some(index) = zeros.iter().position(|zero| !zero.is_finite()) {
+                    let reason = "it must be finite";
+                    return refuse("zero", index, zeros[index].to_f32(), reason);
+                }
             }
         }
         let bad = |s: &f16| !s.is_finite() || s.to_f32().abs() < Self::MIN_SCALE;
@@ -202,8 +293,8 @@ impl Codes {
         &self.scales
     }
 
-    /// The zero of each group; empty where the weight is symmetric.
-    pub fn zeros(&self) -> &[u8] {
+    /// The zero of each group; none where the weight is symmetric.
+    pub const fn zeros(&self) -> &Zeros {
         &self.zeros
     }
 
@@ -213,32 +304,41 @@ impl Codes {
     }
 
     /// The zero of `group`.
-    pub fn zero(&self, group: usize) -> u8 {
-        self.zeros
-            .get(group)
-            .copied()
-            .unwrap_or(self.quant.middle())
+    pub fn zero(&self, group: usize) -> f32 {
+        match &self.zeros {
+            Zeros::Codes(zeros) => zeros.get(group).map_or(self.quant.middle(), |&z| z).into(),
+            Zeros::Real(zeros) => zeros[group].to_f32(),
+        }
     }
 
-    /// Value of code `index`, which belongs to `group`. Exact.
+    /// The zero of `group` as devices have it: a whole number, or the bits of a half.
+    pub(crate) fn zero_field(&self, group: usize) -> u16 {
+        match &self.zeros {
+            Zeros::Codes(zeros) => zeros.get(group).map_or(self.quant.middle(), |&z| z).into(),
+            Zeros::Real(zeros) => zeros[group].to_bits(),
+        }
+    }
+
+    /// Value of code `index`, which belongs to `group`. Exact but for real zeros, whose distance
+    /// to a code is rounded to f32.
     pub fn value(&self, index: usize, group: usize) -> f32 {
-        let steps = i32::from(self.codes[index]) - i32::from(self.zero(group));
-        self.factor * (self.scales[group].to_f32() * steps as f32)
+        let steps = f32::from(self.codes[index]) - self.zero(group);
+        self.factor * (self.scales[group].to_f32() * steps)
     }
 
-    /// `factor · |scale| · (code + zero)`: what a kernel that sums codes and subtracts
+    /// `factor · |scale| · (code + |zero|)`: what a kernel that sums codes and subtracts
     /// zeros afterwards really adds up.
     pub(crate) fn magnitude(&self, index: usize, group: usize) -> f32 {
-        let steps = u32::from(self.codes[index]) + u32::from(self.zero(group));
-        self.factor * (self.scales[group].to_f32().abs() * steps as f32)
+        let steps = f32::from(self.codes[index]) + self.zero(group).abs();
+        self.factor * (self.scales[group].to_f32().abs() * steps)
     }
 
     /// Bytes of `groups` packed zeros.
     pub(crate) const fn zero_bytes(quant: Quant, groups: usize) -> usize {
-        if quant.symmetric {
-            0
-        } else {
-            bits::bytes_for(groups, quant.bits)
+        match quant.zero_point {
+            ZeroPoint::Middle => 0,
+            ZeroPoint::Code => bits::bytes_for(groups, quant.bits),
+            ZeroPoint::Real => 2 * groups,
         }
     }
 }

@@ -353,11 +353,8 @@ fn text(
     if let Some(quant) = quant {
         let group = quant.group_cols(problem.cols);
         consts.push(("GROUP", Const::U32(group as u32)));
-        fragments.extend([
-            problem::code_fragment(caps.class),
-            fragment!("scale"),
-            fragment!("band_codes"),
-        ]);
+        fragments.extend(problem::code_fragments(caps.class, quant));
+        fragments.extend([fragment!("scale"), fragment!("band_codes")]);
     } else {
         let dtype = problem.format.dtype().unwrap_or(crate::format::Dtype::F32);
         let turns = if spread {

@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn groups_stand_where_neighbours_meet_other_banks_and_never_far_from_their_place() {
-        let quant = Quant::new(4, Some(16), false).unwrap();
+        let quant = Quant::new(4, Some(16), crate::format::ZeroPoint::Code).unwrap();
         let mut random = 9u32;
         let half = |_: &u32| {
             random ^= random << 13;

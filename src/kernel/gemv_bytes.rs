@@ -96,6 +96,7 @@ impl Kernel for GemvBytes {
                 ("TILES", Const::U32(tiles)),
                 ("BATCH", Const::U32(batch as u32)),
                 ("BITS", Const::U32(quant.bits())),
+                ("REAL_ZEROS", Const::Bool(quant.real_zeros())),
                 ("GROUP", Const::U32(group as u32)),
                 ("SEGMENT", Const::U32(segment as u32)),
             ];

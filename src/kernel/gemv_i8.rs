@@ -145,6 +145,7 @@ impl Kernel for GemvI8 {
             let mut frame = variant.reduce.frame(config, batch, caps)?;
             frame.consts.extend([
                 ("BITS", Const::U32(quant.bits())),
+                ("REAL_ZEROS", Const::Bool(quant.real_zeros())),
                 ("GROUP", Const::U32(group as u32)),
                 ("SEGMENT", Const::U32(gcd(group, span) as u32)),
                 (

@@ -4,7 +4,7 @@
 //! part  | values [rows][value_stride] | indices [sets / interleave][index_stride] |
 //!         words, rows padded to 32 B    words
 //!       | scales [rows / 8][groups][8] |
-//!         words: | scale f16 | zero |
+//!         words: | scale f16 | zero, a whole number or an f16 |
 //! ```
 //! Rows are row-major and start on 32 bytes, so that they can be read as `vec4<u32>` or
 //! `vec4<u64>`; padding is zero. For CPU adapters rows of a multiple of 2 KiB are a cache line
@@ -426,5 +426,5 @@ pub fn pack(weight: &Matrix, part: &PartLayout) -> Vec<u32> {
 
 /// Scale and zero of a group.
 pub(super) fn scale_word(codes: &Codes, group: usize) -> u32 {
-    u32::from(codes.scales()[group].to_bits()) | u32::from(codes.zero(group)) << 16
+    u32::from(codes.scales()[group].to_bits()) | u32::from(codes.zero_field(group)) << 16
 }

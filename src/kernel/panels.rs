@@ -89,7 +89,7 @@ pub(super) fn scale_word(codes: &Codes, from: usize, row: usize) -> u32 {
     let zero = if quant.symmetric() {
         0
     } else {
-        u32::from(codes.zero(from)) << 16
+        u32::from(codes.zero_field(from)) << 16
     };
     u32::from(codes.scales()[from].to_bits()) | zero | (row as u32) << (16 + zero_bits(quant))
 }

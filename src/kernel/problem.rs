@@ -4,7 +4,7 @@ use super::{Config, Const, Layout, Operand, PartLayout, Role, bands, fragment, l
 use crate::{
     caps::{Caps, DeviceClass},
     error::{Error, Result},
-    format::{Dtype, Format, Precision},
+    format::{Dtype, Format, Precision, Quant},
 };
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -247,18 +247,18 @@ impl Problem {
 
     /// Fragments that describe the format and the bias.
     pub(super) fn fragments(&self, class: DeviceClass) -> Vec<Cow<'static, str>> {
-        vec![
-            fragment!("linear"),
-            self.bias_fragment(),
-            match self.format.quant() {
-                Some(_) => code_fragment(class),
-                None => super::decode_fragment(self.format.dtype().unwrap_or(Dtype::F32)),
-            },
-            match self.format.pattern() {
-                None => fragment!("columns_all"),
-                Some(_) => fragment!("columns_nm"),
-            },
-        ]
+        let mut fragments = vec![fragment!("linear"), self.bias_fragment()];
+        if let Some(quant) = self.format.quant() {
+            fragments.extend(code_fragments(class, quant));
+        } else {
+            let dtype = self.format.dtype().unwrap_or(Dtype::F32);
+            fragments.push(super::decode_fragment(dtype));
+        }
+        fragments.push(match self.format.pattern() {
+            None => fragment!("columns_all"),
+            Some(_) => fragment!("columns_nm"),
+        });
+        fragments
     }
 
     /// Bindings of part `part`: `x` (or what stands for it), y, the weight, the bias.
@@ -317,6 +317,16 @@ pub(super) fn code_fragment(class: DeviceClass) -> Cow<'static, str> {
     match class {
         DeviceClass::Cpu => fragment!("code_integer"),
         DeviceClass::Gpu => fragment!("code_mantissa"),
+    }
+}
+
+/// How a code and the zero of its group become numbers. A real zero is not added to the large number
+/// that a mantissa is freed of, which would round it.
+pub(super) fn code_fragments(class: DeviceClass, quant: Quant) -> [Cow<'static, str>; 2] {
+    if quant.real_zeros() {
+        [fragment!("code_integer"), fragment!("zero_real")]
+    } else {
+        [code_fragment(class), fragment!("zero_code")]
     }
 }
 

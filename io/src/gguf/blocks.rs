@@ -1,8 +1,8 @@
-//! Blocks of quantised values, to f32.
+//! Blocks of quantised values: codes in groups, and what those decode to.
 //!
 //! A row is cut into blocks of 32 or 256 values that share scales: d and m are f16,
-//! s and t integers. A value is a code q; one of four bits is half a byte, and of longer
-//! codes the bits above the fourth are in h. Lengths are in bytes:
+//! s and t integers. A value is a code q; one of four bits is half a byte, one of two a quarter, and of
+//! codes of other lengths the bits above those are in h. Lengths are in bytes:
 //!
 //! ```text
 //! Q8_0   d:2 | q:32, signed                                y = d · q
@@ -10,18 +10,25 @@
 //! Q4_1   d:2 | m:2 | q:16                                  y = d · q + m
 //! Q5_0   d:2 | h:4 | q:16                                  y = d · (q − 16)
 //! Q5_1   d:2 | m:2 | h:4 | q:16                            y = d · q + m
+//! Q2_K   s and t:16 | q:64 | d:2 | m:2                     y = d·s · q − m·t
+//! Q3_K   h:32 | q:64 | s:12 | d:2                          y = d·(s − 32) · (q − 4)
 //! Q4_K   d:2 | m:2 | s:12 | q:128                          y = d·s · q − m·t
 //! Q5_K   d:2 | m:2 | s:12 | h:32 | q:128                   y = d·s · q − m·t
 //! Q6_K   q:128 | h:64 | s:16, signed | d:2                 y = d·s · (q − 32)
 //!
 //! codes of 32 values:    byte l  = value l, low | value 16 + l, high
+//! Q2_K, Q3_K, each half: quarter g of byte l = value 32g + l
 //! Q4_K, Q5_K:            byte 32p + l = value 64p + l, low | value 64p + 32 + l, high
 //! Q6_K, each half:       byte l < 64 = value l, low | value 64 + l, high
 //! high bits of 32:       bit i of h, a u32, = value i
-//! Q5_K:                  bit g of h[l] = value 32g + l
+//! Q3_K, Q5_K:            bit g of h[l] = value 32g + l
 //! Q6_K, each half:       bits 2g and 2g + 1 of h[l] = value 32g + l
 //!
-//! scales s and t of the groups of 32, six bits each:
+//! Q2_K, of groups of 16: byte g = s, low | t, high
+//! Q3_K, of groups of 16, six bits each:
+//!   bytes 0..8    the low bits of s0..s7, above them those of s8..s15
+//!   bytes 8..12   quarter k of byte l = the top bits of s(4k + l)
+//! Q4_K, Q5_K, of groups of 32, six bits each:
 //!   bytes 0..4    s0..s3, above them the top bits of s4..s7
 //!   bytes 4..8    t0..t3, above them the top bits of t4..t7
 //!   bytes 8..12   the low bits of s4..s7, above them those of t4..t7
@@ -32,76 +39,128 @@
 //! `block_*` and `dequantize_row_*` of <https://github.com/ggml-org/ggml>.
 
 use half::{bf16, f16};
+use lacuna::format::{Quant, ZeroPoint};
 
-/// Decodes whole blocks; the slices hold the same number of them.
+/// Decodes numbers that are not quantised; the slices hold equally many.
 pub(super) type Decode = fn(&[u8], &mut [f32]);
 
-/// The decoder of the type of this name, if there is one.
-pub(super) fn decoder(name: &str) -> Option<Decode> {
+/// The decoder of the float type of this name, if it is one.
+pub(super) fn floats(name: &str) -> Option<Decode> {
     Some(match name {
-        "F32" => |b, y| each(b, y, |b, y| *y = [f32::from_le_bytes(*b)]),
-        "F16" => |b, y| each(b, y, |b, y| *y = [f16::from_le_bytes(*b).to_f32()]),
-        "BF16" => |b, y| each(b, y, |b, y| *y = [bf16::from_le_bytes(*b).to_f32()]),
-        "Q4_0" => |b, y| each(b, y, q4_0),
-        "Q4_1" => |b, y| each(b, y, q4_1),
-        "Q5_0" => |b, y| each(b, y, q5_0),
-        "Q5_1" => |b, y| each(b, y, q5_1),
-        "Q8_0" => |b, y| each(b, y, q8_0),
-        "Q4_K" => |b, y| each(b, y, q4_k),
-        "Q5_K" => |b, y| each(b, y, q5_k),
-        "Q6_K" => |b, y| each(b, y, q6_k),
+        "F32" => |b, y| each(b, y, |b| f32::from_le_bytes(*b)),
+        "F16" => |b, y| each(b, y, |b| f16::from_le_bytes(*b).to_f32()),
+        "BF16" => |b, y| each(b, y, |b| bf16::from_le_bytes(*b).to_f32()),
         _ => return None,
     })
 }
 
-/// Sees the scale of a block, and its codes from 0 on.
-pub(super) type Sees<'a> = dyn FnMut(f32, [u8; 32]) + 'a;
-
-/// Takes whole blocks apart.
-pub(super) type Split = fn(&[u8], &mut Sees<'_>);
-
-/// Bits of a code, and how blocks come apart, of the types whose values are
-/// d · (code − 2^(bits − 1)).
-pub(super) fn splitter(name: &str) -> Option<(u32, Split)> {
-    Some(match name {
-        "Q4_0" => (4, |b, see| {
-            apart(b, |[d0, d1, q @ ..]: &[u8; 18]| {
-                see(scale(*d0, *d1), nibbles(q));
-            });
-        }),
-        "Q5_0" => (5, |b, see| {
-            apart(b, |[d0, d1, h0, h1, h2, h3, q @ ..]: &[u8; 22]| {
-                see(scale(*d0, *d1), five_bits([*h0, *h1, *h2, *h3], q));
-            });
-        }),
-        "Q8_0" => (8, |b, see| {
-            // −128 is code 0: the other sign bit.
-            apart(b, |[d0, d1, q @ ..]: &[u8; 34]| {
-                see(scale(*d0, *d1), q.map(|q| q ^ 0x80));
-            });
-        }),
-        _ => return None,
-    })
-}
-
-fn apart<const BYTES: usize>(bytes: &[u8], see: impl FnMut(&[u8; BYTES])) {
-    bytes.as_chunks().0.iter().for_each(see);
-}
-
-fn each<const BYTES: usize, const VALUES: usize>(
-    bytes: &[u8],
-    values: &mut [f32],
-    decode: impl Fn(&[u8; BYTES], &mut [f32; VALUES]),
-) {
-    let (blocks, _) = bytes.as_chunks();
-    let (values, _) = values.as_chunks_mut();
-    for (block, y) in blocks.iter().zip(values) {
-        decode(block, y);
+fn each<const BYTES: usize>(bytes: &[u8], y: &mut [f32], value: impl Fn(&[u8; BYTES]) -> f32) {
+    for (y, bytes) in y.iter_mut().zip(bytes.as_chunks().0) {
+        *y = value(bytes);
     }
 }
 
-fn scale(low: u8, high: u8) -> f32 {
+/// Neighbouring codes with one scale.
+#[derive(Clone, Copy)]
+pub(super) struct Group<'a> {
+    pub scale: f32,
+    /// What code 0 stands for, where blocks say so.
+    pub least: f32,
+    /// From 0 on.
+    pub codes: &'a [u8],
+}
+
+/// Sees groups, one by one.
+type See<'a> = dyn FnMut(Group<'_>) + 'a;
+
+/// Takes whole blocks apart.
+type Apart = fn(&[u8], &mut See<'_>);
+
+/// How blocks of codes come apart.
+#[derive(Clone, Copy)]
+pub(super) struct Coded {
+    pub quant: Quant,
+    apart: Apart,
+}
+
+impl Coded {
+    /// Hands each group of whole blocks to `see`.
+    pub fn apart(self, blocks: &[u8], mut see: impl FnMut(Group<'_>)) {
+        (self.apart)(blocks, &mut see);
+    }
+
+    /// Decodes whole blocks; the slices hold the same number of them.
+    pub fn decode(self, blocks: &[u8], y: &mut [f32]) {
+        let mut at = 0;
+        let middle = f32::from(self.quant.middle());
+        self.apart(blocks, |group| {
+            let codes = group.codes.iter().map(|&q| f32::from(q));
+            for (y, q) in y[at..].iter_mut().zip(codes) {
+                *y = if self.quant.symmetric() {
+                    group.scale * (q - middle)
+                } else {
+                    group.scale * q + group.least
+                };
+            }
+            at += group.codes.len();
+        });
+    }
+}
+
+/// How blocks of the type of this name come apart, if it has codes that can be read.
+pub(super) fn coded(name: &str) -> Option<Coded> {
+    let (bits, group, zero_point, apart): (_, _, _, Apart) = match name {
+        "Q4_0" => (4, 32, ZeroPoint::Middle, |b, see| blocks(b, see, q4_0)),
+        "Q4_1" => (4, 32, ZeroPoint::Real, |b, see| blocks(b, see, q4_1)),
+        "Q5_0" => (5, 32, ZeroPoint::Middle, |b, see| blocks(b, see, q5_0)),
+        "Q5_1" => (5, 32, ZeroPoint::Real, |b, see| blocks(b, see, q5_1)),
+        "Q8_0" => (8, 32, ZeroPoint::Middle, |b, see| blocks(b, see, q8_0)),
+        "Q2_K" => (2, 16, ZeroPoint::Real, |b, see| blocks(b, see, q2_k)),
+        "Q3_K" => (3, 16, ZeroPoint::Middle, |b, see| blocks(b, see, q3_k)),
+        "Q4_K" => (4, 32, ZeroPoint::Real, |b, see| blocks(b, see, q4_k)),
+        "Q5_K" => (5, 32, ZeroPoint::Real, |b, see| blocks(b, see, q5_k)),
+        "Q6_K" => (6, 16, ZeroPoint::Middle, |b, see| blocks(b, see, q6_k)),
+        _ => return None,
+    };
+    let quant = Quant::new(bits, Some(group), zero_point).ok()?;
+    Some(Coded { quant, apart })
+}
+
+fn blocks<const BYTES: usize>(
+    bytes: &[u8],
+    see: &mut See<'_>,
+    block: impl Fn(&[u8; BYTES], &mut See<'_>),
+) {
+    bytes.as_chunks().0.iter().for_each(|b| block(b, see));
+}
+
+fn half(low: u8, high: u8) -> f32 {
     f16::from_le_bytes([low, high]).to_f32()
+}
+
+/// A block that is one group.
+fn one(scale: f32, least: f32, codes: &[u8; 32]) -> Group<'_> {
+    Group {
+        scale,
+        least,
+        codes,
+    }
+}
+
+/// The groups of a block, each of whose scale and least value `numbers` says.
+fn many<const GROUP: usize>(
+    codes: &[u8; 256],
+    see: &mut See<'_>,
+    numbers: impl Fn(usize) -> (f32, f32),
+) {
+    for (g, codes) in codes.as_chunks::<GROUP>().0.iter().enumerate() {
+        let (scale, least) = numbers(g);
+        see(Group {
+            scale,
+            least,
+            codes,
+        });
+    }
 }
 
 /// The 4-bit codes of 32 values.
@@ -115,88 +174,93 @@ fn five_bits(h: [u8; 4], q: &[u8; 16]) -> [u8; 32] {
     std::array::from_fn(|i| low[i] | ((h >> i & 1) as u8) << 4)
 }
 
-fn q4_0([d0, d1, q @ ..]: &[u8; 18], y: &mut [f32; 32]) {
-    let d = scale(*d0, *d1);
-    for (y, q) in y.iter_mut().zip(nibbles(q)) {
-        *y = d * (f32::from(q) - 8.0);
-    }
+fn q4_0([d0, d1, q @ ..]: &[u8; 18], see: &mut See<'_>) {
+    see(one(half(*d0, *d1), 0.0, &nibbles(q)));
 }
 
-fn q4_1([d0, d1, m0, m1, q @ ..]: &[u8; 20], y: &mut [f32; 32]) {
-    let (d, m) = (scale(*d0, *d1), scale(*m0, *m1));
-    for (y, q) in y.iter_mut().zip(nibbles(q)) {
-        *y = d * f32::from(q) + m;
-    }
+fn q4_1([d0, d1, m0, m1, q @ ..]: &[u8; 20], see: &mut See<'_>) {
+    see(one(half(*d0, *d1), half(*m0, *m1), &nibbles(q)));
 }
 
-fn q5_0([d0, d1, h0, h1, h2, h3, q @ ..]: &[u8; 22], y: &mut [f32; 32]) {
-    let d = scale(*d0, *d1);
-    for (y, q) in y.iter_mut().zip(five_bits([*h0, *h1, *h2, *h3], q)) {
-        *y = d * (f32::from(q) - 16.0);
-    }
+fn q5_0([d0, d1, h0, h1, h2, h3, q @ ..]: &[u8; 22], see: &mut See<'_>) {
+    let codes = five_bits([*h0, *h1, *h2, *h3], q);
+    see(one(half(*d0, *d1), 0.0, &codes));
 }
 
-fn q5_1([d0, d1, m0, m1, h0, h1, h2, h3, q @ ..]: &[u8; 24], y: &mut [f32; 32]) {
-    let (d, m) = (scale(*d0, *d1), scale(*m0, *m1));
-    for (y, q) in y.iter_mut().zip(five_bits([*h0, *h1, *h2, *h3], q)) {
-        *y = d * f32::from(q) + m;
-    }
+fn q5_1([d0, d1, m0, m1, h0, h1, h2, h3, q @ ..]: &[u8; 24], see: &mut See<'_>) {
+    let codes = five_bits([*h0, *h1, *h2, *h3], q);
+    see(one(half(*d0, *d1), half(*m0, *m1), &codes));
 }
 
-fn q8_0([d0, d1, q @ ..]: &[u8; 34], y: &mut [f32; 32]) {
-    let d = scale(*d0, *d1);
-    for (y, &q) in y.iter_mut().zip(q) {
-        *y = d * f32::from(q.cast_signed());
-    }
+fn q8_0([d0, d1, q @ ..]: &[u8; 34], see: &mut See<'_>) {
+    // −128 is code 0: the other sign bit.
+    see(one(half(*d0, *d1), 0.0, &q.map(|q| q ^ 0x80)));
 }
 
-fn q4_k([d0, d1, m0, m1, rest @ ..]: &[u8; 144], y: &mut [f32; 256]) {
+fn q2_k([rest @ .., d0, d1, m0, m1]: &[u8; 84], see: &mut See<'_>) {
+    let (s, q) = rest.split_at(16);
+    let codes = std::array::from_fn(|i| q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3);
+    let (d, m) = (half(*d0, *d1), half(*m0, *m1));
+    many::<16>(&codes, see, |g| {
+        (d * f32::from(s[g] & 15), -(m * f32::from(s[g] >> 4)))
+    });
+}
+
+fn q3_k([rest @ .., d0, d1]: &[u8; 110], see: &mut See<'_>) {
+    let (h, rest) = rest.split_at(32);
+    let (q, s) = rest.split_at(64);
+    let codes = std::array::from_fn(|i| {
+        let low = q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
+        low | (h[i % 32] >> (i / 32) & 1) << 2
+    });
+    let d = half(*d0, *d1);
+    many::<16>(&codes, see, |g| {
+        let low = s[g % 8] >> (g / 8 * 4) & 15;
+        let scale = low | (s[8 + g % 4] >> (g / 4 * 2) & 3) << 4;
+        (d * (f32::from(scale) - 32.0), 0.0)
+    });
+}
+
+fn q4_k([d0, d1, m0, m1, rest @ ..]: &[u8; 144], see: &mut See<'_>) {
     let (s, q) = rest.split_at(12);
-    for (g, y) in y.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let (s, t) = six_bits(s, g);
-        let (d, m) = (scale(*d0, *d1) * s, scale(*m0, *m1) * t);
-        for (y, q) in y.iter_mut().zip(&q[g / 2 * 32..]) {
-            *y = d * f32::from(q >> (g % 2 * 4) & 15) - m;
-        }
-    }
+    let (d, m) = (half(*d0, *d1), half(*m0, *m1));
+    many::<32>(&halves_of(q), see, |g| six_bits(s, g, d, m));
 }
 
-fn q5_k([d0, d1, m0, m1, rest @ ..]: &[u8; 176], y: &mut [f32; 256]) {
+fn q5_k([d0, d1, m0, m1, rest @ ..]: &[u8; 176], see: &mut See<'_>) {
     let (s, rest) = rest.split_at(12);
     let (h, q) = rest.split_at(32);
-    for (g, y) in y.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let (s, t) = six_bits(s, g);
-        let (d, m) = (scale(*d0, *d1) * s, scale(*m0, *m1) * t);
-        for ((y, q), h) in y.iter_mut().zip(&q[g / 2 * 32..]).zip(h) {
-            let q = q >> (g % 2 * 4) & 15 | (h >> g & 1) << 4;
-            *y = d * f32::from(q) - m;
-        }
-    }
+    let low = halves_of(q);
+    let codes = std::array::from_fn(|i| low[i] | (h[i % 32] >> (i / 32) & 1) << 4);
+    let (d, m) = (half(*d0, *d1), half(*m0, *m1));
+    many::<32>(&codes, see, |g| six_bits(s, g, d, m));
 }
 
-/// The scales s and t of group `g` of `Q4_K` and `Q5_K`.
-fn six_bits(s: &[u8], g: usize) -> (f32, f32) {
+/// The four low bits of the codes of `Q4_K` and `Q5_K`.
+fn halves_of(q: &[u8]) -> [u8; 256] {
+    std::array::from_fn(|i| q[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15)
+}
+
+/// The scale and the least value of group `g` of `Q4_K` and `Q5_K`.
+fn six_bits(s: &[u8], g: usize, d: f32, m: f32) -> (f32, f32) {
     let (s, t) = if g < 4 {
         (s[g] & 63, s[g + 4] & 63)
     } else {
         let low = s[g + 4];
         (low & 15 | s[g - 4] >> 6 << 4, low >> 4 | s[g] >> 6 << 4)
     };
-    (s.into(), t.into())
+    (d * f32::from(s), -(m * f32::from(t)))
 }
 
-fn q6_k([rest @ .., d0, d1]: &[u8; 210], y: &mut [f32; 256]) {
+fn q6_k([rest @ .., d0, d1]: &[u8; 210], see: &mut See<'_>) {
     let (q, rest) = rest.split_at(128);
     let (h, s) = rest.split_at(64);
-    for (run, (y, s)) in y.as_chunks_mut::<16>().0.iter_mut().zip(s).enumerate() {
-        let d = scale(*d0, *d1) * f32::from(s.cast_signed());
-        // A run of 16 is half of a group of 32, of which each half block has four.
-        let (half, group, from) = (run / 8, run / 2 % 4, run % 2 * 16);
-        let q = &q[64 * half + 32 * (group % 2) + from..];
-        let h = &h[32 * half + from..];
-        for ((y, q), h) in y.iter_mut().zip(q).zip(h) {
-            let q = q >> (group / 2 * 4) & 15 | (h >> (group * 2) & 3) << 4;
-            *y = d * (f32::from(q) - 32.0);
-        }
-    }
+    let codes = std::array::from_fn(|i| {
+        // Each half of a block has four runs of 32.
+        let (half, run, l) = (i / 128, i / 32 % 4, i % 32);
+        let low = q[64 * half + 32 * (run % 2) + l] >> (run / 2 * 4) & 15;
+        low | (h[32 * half + l] >> (run * 2) & 3) << 4
+    });
+    let d = half(*d0, *d1);
+    many::<16>(&codes, see, |g| (d * f32::from(s[g].cast_signed()), 0.0));
 }

@@ -1,15 +1,24 @@
 //! Reading tensors out of an open GGUF file.
 
-use super::{GgufFile, blocks::Split, table::Stored, types::READABLE};
+use super::{
+    GgufFile,
+    blocks::{Coded, Group},
+    table::Stored,
+    types::READABLE,
+};
 use crate::{
     error::{Error, Result},
-    scales::halves,
+    scales::nearest_halves,
 };
-use lacuna::format::{Codes, Quant, Values};
+use half::f16;
+use lacuna::format::{Codes, Quant, Values, Zeros};
 use std::ops::Range;
 
 /// Bytes that are read at once: what a tensor needs besides its f32 values.
 const CHUNK: usize = 1 << 20;
+
+/// Codes of the largest group.
+const MOST_CODES: usize = 32;
 
 impl GgufFile {
     /// Reads a tensor as f32, row-major.
@@ -37,9 +46,9 @@ impl GgufFile {
             expected,
         };
         let ggml_type = stored.ggml_type;
-        let Some(decode) = ggml_type.decoder() else {
+        if !ggml_type.is_readable() {
             return Err(wrong("type", ggml_type.to_string(), READABLE.into()));
-        };
+        }
         if rows.start > rows.end || rows.end > tensor.rows() {
             let expected = format!("a range within 0..{}", tensor.rows());
             return Err(wrong("range of rows", format!("{rows:?}"), expected));
@@ -48,32 +57,31 @@ impl GgufFile {
         let len = rows.len() * tensor.cols();
         let mut values = self.reserved(name, len)?;
         values.resize(len, 0.0);
-        self.blocks(name, rows, |bytes, part| decode(bytes, &mut values[part]))?;
+        self.blocks(name, rows, |bytes, part| {
+            ggml_type.decode(bytes, &mut values[part]);
+        })?;
         Ok(values)
     }
 
-    /// The codes that a tensor is stored as, with nothing rounded; a block is a group of them. `None`
-    /// where the engine has none like them ([`GgmlType::quant`](super::GgmlType::quant)), or no
-    /// common factor makes their scales normal halves.
+    /// The codes that a tensor is stored as. Scales and zeros are halves: those of `Q4_0`, `Q5_0` and
+    /// `Q8_0` exactly, others rounded to the nearest, as decoding to f16 rounds values. `None` where the
+    /// engine has no codes like them ([`GgmlType::quant`](super::GgmlType::quant)), no common factor
+    /// makes their scales normal halves, or a zero lies too far outside its codes for one.
     ///
     /// # Errors
     /// [`Error::NoTensor`], and what reading may give.
     pub fn read_codes(&self, name: &str) -> Result<Option<Codes>> {
         let stored = self.stored(name)?;
-        let Some((quant, split)) = stored.ggml_type.codes() else {
+        let Some(coded) = stored.ggml_type.coded() else {
             return Ok(None);
         };
         let tensor = stored.info(name);
         let mut codes = self.reserved(name, tensor.rows() * tensor.cols())?;
-        let scales = self.scales(name, split, |scale, block| {
-            // The engine has no scale of 0, but codes that stand for it.
-            let zeros = [quant.middle(); 32];
-            codes.extend(if scale == 0.0 { zeros } else { block });
-        })?;
-        let Some((scales, factor)) = halves(&scales) else {
+        let grids = self.grids(name, coded, |group| codes.extend_from_slice(group))?;
+        let Some((scales, zeros, factor)) = grids.halves() else {
             return Ok(None);
         };
-        let codes = Codes::new(quant, codes, scales, vec![], factor);
+        let codes = Codes::new(coded.quant, codes, scales, zeros, factor);
         codes.map(Some).map_err(|reason| self.wrong(name, reason))
     }
 
@@ -82,31 +90,31 @@ impl GgufFile {
     /// # Errors
     /// Those of [`read_codes`](Self::read_codes).
     pub fn quant(&self, name: &str) -> Result<Option<Quant>> {
-        let Some((quant, split)) = self.stored(name)?.ggml_type.codes() else {
+        let Some(coded) = self.stored(name)?.ggml_type.coded() else {
             return Ok(None);
         };
-        let scales = self.scales(name, split, |_, _| ())?;
-        Ok(halves(&scales).map(|_| quant))
+        let grids = self.grids(name, coded, |_| ())?;
+        Ok(grids.halves().map(|_| coded.quant))
     }
 
-    /// The scales of all blocks of a tensor; `see` sees each with its codes.
-    fn scales(
-        &self,
-        name: &str,
-        split: Split,
-        mut see: impl FnMut(f32, [u8; 32]),
-    ) -> Result<Vec<f32>> {
+    /// Scales and least values of all groups of a tensor; `see` sees the codes of each.
+    fn grids(&self, name: &str, coded: Coded, mut see: impl FnMut(&[u8])) -> Result<Grids> {
         let stored = self.stored(name)?;
         let tensor = stored.info(name);
-        let blocks = tensor.rows() * tensor.cols() / stored.ggml_type.block;
-        let mut scales = self.reserved(name, blocks)?;
+        let quant = coded.quant;
+        let groups = tensor.rows() * quant.groups(tensor.cols());
+        let mut grids = Grids {
+            quant,
+            scales: self.reserved(name, groups)?,
+            least: self.reserved(name, if quant.real_zeros() { groups } else { 0 })?,
+        };
         self.blocks(name, 0..tensor.rows(), |bytes, _| {
-            split(bytes, &mut |scale, block| {
-                scales.push(scale);
-                see(scale, block);
+            coded.apart(bytes, |group| match grids.add(group) {
+                Some(code) => see(&[code; MOST_CODES][..group.codes.len()]),
+                None => see(group.codes),
             });
         })?;
-        Ok(scales)
+        Ok(grids)
     }
 
     /// Hands the blocks of some rows to `see`, some of them at a time, with the range of their values.
@@ -169,5 +177,47 @@ impl GgufFile {
             file: self.path().into(),
             tensor: name.into(),
         })
+    }
+}
+
+/// Scales and, where zeros are real, least values of groups.
+struct Grids {
+    quant: Quant,
+    scales: Vec<f32>,
+    least: Vec<f32>,
+}
+
+impl Grids {
+    /// Adds those of a group. The engine has no scale of 0: where a group has, all its codes become the
+    /// one that is returned.
+    fn add(&mut self, group: Group<'_>) -> Option<u8> {
+        let constant = group.scale == 0.0;
+        if !self.quant.real_zeros() {
+            self.scales.push(group.scale);
+            return constant.then_some(self.quant.middle());
+        }
+        // The least value is a step from 0 then, and code 0 stands for it.
+        let scale = if constant {
+            group.least.abs()
+        } else {
+            group.scale
+        };
+        self.scales.push(scale);
+        self.least.push(group.least);
+        constant.then_some(0)
+    }
+
+    /// Scales, zeros, and the factor of the scales; `None` where they are no halves.
+    fn halves(&self) -> Option<(Vec<f16>, Zeros, f32)> {
+        let (scales, factor) = nearest_halves(&self.scales)?;
+        if !self.quant.real_zeros() {
+            return Some((scales, Zeros::none(self.quant), factor));
+        }
+        let zero = |(scale, least): (&f16, &f32)| {
+            let zero = f16::from_f32(-least / (factor * scale.to_f32()));
+            zero.is_finite().then_some(zero)
+        };
+        let zeros: Option<Vec<f16>> = scales.iter().zip(&self.least).map(zero).collect();
+        Some((scales, zeros?.into(), factor))
     }
 }

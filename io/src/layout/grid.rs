@@ -13,9 +13,11 @@
 //! | other groups, groups in another order, other scales | f32 values |
 
 use super::{Look, Refusal, View};
-use crate::{container::Declared, error::Result, scales::halves};
+use crate::{container::Declared, error::Result, scales::exact_halves};
 use half::f16;
-use lacuna::format::{Codes, Dense, Dtype, Format, Matrix, Quant, Quantized, Values};
+use lacuna::format::{
+    Codes, Dense, Dtype, Format, Matrix, Quant, Quantized, Values, ZeroPoint, Zeros,
+};
 
 /// Everything of a quantised weight but its codes.
 #[derive(Debug)]
@@ -115,7 +117,7 @@ fn order(view: &View<'_>, suffix: &str, cols: usize, groups: usize) -> Result<Ve
 struct Repacked {
     quant: Quant,
     scales: Vec<f16>,
-    zeros: Vec<u8>,
+    zeros: Zeros,
     factor: f32,
 }
 
@@ -211,8 +213,13 @@ impl Grid {
         let bits = bits.ok_or_else(|| format!("a zero point of {last} needs more than 8 bits"))?;
         let symmetric = (0..self.scales.len()).all(|i| self.zero(i) == 1 << (bits - 1));
         let group = engine_group(of_file, self.cols)?;
-        let quant = Quant::new(bits, group, symmetric).map_err(|e| e.to_string())?;
-        let (halves, factor) = halves(&self.scales.to_f32())
+        let zero_point = if symmetric {
+            ZeroPoint::Middle
+        } else {
+            ZeroPoint::Code
+        };
+        let quant = Quant::new(bits, group, zero_point).map_err(|e| e.to_string())?;
+        let (halves, factor) = exact_halves(&self.scales.to_f32())
             .ok_or("no common factor makes its scales normal halves without rounding")?;
 
         // Where a group of the file is several of the engine's, they share what it has.
@@ -225,11 +232,11 @@ impl Grid {
         Ok(Repacked {
             quant,
             scales: all.clone().map(|i| halves[from(i)]).collect(),
-            zeros: if symmetric {
+            zeros: Zeros::Codes(if symmetric {
                 vec![]
             } else {
                 all.map(|i| self.zero(from(i)) as u8).collect()
-            },
+            }),
             factor,
         })
     }

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 use half::{f16, slice::HalfFloatSliceExt};
-use lacuna::format::{Codes, Dense, Dtype, Format, Matrix, Quantized, Values};
+use lacuna::format::{Codes, Dense, Dtype, Format, Matrix, Quantized, Values, Zeros};
 use lacuna_io::{GgufFile, GgufTensor};
 use std::{ops::Range, path::Path};
 
@@ -154,14 +154,17 @@ impl GgufTensors {
         let codes = if self.is_interleaved(config, module) {
             let order = || (0..rows).map(|row| interleaved_row(row, config.head_dim));
             let groups = codes.quant().groups(cols);
-            let scales = picked(codes.scales(), order(), groups);
-            let (quant, factor) = (codes.quant(), codes.factor());
+            let zeros = match codes.zeros() {
+                Zeros::Codes(zeros) if zeros.is_empty() => Zeros::none(codes.quant()),
+                Zeros::Codes(zeros) => picked(zeros, order(), groups).into(),
+                Zeros::Real(zeros) => picked(zeros, order(), groups).into(),
+            };
             Codes::new(
-                quant,
+                codes.quant(),
                 picked(codes.codes(), order(), cols),
-                scales,
-                vec![],
-                factor,
+                picked(codes.scales(), order(), groups),
+                zeros,
+                codes.factor(),
             )
         } else {
             Ok(codes)

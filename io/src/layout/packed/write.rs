@@ -24,12 +24,12 @@ pub(crate) struct PackedWeight {
 }
 
 impl PackedWeight {
-    /// For a weight of codes, kept everywhere or not; `None` for others.
+    /// For a weight of codes, kept everywhere or not; `None` for others, and where zeros are no codes.
     pub fn new(format: Format, rows: usize, cols: usize, factor: f32) -> Option<Self> {
         #[allow(clippy::float_cmp, reason = "powers of two are exact")]
         let plain = factor == 1.0;
         Some(Self {
-            quant: format.quant()?,
+            quant: format.quant().filter(|quant| !quant.real_zeros())?,
             rows,
             cols,
             scale: if plain { Dtype::F16 } else { Dtype::F32 },
@@ -156,7 +156,7 @@ impl Whole {
 
     fn set(&mut self, at: usize, codes: &Codes, index: usize) {
         self.scales[at] = codes.factor() * codes.scales()[index].to_f32();
-        self.zeros[at] = codes.zero(index);
+        self.zeros[at] = codes.zero(index) as u8;
     }
 
     /// Every code of `row` stands for 0.
