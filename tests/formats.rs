@@ -470,6 +470,95 @@ fn a_ragged_weight_keeps_as_many_groups_as_its_format_says() {
 }
 
 #[test]
+fn some_rows_of_a_weight_are_those_rows() {
+    let dense = Dense::from_f32(7, 20, (0..140).map(|i| (i as f32).sin()).collect()).unwrap();
+    for format in ["w4g8", "w3row-sym", "w5g16-real"] {
+        let Matrix::Quantized(weight) =
+            compress::compress(&dense, format.parse().unwrap()).unwrap()
+        else {
+            panic!("{format} has codes")
+        };
+        let all = Matrix::from(weight.clone()).to_dense();
+        for rows in [0..7, 2..5, 6..7, 3..3] {
+            let some = Matrix::from(weight.rows_of(rows.clone()).unwrap());
+            assert_eq!(some.format().to_string(), format);
+            let expected: Vec<f32> = rows
+                .clone()
+                .flat_map(|row| (0..20).map(move |col| (row, col)))
+                .map(|(row, col)| all.get(row, col))
+                .collect();
+            assert_eq!(
+                some.to_dense().values().to_f32(),
+                expected,
+                "{format} {rows:?}"
+            );
+        }
+        assert!(matches!(
+            weight.rows_of(5..8),
+            Err(Error::Shape { got: 8, .. })
+        ));
+    }
+    let Matrix::Quantized(nm) = compress::compress(&dense, "2:4+w4g8".parse().unwrap()).unwrap()
+    else {
+        panic!("it has codes")
+    };
+    assert!(matches!(nm.rows_of(0..1), Err(Error::Unfit { .. })));
+}
+
+#[test]
+fn real_zeros_are_refused_of_kept_groups_and_where_they_are_no_numbers() {
+    assert!("w4g16s50-real".parse::<Format>().is_err());
+    assert!("w4g16-sym-real".parse::<Format>().is_err());
+    let quant = Quant::new(4, Some(8), ZeroPoint::Real).unwrap();
+    let one = || vec![half::f16::ONE];
+    let codes = |zeros| Codes::new(quant, vec![3; 8], one(), zeros, 1.0);
+    let pruning = GroupPruning::new(50, false).unwrap();
+    let kept = codes(one().into()).unwrap();
+    let refused = Gqs::from_parts(1, 16, pruning, vec![0, 1], vec![0], kept);
+    assert_eq!(
+        refused,
+        Err(Error::ZeroPoint {
+            got: ZeroPoint::Real
+        })
+    );
+    let what = "real zeros";
+    let missing = Error::Shape {
+        what,
+        got: 0,
+        expected: 1,
+    };
+    assert_eq!(codes(vec![3u8].into()), Err(missing));
+    let infinite = codes(vec![half::f16::INFINITY].into());
+    assert!(matches!(infinite, Err(Error::Code { what: "zero", .. })));
+}
+
+#[test]
+fn real_zeros_lose_less_than_codes() {
+    // Far from 0 and close together: a zero that is a code wastes nearly all of them.
+    let values = (0..64).map(|i| 10.0 + (i as f32 * 0.7).sin()).collect();
+    let dense = Dense::from_f32(1, 64, values).unwrap();
+    let error = |format: &str| -> f32 {
+        let back = compress::compress(&dense, format.parse().unwrap())
+            .unwrap()
+            .to_dense();
+        (0..64)
+            .map(|col| (dense.get(0, col) - back.get(0, col)).powi(2))
+            .sum()
+    };
+    assert!(error("w4g32-real") * 20.0 < error("w4g32"));
+    let constant = Dense::from_f32(1, 8, vec![-0.3; 8]).unwrap();
+    let back = compress::compress(&constant, "w2g8-real".parse().unwrap())
+        .unwrap()
+        .to_dense();
+    assert!((0..8).all(|col| (back.get(0, col) + 0.3).abs() < 0.3 / 2048.0));
+    let nothing = Dense::from_f32(1, 8, vec![0.0; 8]).unwrap();
+    let back = compress::compress(&nothing, "w2g8-real".parse().unwrap())
+        .unwrap()
+        .to_dense();
+    assert!((0..8).all(|col| back.get(0, col) == 0.0));
+}
+
+#[test]
 fn factors_beside_a_power_of_two_are_refused() {
     let quant = Quant::new(4, None, ZeroPoint::Middle).unwrap();
     let made = |factor| Codes::new(quant, vec![], vec![], Zeros::none(quant), factor).is_ok();

@@ -1,9 +1,10 @@
 // x[t] = SCALE · E[ids[t]]   for the rows of E that this part holds
 //
-// One invocation copies one word of a row. Ids that lie in other parts are left alone:
+// One invocation copies one packet of SPAN values of a row. Ids that lie in other parts are left alone:
 // every part has a launch of its own.
 //
-// Consts: WORKGROUP; WORDS = words of a row that hold values; SCALE. Fragments: decode.
+// Consts: WORKGROUP; PACKETS = those of a row; SCALE, the factor of E included. Fragments: those that
+// read rows, which bind E.
 struct Part {
     tokens: u32,
     cols: u32,
@@ -11,21 +12,22 @@ struct Part {
     rows: u32,
     values: u32,        // word offset of the values
     value_stride: u32,  // words from row to row
+    scales: u32,
+    scale_stride: u32,  // words from the scales of eight rows to those of the next
 }
 
 @group(0) @binding(0) var<uniform> params: Part;
 @group(0) @binding(1) var<storage, read> ids: array<u32>;
 @group(0) @binding(2) var<storage, read_write> x: array<f32>;
-@group(0) @binding(3) var<storage, read> words: array<u32>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let word = group.x * WORKGROUP + lane;
+    let packet = group.x * WORKGROUP + lane;
     let token = group.y;
-    if word >= WORDS || token >= params.tokens {
+    if packet >= PACKETS || token >= params.tokens {
         return;
     }
     let row = ids[token] - params.row_base;
@@ -33,9 +35,9 @@ fn main(
     if row >= params.rows {
         return;
     }
-    let values = decode(words[params.values + row * params.value_stride + word]);
-    for (var i = 0u; i < PER_WORD; i++) {
-        let col = word * PER_WORD + i;
+    let values = decoded(row, packet);
+    for (var i = 0u; i < SPAN; i++) {
+        let col = packet * SPAN + i;
         if col < params.cols {
             x[token * params.cols + col] = SCALE * values[i];
         }

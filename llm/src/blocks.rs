@@ -30,7 +30,7 @@ use crate::{
     decoder::plans::{Activations, Builder},
     error::{Error, Result},
     glue::{Glue, KvType, Residual},
-    model::{LayerOnDevice, SLICE_ROWS, check_device},
+    model::{LayerOnDevice, check_device, each_slice},
     recipe::Recipe,
     source::Source,
     thresholds::{ActivationThresholds, Gate, GatesOnDevice},
@@ -40,7 +40,7 @@ use crate::{
 use lacuna::{
     Gpu, Plan, PlanBuilder, Tensor,
     caps::DeviceClass,
-    format::{Dense, Matrix, Precision},
+    format::{Dense, Precision},
     gpu::ReadBack,
 };
 use std::sync::Arc;
@@ -71,7 +71,7 @@ pub type Watcher<'a> = dyn FnMut(Seen<'_>) -> Result<()> + 'a;
 /// The embedding is read in slices of rows, each once.
 ///
 /// # Errors
-/// [`Error::Vocabulary`], [`Error::Choice`] for an embedding that is not dense, and those of the
+/// [`Error::Vocabulary`], [`Error::Choice`] for an embedding that leaves columns out, and those of the
 /// source and of [`Recipe::compress`].
 pub fn embed(source: &dyn Source, recipe: &Recipe, windows: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
     let config = source.config();
@@ -81,13 +81,13 @@ pub fn embed(source: &dyn Source, recipe: &Recipe, windows: &[Vec<u32>]) -> Resu
     }
     let streams = windows.iter().map(|ids| vec![0.0; ids.len() * hidden]);
     let mut streams: Vec<_> = streams.collect();
-    for base in (0..vocab).step_by(SLICE_ROWS) {
-        let rows = base..(base + SLICE_ROWS).min(vocab);
-        let slice = recipe.compress(EMBEDDING, source.rows(EMBEDDING, rows.clone())?)?;
-        let Matrix::Dense(slice) = slice else {
+    each_slice(source, EMBEDDING, &mut |base, slice| {
+        let slice = recipe.compress(EMBEDDING, slice)?;
+        if slice.format().stores_less() {
             return Err(Error::sparse_embedding(slice.format()));
-        };
-        let slice = slice.values().to_f32();
+        }
+        let rows = base..base + slice.rows();
+        let slice = slice.to_dense().values().to_f32();
         for (ids, stream) in windows.iter().zip(&mut streams) {
             for (&id, x) in ids.iter().zip(stream.chunks_exact_mut(hidden)) {
                 let id = id as usize;
@@ -99,7 +99,8 @@ pub fn embed(source: &dyn Source, recipe: &Recipe, windows: &[Vec<u32>]) -> Resu
                 }
             }
         }
-    }
+        Ok(())
+    })?;
     Ok(streams)
 }
 

@@ -259,7 +259,7 @@ impl Error {
         Self::Choice {
             what: "format of the embedding, whose rows are read one by one",
             value: format.to_string(),
-            supported: "f32, f16, bf16".into(),
+            supported: "f32, f16, bf16 and codes of every column".into(),
         }
     }
 

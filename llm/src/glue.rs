@@ -4,8 +4,7 @@ use crate::config::{Activation, Config, Layer};
 use lacuna::{
     Caps,
     caps::DeviceClass,
-    format::Dtype,
-    kernel::{Const, Dispatch, Operand, PartLayout, Role, decode_fragment, fold},
+    kernel::{Const, Dispatch, Operand, PartLayout, Role, RowReader, fold},
 };
 use std::borrow::Cow;
 
@@ -139,19 +138,23 @@ impl<'a> Glue<'a> {
     pub fn gather(
         &self,
         tokens: usize,
-        dtype: Dtype,
+        reader: RowReader,
         base: usize,
         part: usize,
         layout: &PartLayout,
     ) -> Dispatch {
         let workgroup = 64;
-        let words = self.config.hidden.div_ceil(4 / dtype.size());
-        let mut consts = consts(&[("WORKGROUP", workgroup), ("WORDS", words)]);
-        consts.push(("SCALE", Const::F32(self.config.embedding_scale)));
+        let packets = self.config.hidden.div_ceil(reader.span);
+        let mut consts = consts(&[("WORKGROUP", workgroup), ("PACKETS", packets)]);
+        let scale = self.config.embedding_scale * f32::from_bits(layout.factor);
+        consts.push(("SCALE", Const::F32(scale)));
+        consts.extend(reader.consts);
+        let mut fragments = reader.fragments;
+        fragments.push(shader!("gather"));
         Dispatch {
             name: "gather".into(),
             consts,
-            fragments: vec![decode_fragment(dtype), shader!("gather")],
+            fragments,
             params: vec![
                 tokens as u32,
                 self.config.hidden as u32,
@@ -159,6 +162,8 @@ impl<'a> Glue<'a> {
                 layout.rows,
                 layout.values,
                 layout.value_stride,
+                layout.scales,
+                layout.scale_stride,
             ],
             operands: vec![
                 read("ids", 1, 0),
@@ -166,7 +171,7 @@ impl<'a> Glue<'a> {
                 Operand::read("words", 3, Role::Part(part)),
             ],
             invocations: workgroup as u32,
-            grid: [words.div_ceil(workgroup) as u32, tokens as u32, 1],
+            grid: [packets.div_ceil(workgroup) as u32, tokens as u32, 1],
             ..Dispatch::default()
         }
     }

@@ -10,7 +10,8 @@ use crate::{
 };
 use lacuna::{
     Gpu, Tensor, Weight,
-    format::{Dtype, Format, Matrix},
+    format::{Format, Matrix},
+    kernel::RowReader,
 };
 use std::ops::ControlFlow;
 
@@ -24,6 +25,13 @@ pub(crate) struct Slice {
     /// Its first id.
     pub base: usize,
     pub weight: Weight,
+}
+
+impl Slice {
+    /// How shaders read its rows, where its format lets them.
+    pub fn reader(&self) -> Option<RowReader> {
+        RowReader::new(self.weight.format(), self.weight.cols())
+    }
 }
 
 /// The weights of one layer.
@@ -111,7 +119,7 @@ impl Model {
     ///
     /// # Errors
     /// Those of the source, [`Error::Cancelled`], [`Error::Choice`] for an embedding that
-    /// is not dense, and the engine's.
+    /// leaves columns out, and the engine's.
     pub fn load(
         gpu: &Gpu,
         source: &dyn Source,
@@ -148,7 +156,7 @@ impl Model {
             of: config.layers.len() * Linear::ALL.len() + if config.tied_head { 1 } else { 2 },
         };
         let embedding = loader.slices(EMBEDDING)?;
-        if let Some(slice) = embedding.iter().find(|s| dense(&s.weight).is_none()) {
+        if let Some(slice) = embedding.iter().find(|s| s.reader().is_none()) {
             return Err(Error::sparse_embedding(slice.weight.format()));
         }
         let (head, head_bytes) = if config.tied_head {
@@ -232,11 +240,35 @@ pub(crate) fn check_device(config: &Config) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn dense(weight: &Weight) -> Option<Dtype> {
-    match weight.format() {
-        Format::Dense(dtype) => Some(dtype),
-        _ => None,
+/// Hands [`SLICE_ROWS`] rows of the embedding or the head at a time to `see`, with the number of the
+/// first. Dense weights are read so, codes are read whole and cut; what leaves columns out comes whole:
+/// index sets may cross any row that is not the first.
+pub(crate) fn each_slice(
+    source: &dyn Source,
+    module: &str,
+    see: &mut dyn FnMut(usize, Matrix) -> Result<()>,
+) -> Result<()> {
+    let format = source.format(module)?;
+    let dense = matches!(format, Format::Dense(_));
+    let whole = if dense {
+        None
+    } else {
+        Some(source.matrix(module)?)
+    };
+    if format.stores_less()
+        && let Some(whole) = whole
+    {
+        return see(0, whole);
     }
+    let vocab = source.config().vocab;
+    (0..vocab).step_by(SLICE_ROWS).try_for_each(|base| {
+        let rows = base..(base + SLICE_ROWS).min(vocab);
+        let slice = match &whole {
+            Some(Matrix::Quantized(whole)) => whole.rows_of(rows)?.into(),
+            _ => source.rows(module, rows)?,
+        };
+        see(base, slice)
+    })
 }
 
 struct Loader<'a> {
@@ -281,20 +313,13 @@ impl Loader<'_> {
 
     fn slices(&mut self, module: &str) -> Result<Vec<Slice>> {
         self.report(module)?;
-        let vocab = self.source.config().vocab;
-        if !matches!(self.source.format(module)?, Format::Dense(_)) {
-            // Index sets may cross any row that is not the first.
-            let weight = self.upload(module, self.source.matrix(module)?)?;
-            return Ok(vec![Slice { base: 0, weight }]);
-        }
-        (0..vocab)
-            .step_by(SLICE_ROWS)
-            .map(|base| {
-                let rows = base..(base + SLICE_ROWS).min(vocab);
-                let weight = self.upload(module, self.source.rows(module, rows)?)?;
-                Ok(Slice { base, weight })
-            })
-            .collect()
+        let mut slices = vec![];
+        each_slice(self.source, module, &mut |base, matrix| {
+            let weight = self.upload(module, matrix)?;
+            slices.push(Slice { base, weight });
+            Ok(())
+        })?;
+        Ok(slices)
     }
 
     fn norm(&self, module: &str, len: usize) -> Result<Tensor> {

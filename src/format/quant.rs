@@ -18,7 +18,7 @@
 use super::bits;
 use crate::error::{Error, Result};
 use half::f16;
-use std::fmt;
+use std::{fmt, ops::Range};
 
 /// How values are quantised: bits of a code, columns of a group, what the value 0 is among codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -301,6 +301,21 @@ impl Codes {
     /// What every scale is multiplied with.
     pub const fn factor(&self) -> f32 {
         self.factor
+    }
+
+    /// Some codes and the groups that they are of.
+    pub(super) fn cut(&self, codes: Range<usize>, groups: Range<usize>) -> Self {
+        Self {
+            quant: self.quant,
+            codes: self.codes[codes].to_vec(),
+            scales: self.scales[groups.clone()].to_vec(),
+            zeros: match &self.zeros {
+                Zeros::Codes(zeros) if zeros.is_empty() => Zeros::none(self.quant),
+                Zeros::Codes(zeros) => zeros[groups].to_vec().into(),
+                Zeros::Real(zeros) => zeros[groups].to_vec().into(),
+            },
+            factor: self.factor,
+        }
     }
 
     /// The zero of `group`.

@@ -10,6 +10,7 @@
 
 use super::{Codes, Columns, Pattern, Quant, checked_len};
 use crate::error::{Error, Result};
+use std::ops::Range;
 
 /// A weight `[rows, cols]` of codes, all of them or n of every m columns.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,6 +99,38 @@ impl Quantized {
     /// Column of `slot` in `row`; a spare slot answers with one that is ≥ `cols`.
     pub fn column(&self, row: usize, slot: usize) -> usize {
         self.columns.as_ref().map_or(slot, |c| c.column(row, slot))
+    }
+
+    /// Some of the rows of a weight that keeps every column.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where `rows` ends past the last, [`Error::Unfit`] for a weight with a pattern,
+    /// whose rows may share their columns.
+    pub fn rows_of(&self, rows: Range<usize>) -> Result<Self> {
+        if self.columns.is_some() {
+            return Err(Error::Unfit {
+                what: "rows that share columns",
+                value: self.pattern().map_or(1, Pattern::v),
+                needed: "a weight that keeps every column",
+            });
+        }
+        if rows.start > rows.end || rows.end > self.rows {
+            return Err(Error::Shape {
+                what: "last of some rows",
+                got: rows.end,
+                expected: self.rows,
+            });
+        }
+        let codes = self.codes.cut(
+            rows.start * self.cols..rows.end * self.cols,
+            rows.start * self.groups()..rows.end * self.groups(),
+        );
+        Ok(Self {
+            rows: rows.len(),
+            cols: self.cols,
+            columns: None,
+            codes,
+        })
     }
 
     /// Number of the group that `slot` of `row` belongs to.

@@ -33,6 +33,7 @@ mod packet;
 mod panels;
 mod problem;
 mod quantize;
+mod reader;
 mod runs;
 mod transpose;
 mod variant;
@@ -43,6 +44,7 @@ pub use grid::fold;
 pub use layout::{Layout, PartLayout};
 pub use packed::Packed;
 pub use problem::{Problem, Skip};
+pub use reader::RowReader;
 
 use crate::{
     caps::{Caps, DeviceClass},
@@ -319,7 +321,7 @@ pub fn candidates(problem: &Problem, caps: &Caps) -> Result<Vec<Candidate>> {
 
 /// WGSL that turns a word of stored values into numbers: `PER_WORD` and
 /// `decode(word: u32) -> array<f32, PER_WORD>`.
-pub fn decode_fragment(dtype: Dtype) -> Cow<'static, str> {
+fn decode_fragment(dtype: Dtype) -> Cow<'static, str> {
     match dtype {
         Dtype::F32 => fragment!("decode_f32"),
         Dtype::F16 => fragment!("decode_f16"),

@@ -2,7 +2,7 @@
 
 use super::demands::linear;
 use crate::{
-    config::{Config, EMBEDDING, Linear},
+    config::{Config, Linear},
     error::{Error, Result},
     gguf::{
         self,
@@ -99,9 +99,7 @@ impl GgufTensors {
 
     pub fn format(&self, module: &str) -> Result<Format> {
         let (name, tensor) = self.weight(module)?;
-        if in_codes(module)
-            && let Some(quant) = self.file.quant(&name)?
-        {
+        if let Some(quant) = self.file.quant(&name)? {
             let pattern = None;
             return Ok(Format::Quantized { pattern, quant });
         }
@@ -145,9 +143,6 @@ impl GgufTensors {
     pub fn matrix(&self, config: &Config, module: &str) -> Result<Matrix> {
         let (name, tensor) = self.weight(module)?;
         let (rows, cols) = (tensor.rows(), tensor.cols());
-        if !in_codes(module) {
-            return self.rows(config, module, 0..rows);
-        }
         let Some(codes) = self.file.read_codes(&name)? else {
             return self.rows(config, module, 0..rows);
         };
@@ -250,11 +245,6 @@ fn dense(module: &str, rows: usize, cols: usize, values: Values) -> Result<Matri
     Dense::new(rows, cols, values)
         .map(Matrix::from)
         .map_err(|reason| module_error(module, reason))
-}
-
-/// Whether codes of a weight are kept: rows of the embedding are asked for one by one.
-fn in_codes(module: &str) -> bool {
-    module != EMBEDDING
 }
 
 /// Rows of `cols` elements in another order.

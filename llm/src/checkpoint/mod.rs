@@ -157,7 +157,7 @@ impl Checkpoint {
     }
 
     /// The format in which [`matrix`](Self::matrix) gives a weight: the file's own. Of ggml's quantised
-    /// types `Q4_0`, `Q5_0` and `Q8_0` are codes of 4, 5 and 8 bits, but for the embedding; others are f16.
+    /// types those that the engine has codes for are these, others are f16.
     ///
     /// # Errors
     /// [`Error::UnknownModule`].

@@ -4,7 +4,7 @@ use crate::{
     config::{Config, Layer, Linear},
     error::{Error, Result},
     glue::{Glue, KvType, Residual},
-    model::{LayerOnDevice, Model, dense},
+    model::{LayerOnDevice, Model},
     thresholds::{Gate, Sparse},
 };
 use lacuna::{
@@ -197,11 +197,13 @@ impl Builder<'_> {
         let act = self.activations;
         let x = self.rows(&act.x, tokens)?;
         for slice in &model.embedding {
-            let Some(dtype) = dense(&slice.weight) else {
+            let Some(reader) = slice.reader() else {
                 continue;
             };
             for (part, layout) in slice.weight.layouts().enumerate() {
-                let gather = self.glue.gather(tokens, dtype, slice.base, part, layout);
+                let gather = self
+                    .glue
+                    .gather(tokens, reader.clone(), slice.base, part, layout);
                 plan.dispatch_on(gather, &slice.weight, &[act.ids.clone(), x.clone()])?;
             }
         }

@@ -10,7 +10,8 @@ use crate::{
 use lacuna::{
     Gpu,
     caps::DeviceClass,
-    format::{Dense, Format},
+    compress::compress,
+    format::{Dense, Format, Matrix},
     verify::Random,
 };
 use std::{
@@ -154,6 +155,34 @@ fn every_position_agrees_with_the_twin() {
             }
         }
     }
+}
+
+#[test]
+fn an_embedding_of_codes_agrees_with_the_twin() {
+    let Some(gpu) = gpu() else { return };
+    for (config, format) in [(gemma(), "w8g8-sym"), (llama(), "w5g24-real")] {
+        let mut weights = Arc::unwrap_or_clone(weights(config, "f32"));
+        let codes = |of: &Matrix| compress(&of.to_dense(), format.parse().unwrap()).unwrap();
+        weights.embedding = codes(&weights.embedding);
+        weights.head = weights.head.as_ref().map(codes);
+        let model = load(&gpu, &weights);
+        assert_eq!(model.embedding[0].weight.format().to_string(), format);
+        let truth = Twin::new(Arc::new(weights)).unwrap().forward(&ids(20));
+        let mut decoder = Decoder::new(&model, &exact(8)).unwrap();
+        decoder.prefill(&ids(20), &mut go_on).unwrap();
+        let truth = &truth.unwrap()[19 * 83..];
+        let (largest, nmse) = apart(&decoder.logits().unwrap(), truth);
+        assert!(
+            largest <= 1e-4 && nmse <= 1e-10,
+            "{format}: {largest} {nmse}"
+        );
+    }
+    // One of which nothing is kept in places cannot be read row by row.
+    let mut sparse = Arc::unwrap_or_clone(weights(gemma(), "f32"));
+    sparse.embedding = compress(&sparse.embedding.to_dense(), "2:4".parse().unwrap()).unwrap();
+    let keep = &mut |_: crate::Progress<'_>| ControlFlow::Continue(());
+    let refused = Model::load(&gpu, &sparse, &Recipe::default(), keep);
+    assert!(matches!(refused, Err(Error::Choice { .. })));
 }
 
 #[test]

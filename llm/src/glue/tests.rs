@@ -10,7 +10,9 @@ use crate::{
 use lacuna::{
     Gpu, PlanBuilder, Tensor,
     caps::DeviceClass,
-    format::{Dense, Matrix, Values},
+    compress::compress,
+    format::{Dense, Format},
+    kernel::RowReader,
     verify::Random,
 };
 
@@ -89,11 +91,21 @@ fn gather_takes_the_rows_of_its_part_alone() {
     let Some(gpu) = gpu() else { return };
     let config = config();
     let values = Random(5).vector(200 * config.hidden);
-    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
-        let rounded = Values::round(dtype, &values).unwrap();
-        let stored = rounded.to_f32();
-        let dense = Dense::new(200, config.hidden, rounded).unwrap();
-        let weight = gpu.upload(&Matrix::Dense(dense)).unwrap();
+    let dense = Dense::from_f32(200, config.hidden, values).unwrap();
+    for format in [
+        "f32",
+        "f16",
+        "bf16",
+        "w8g32-sym",
+        "w3g8",
+        "w5row-real",
+        "w6g16",
+    ] {
+        let format: Format = format.parse().unwrap();
+        let matrix = compress(&dense, format).unwrap();
+        let stored = matrix.to_dense().values().to_f32();
+        let weight = gpu.upload(&matrix).unwrap();
+        let reader = RowReader::new(format, config.hidden).unwrap();
         let glue = Glue::new(&config, gpu.caps(), CONTEXT, KvType::F32);
         // Rows 101 … 300 of an embedding: the first and the last id lie outside.
         let ids = [100u32, 101, 300, 177, 301];
@@ -103,7 +115,7 @@ fn gather_takes_the_rows_of_its_part_alone() {
             .unwrap();
         let mut plan = PlanBuilder::new(&gpu);
         for (part, layout) in weight.layouts().enumerate() {
-            let gather = glue.gather(5, dtype, 101, part, layout);
+            let gather = glue.gather(5, reader.clone(), 101, part, layout);
             plan.dispatch_on(gather, &weight, &[tensor.clone(), x.clone()])
                 .unwrap();
         }

@@ -11,8 +11,7 @@ use crate::{
 use lacuna::{
     Caps,
     caps::{DeviceClass, Subgroups},
-    format::Dtype,
-    kernel::{Dispatch, PartLayout},
+    kernel::{Dispatch, PartLayout, RowReader},
 };
 use std::collections::BTreeMap;
 
@@ -77,8 +76,9 @@ fn dispatches(devices: &[Caps]) -> BTreeMap<String, Dispatch> {
         for residual in [Residual::None, Residual::Add, Residual::Post] {
             all.extend([false, true].map(|last| glue.norm(tokens, residual, last)));
         }
-        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
-            all.push(glue.gather(tokens, dtype, 0, 0, &layout));
+        for format in ["f32", "f16", "bf16", "w4g32", "w5g24-real"] {
+            let reader = RowReader::new(format.parse().unwrap(), config.hidden).unwrap();
+            all.push(glue.gather(tokens, reader, 0, 0, &layout));
         }
         all.push(glue.score(tokens, 0, 100));
         all.push(glue.sample());
