@@ -31,7 +31,8 @@ use std::process::ExitCode;
 /// Weight formats are written f32, f16, bf16 or N:M[xV][@f32|@f16|@bf16]: N kept of every M
 /// columns, one choice for V rows, values of the type after the @ (default: the input's own);
 /// or as codes: wBgG and wBrow (B bits, a scale for G columns or the row), N:M+wBgG, and wBgGsPP
-/// (PP % of the groups dropped), with -sym (no zeros) and -ragged (rows of any length) behind.
+/// (PP % of the groups dropped), with -sym (no zeros), -real (zeros that are no codes) and -ragged
+/// (rows of any length) behind.
 ///
 /// Exit codes: 0 ok, 1 a check failed, 2 usage, 3 no adapter or feature, 4 bad input file,
 /// 5 device lost, timeout or out of memory, 6 output failed, 130 interrupted.

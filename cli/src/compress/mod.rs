@@ -45,7 +45,7 @@ pub struct Args {
     output: PathBuf,
     /// Weight format: 2:4 or 1:8x16@f16 (N:M pruned), w4g128 or w3row (quantised, a scale for G
     /// columns or the row), 2:4+w4g64 (both), w4g16s50 (50 % of the groups dropped); the
-    /// quantised ones take -sym, the last also -ragged. Or @FILE with a recipe: lines
+    /// quantised ones take -sym, all but the last -real, that one -ragged. Or @FILE with a recipe: lines
     /// GLOB = FORMAT | dense
     #[arg(long, value_name = "FORMAT|@FILE")]
     format: String,
