@@ -12,7 +12,7 @@ use fence::Fenced;
 use crate::{
     caps::{Caps, DeviceClass},
     compress,
-    error::Result,
+    error::{Error, Result},
     format::{Dense, Format, Matrix, Precision},
     gpu::Gpu,
     kernel::{self, Candidate, Layout, Problem, Skip},
@@ -107,6 +107,9 @@ const SKIPPING: &[&str] = &[
     "w4g32-real",
 ];
 
+/// What most products are.
+const PLAIN: (Layout, Skip) = (Layout::Rows, Skip::Nothing);
+
 /// What those products are.
 const WAYS: &[(Layout, Skip)] = &[
     (Layout::Bands, Skip::Nothing),
@@ -180,23 +183,63 @@ const MORE_SHAPES: &[(usize, usize, usize)] = &[
 /// # Panics
 /// Never: the table's formats are valid.
 pub fn cases(quick: bool) -> impl Iterator<Item = Case> {
-    let of = |formats: &'static [&str], layout, skip, precision| {
-        let all = formats.iter();
+    let of = |formats: &'static [&str], (layout, skip), precision| {
+        let parsed = |format: &&str| format.parse().expect("the table holds formats");
+        let all = formats.iter().map(parsed);
         all.map(move |format| (layout, skip, precision, format))
     };
-    let (rows, nothing) = (Layout::Rows, Skip::Nothing);
-    let products = of(FORMATS, rows, nothing, Precision::F32)
+    let products = of(FORMATS, PLAIN, Precision::F32)
         .chain(
             WAYS.iter()
-                .flat_map(|&(layout, skip)| of(SKIPPING, layout, skip, Precision::F32)),
+                .flat_map(|&way| of(SKIPPING, way, Precision::F32)),
         )
-        .chain(of(QUANTIZING, rows, nothing, Precision::I8))
-        .chain(of(TRIPLES, rows, nothing, Precision::I24))
-        .chain(of(HALVES, rows, nothing, Precision::F16));
-    let products: Vec<_> = products.enumerate().collect();
-    let first = SHAPES
-        .iter()
-        .map(move |shape| (shape, if quick { 12 } else { 1 }));
+        .chain(of(QUANTIZING, PLAIN, Precision::I8))
+        .chain(of(TRIPLES, PLAIN, Precision::I24))
+        .chain(of(HALVES, PLAIN, Precision::F16));
+    met(products.collect(), quick, 12)
+}
+
+/// The same for any one format, in every way in which weights like it can be multiplied: thorough at
+/// the shapes of [`cases`], quick with every third way at each.
+///
+/// # Errors
+/// Those of laying its weights out.
+pub fn cases_of(format: Format, quick: bool) -> Result<impl Iterator<Item = Case>> {
+    let format = format.or_dtype(crate::format::Dtype::F32);
+    let precisions = [Precision::I8, Precision::I24, Precision::F16];
+    let precisions = precisions.into_iter().filter(|p| p.changes(format));
+    let all = std::iter::once((PLAIN, Precision::F32))
+        .chain(WAYS.iter().map(|&way| (way, Precision::F32)))
+        .chain(precisions.map(|precision| (PLAIN, precision)));
+    let mut ways = vec![];
+    for ((layout, skip), precision) in all {
+        // Some format's weights do not lie in bands, others have no rows to be skipped.
+        let case = Case::new(8, 128, 1, format, false).skipping(layout, skip);
+        let problem = case.taking(precision).problem;
+        match kernel::survey(&problem, &Caps::PORTABLE) {
+            Ok(candidates) => {
+                // Devices may have what these least caps lack, but none skips what no kernel skips.
+                let legal = candidates.iter().any(|(_, legal)| legal.is_ok());
+                if legal || (skip == Skip::Nothing && !candidates.is_empty()) {
+                    ways.push((layout, skip, precision, format));
+                }
+            }
+            Err(Error::Unfit { .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(met(ways, quick, 3))
+}
+
+/// A format, how its weight lies, what is skipped, and how x is taken.
+type Product = (Layout, Skip, Precision, Format);
+
+/// Products at shapes: each of the first dozen with all, or where `quick` with every so manieth, and
+/// others.
+fn met(products: Vec<Product>, quick: bool, quick_every: usize) -> impl Iterator<Item = Case> {
+    let every = if quick { quick_every } else { 1 };
+    let products: Vec<_> = products.into_iter().enumerate().collect();
+    let first = SHAPES.iter().map(move |shape| (shape, every));
     let more = if quick { &[] } else { MORE_SHAPES };
     let shapes = first.chain(more.iter().map(|shape| (shape, 4)));
     let pairs = shapes.enumerate().flat_map(move |(i, (shape, every))| {
@@ -206,7 +249,6 @@ pub fn cases(quick: bool) -> impl Iterator<Item = Case> {
     });
     pairs.map(
         |(n, &(rows, cols, batch), (layout, skip, precision, format))| {
-            let format: Format = format.parse().expect("the table holds formats");
             let case = Case::new(rows, cols, batch, format, n % 2 == 1);
             case.skipping(layout, skip).taking(precision)
         },
@@ -420,5 +462,42 @@ impl Random {
     /// `len` numbers, uniform in [-1, 1).
     pub fn vector(&mut self, len: usize) -> Vec<f32> {
         (0..len).map(|_| self.signed()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_format_is_met_in_every_way_that_it_has() {
+        for (format, ways) in [
+            ("w4g64-real", 7),
+            ("w6g16-sym", 3),
+            ("w4g16s70", 3),
+            ("2:4x8@f16", 2),
+            ("2:4", 1),
+        ] {
+            let format = format
+                .parse::<Format>()
+                .unwrap()
+                .or_dtype(crate::format::Dtype::F32);
+            let met = cases_of(format, true).unwrap();
+            let mut met: Vec<_> = met
+                .map(|case| {
+                    assert_eq!(case.problem.format, case.weight.format());
+                    let Problem {
+                        layout,
+                        skip,
+                        precision,
+                        ..
+                    } = case.problem;
+                    format!("{layout:?} {skip:?} {precision:?}")
+                })
+                .collect();
+            met.sort();
+            met.dedup();
+            assert_eq!(met.len(), ways, "{format}: {met:?}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use lacuna::{
     Caps, Error,
     kernel::{self, Candidate, Config, KERNELS},
     reference::Reference,
-    verify::{Case, cases},
+    verify::{Case, cases, cases_of},
 };
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -40,25 +40,25 @@ pub struct Checks {
 
 impl Checks {
     /// # Errors
-    /// Where a kernel or a format is not in the table.
+    /// Where a kernel is not in the table.
     pub fn new(caps: &Caps, args: &Args) -> Result<Self> {
-        let unknown = |what: &str, name: &str, known: Vec<String>| {
-            let known = known.join(", ");
-            Err(Failure::Usage(format!(
-                "no {what} {name:?} is checked: there are {known}"
-            )))
-        };
         let kernels = KERNELS.iter().map(|k| k.name().to_owned());
         let kernels: Vec<String> = kernels.collect();
         if let Some(name) = args.kernel.iter().find(|&name| !kernels.contains(name)) {
-            return unknown("kernel", name, kernels);
+            let known = kernels.join(", ");
+            return Err(Failure::Usage(format!(
+                "no kernel is called {name:?}: there are {known}"
+            )));
         }
         let wanted: Vec<String> = args.format.iter().map(ToString::to_string).collect();
+        let mut others: Box<dyn Iterator<Item = Case> + Send> = Box::new(std::iter::empty());
         if !wanted.is_empty() {
             let names = cases(args.quick).map(|case| case.problem.format.to_string());
             let formats: BTreeSet<String> = names.collect();
-            if let Some(name) = wanted.iter().find(|w| !formats.iter().any(|f| is_of(f, w))) {
-                return unknown("format", name, formats.into_iter().collect());
+            for (&format, name) in args.format.iter().zip(&wanted) {
+                if !formats.iter().any(|f| is_of(f, name)) {
+                    others = Box::new(others.chain(cases_of(format, args.quick)?));
+                }
             }
         }
         let cases = cases(args.quick).filter(move |case| {
@@ -69,7 +69,7 @@ impl Checks {
             caps: *caps,
             quick: args.quick,
             kernels: args.kernel.clone(),
-            cases: Box::new(cases),
+            cases: Box::new(cases.chain(others)),
             known: None,
             waiting: VecDeque::new(),
             met: HashMap::new(),

@@ -31,7 +31,8 @@ pub struct Args {
     /// Kernels to check [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     kernel: Vec<String>,
-    /// Weight formats to check, of every value type where none is named [default: all]
+    /// Weight formats to check, of every value type where none is named; any may be
+    /// [default: those of the table]
     #[arg(long, value_name = "FORMAT", value_delimiter = ',')]
     format: Vec<Format>,
     /// Prints JSON instead of a table

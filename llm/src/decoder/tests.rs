@@ -11,7 +11,7 @@ use lacuna::{
     Gpu,
     caps::DeviceClass,
     compress::compress,
-    format::{Dense, Format, Matrix},
+    format::{Dense, Format},
     verify::Random,
 };
 use std::{
@@ -162,9 +162,9 @@ fn an_embedding_of_codes_agrees_with_the_twin() {
     let Some(gpu) = gpu() else { return };
     for (config, format) in [(gemma(), "w8g8-sym"), (llama(), "w5g24-real")] {
         let mut weights = Arc::unwrap_or_clone(weights(config, "f32"));
-        let codes = |of: &Matrix| compress(&of.to_dense(), format.parse().unwrap()).unwrap();
-        weights.embedding = codes(&weights.embedding);
-        weights.head = weights.head.as_ref().map(codes);
+        for matrix in std::iter::once(&mut weights.embedding).chain(&mut weights.head) {
+            *matrix = compress(&matrix.to_dense(), format.parse().unwrap()).unwrap();
+        }
         let model = load(&gpu, &weights);
         assert_eq!(model.embedding[0].weight.format().to_string(), format);
         let truth = Twin::new(Arc::new(weights)).unwrap().forward(&ids(20));
