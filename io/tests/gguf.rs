@@ -4,7 +4,7 @@ mod common;
 
 use common::{
     Folder,
-    gguf::{ARRAY, BOOL, F32, Gguf, I8, TEXT, U32, U64, array, read_all, sample, text},
+    gguf::{ARRAY, BOOL, F32, Gguf, I8, I32, TEXT, U16, U32, U64, array, read_all, sample, text},
     message_of,
 };
 use lacuna_io::{Error, GgufFile};
@@ -142,19 +142,79 @@ fn rows_of_blocks_are_read_from_where_they_are() {
 fn other_types_are_known_by_name_and_refused_when_read() {
     let file = sample(3).open().unwrap();
     let tensor = file.tensors().find(|t| !t.ggml_type.is_readable()).unwrap();
-    assert_eq!((tensor.name, tensor.ggml_type.name()), ("t11", "IQ4_XS"));
+    assert_eq!((tensor.name, tensor.ggml_type.name()), ("t12", "IQ3_S"));
     for result in [
-        file.read_f32("t11").map(|_| ()),
-        file.read_values("t11").map(|_| ()),
+        file.read_f32("t12").map(|_| ()),
+        file.read_values("t12").map(|_| ()),
     ] {
         let message = message_of(&result.unwrap_err());
         assert!(
-            message.contains("IQ4_XS") && message.contains("Q4_K"),
+            message.contains("IQ3_S") && message.contains("Q4_K"),
             "{message}"
         );
     }
     let unknown = Gguf::new().info("t", &[256], 4, 0);
     assert_refused(&unknown.bytes(), &["\"t\"", "type is 4"]);
+}
+
+/// File `number` of `count` of a model, with a tensor of its own.
+fn part(number: u16, count: u16) -> Gguf {
+    let data: Vec<u8> = [1f32, 2.0]
+        .iter()
+        .flat_map(|v| (v + f32::from(number)).to_le_bytes())
+        .collect();
+    Gguf::new()
+        .entry("split.no", U16, &number.to_le_bytes())
+        .entry("split.count", U16, &count.to_le_bytes())
+        .tensor(&format!("t{number}"), &[2], 0, &data)
+}
+
+#[test]
+fn a_model_in_several_files_is_opened_by_the_first() {
+    let folder = Folder::new();
+    let total = |n: i32| part(0, 3).entry("split.tensors.count", I32, &n.to_le_bytes());
+    let first = folder.put("m-00001-of-00003.gguf", &total(3).bytes());
+    let second = folder.put("m-00002-of-00003.gguf", &part(1, 3).bytes());
+    let third = folder.put("m-00003-of-00003.gguf", &part(2, 3).bytes());
+    let file = GgufFile::open(&first).unwrap();
+    assert_eq!(file.files().collect::<Vec<_>>(), [&first, &second, &third]);
+    assert_eq!(file.path(), first);
+    for (name, values) in [("t0", [1.0, 2.0]), ("t1", [2.0, 3.0]), ("t2", [3.0, 4.0])] {
+        assert_eq!(file.read_f32(name).unwrap(), values);
+        assert_eq!(file.read_values(name).unwrap().to_f32(), values);
+    }
+    assert_eq!(GgufFile::open_alone(&first).unwrap().tensors().count(), 1);
+
+    let refused = |path: &std::path::Path, parts: &[&str]| {
+        let message = message_of(&GgufFile::open(path).unwrap_err());
+        for part in parts {
+            assert!(message.contains(part), "{message:?} lacks {part:?}");
+        }
+    };
+    refused(&second, &["file 2 of 3", "-00001-of-00003.gguf"]);
+    let renamed = folder.put("m.gguf", &part(0, 3).bytes());
+    refused(&renamed, &["m.gguf", "-00001-of-00003.gguf"]);
+    folder.put("m-00001-of-00003.gguf", &total(4).bytes());
+    refused(&first, &["split.tensors.count is 4", "3 files have 3"]);
+    folder.put("m-00001-of-00003.gguf", &total(3).bytes());
+    folder.put("m-00003-of-00003.gguf", &part(1, 3).bytes());
+    refused(&first, &["m-00003-of-00003.gguf", "split.no is 1"]);
+    let twice = part(2, 3).tensor("t0", &[1], 0, &[0; 4]);
+    folder.put("m-00003-of-00003.gguf", &twice.bytes());
+    refused(&first, &["m-00003-of-00003.gguf", "\"t0\""]);
+    fs::remove_file(&third).unwrap();
+    refused(&first, &["m-00003-of-00003.gguf"]);
+    // A tensor that its file lost since is missed there, not in the first.
+    folder.put("m-00003-of-00003.gguf", &part(2, 3).bytes());
+    let file = GgufFile::open(&first).unwrap();
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&third)
+        .unwrap()
+        .set_len(40)
+        .unwrap();
+    let message = message_of(&file.read_f32("t2").unwrap_err());
+    assert!(message.contains("m-00003-of-00003.gguf"), "{message}");
 }
 
 #[test]

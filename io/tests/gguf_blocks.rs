@@ -1,5 +1,8 @@
 //! What blocks of each type decode to.
 
+// Blocks say the very bits.
+#![allow(clippy::float_cmp)]
+
 mod common;
 
 use common::gguf::Gguf;
@@ -210,7 +213,7 @@ fn scales_too_far_apart_or_no_numbers_are_no_codes() {
 
 /// Those whose scales or zeros are rounded: type, their format, bytes and values of a block, where its
 /// f16 are.
-const ROUNDED: [(u32, &str, usize, usize, &[usize]); 7] = [
+const ROUNDED: [(u32, &str, usize, usize, &[usize]); 8] = [
     (3, "w4g32-real", 20, 32, &[0, 2]),
     (7, "w5g32-real", 24, 32, &[0, 2]),
     (10, "w2g16-real", 84, 256, &[80, 82]),
@@ -218,7 +221,63 @@ const ROUNDED: [(u32, &str, usize, usize, &[usize]); 7] = [
     (12, "w4g32-real", 144, 256, &[0, 2]),
     (13, "w5g32-real", 176, 256, &[0, 2]),
     (14, "w6g16-sym", 210, 256, &[208]),
+    (23, "w8g32-sym", 136, 256, &[0]),
 ];
+
+/// Codes that stand for what they stand for exactly, of a block that is written out.
+#[test]
+fn sixteen_numbers_and_trits_are_codes_of_more_bits() {
+    let read = |code: u32, values: u64, block: &[u8]| {
+        let file = Gguf::new()
+            .tensor("t", &[values], code, block)
+            .open()
+            .unwrap();
+        let codes = file.read_codes("t").unwrap().unwrap();
+        let weight = Matrix::from(Quantized::new(1, values as usize, None, codes).unwrap());
+        assert_eq!(
+            weight.to_dense().values().to_f32(),
+            file.read_f32("t").unwrap()
+        );
+        weight
+    };
+    let table = read(20, 32, &[&HALF[..], &nibbles()].concat());
+    assert_eq!(table.format().to_string(), "w8g32-sym");
+    let values = table.to_dense();
+    assert_eq!(
+        [0, 7, 8, 15, 16].map(|col| values.get(0, col)),
+        [-63.5, -5.0, 0.5, 56.5, 56.5]
+    );
+
+    let floats = read(39, 32, &[&[129][..], &nibbles()].concat());
+    assert_eq!(floats.format().to_string(), "w5g32-sym");
+    let values = floats.to_dense();
+    assert_eq!(
+        [1, 5, 7, 9, 15].map(|col| values.get(0, col)),
+        [2.0, 12.0, 24.0, -2.0, -24.0]
+    );
+
+    // 2 1 0 2 1 in base 3 of 243, in 256ths rounded up; then a quarter 2, 1, 0, 2.
+    let trits = (((2 * 81 + 27 + 2 * 3 + 1) * 256 + 242) / 243) as u8;
+    let ternary = read(34, 256, &[&[trits; 52][..], &MINUS_TWO].concat());
+    assert_eq!(ternary.format().to_string(), "w2g128-sym");
+    let values = ternary.to_dense();
+    assert_eq!(
+        [0, 32, 64, 96, 128, 160, 255].map(|col| values.get(0, col)),
+        [-2.0, 0.0, 2.0, -2.0, 0.0, -2.0, -2.0]
+    );
+    let ternary = read(35, 256, &[&[0b10_00_01_10; 64][..], &MINUS_TWO].concat());
+    let values = ternary.to_dense();
+    // Of four codes of two bits one is no trit: what it decodes to takes more.
+    let file = Gguf::new().tensor("t", &[256], 35, &[&[3; 64][..], &HALF].concat());
+    let file = file.open().unwrap();
+    assert_eq!(file.quant("t").unwrap(), None);
+    assert!(file.read_codes("t").unwrap().is_none());
+    assert_eq!(file.read_f32("t").unwrap()[0], 1.0);
+    assert_eq!(
+        [0, 32, 64, 96, 128].map(|col| values.get(0, col)),
+        [-2.0, 0.0, 2.0, -2.0, -2.0]
+    );
+}
 
 #[test]
 fn codes_come_as_near_to_blocks_as_halves_do() {
@@ -266,7 +325,7 @@ fn codes_come_as_near_to_blocks_as_halves_do() {
 
 /// FNV-1a of the f32 bytes that gguf-py 0.19.0 decodes eight blocks of [`noise`] to:
 /// type, bytes and values of a block, where its f16 are, hash.
-const REFERENCE: [(u32, usize, usize, &[usize], u64); 10] = [
+const REFERENCE: [(u32, usize, usize, &[usize], u64); 15] = [
     (2, 18, 32, &[0], 0x25d6_8a8d_4f19_efa5),
     (3, 20, 32, &[0, 2], 0x6d2a_fc87_1453_a12f),
     (6, 22, 32, &[0], 0x066b_fb3b_b959_5f64),
@@ -277,6 +336,11 @@ const REFERENCE: [(u32, usize, usize, &[usize], u64); 10] = [
     (12, 144, 256, &[0, 2], 0xb85e_8353_eb28_10b6),
     (13, 176, 256, &[0, 2], 0x8fe8_237c_2626_ffeb),
     (14, 210, 256, &[208], 0x5fae_3d58_bf3b_9444),
+    (20, 18, 32, &[0], 0x545a_afce_b989_6db6),
+    (23, 136, 256, &[0], 0x16b9_0dc3_82df_0a4d),
+    (34, 54, 256, &[52], 0x9a3f_b70d_245a_e33e),
+    (35, 66, 256, &[64], 0x317c_81a8_aa9e_81c7),
+    (39, 17, 32, &[], 0x75c4_4034_a903_2ce6),
 ];
 
 fn noise(len: usize) -> Vec<u8> {

@@ -80,7 +80,7 @@ impl Input {
     pub fn fingerprints(&self) -> Result<Vec<String>> {
         let files: Vec<PathBuf> = match self {
             Self::File { weights, .. } => weights.files().map(Into::into).collect(),
-            Self::Gguf(model) => vec![model.path().into()],
+            Self::Gguf(model) => model.files().into_iter().map(Into::into).collect(),
         };
         let of = |file: PathBuf| Ok(Fingerprint::of(file)?.to_string());
         let mut all: Vec<String> = files.into_iter().map(of).collect::<Result<_>>()?;

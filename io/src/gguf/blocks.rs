@@ -2,7 +2,8 @@
 //!
 //! A row is cut into blocks of 32 or 256 values that share scales: d and m are f16,
 //! s and t integers. A value is a code q; one of four bits is half a byte, one of two a quarter, and of
-//! codes of other lengths the bits above those are in h. Lengths are in bytes:
+//! codes of other lengths the bits above those are in h. What a code of `IQ4` or `MXFP4` stands for is one of
+//! sixteen integers, which are our codes. Lengths are in bytes:
 //!
 //! ```text
 //! Q8_0   d:2 | q:32, signed                                y = d · q
@@ -15,11 +16,18 @@
 //! Q4_K   d:2 | m:2 | s:12 | q:128                          y = d·s · q − m·t
 //! Q5_K   d:2 | m:2 | s:12 | h:32 | q:128                   y = d·s · q − m·t
 //! Q6_K   q:128 | h:64 | s:16, signed | d:2                 y = d·s · (q − 32)
+//! IQ4_NL d:2 | q:16                                        y = d · IQ4[q]
+//! IQ4_XS d:2 | h:2 | s:4 | q:128                           y = d·(s − 32) · IQ4[q]
+//! MXFP4  e:1 | q:16                                        y = 2^(e − 128) · FP4[q]
+//! TQ1_0  q:52, five trits a byte | d:2                     y = d · (q − 1)
+//! TQ2_0  q:64 | d:2                                        y = d · (q − 1)
 //!
 //! codes of 32 values:    byte l  = value l, low | value 16 + l, high
-//! Q2_K, Q3_K, each half: quarter g of byte l = value 32g + l
+//! Q2_K, Q3_K, TQ2_0, each half: quarter g of byte l = value 32g + l
 //! Q4_K, Q5_K:            byte 32p + l = value 64p + l, low | value 64p + 32 + l, high
 //! Q6_K, each half:       byte l < 64 = value l, low | value 64 + l, high
+//! IQ4_XS:                as of 32 values, group by group
+//! TQ1_0:                 trit t of byte l of 32, of 16, of 4 = value l + 32t, 160 + l + 16t, 240 + l + 4t
 //! high bits of 32:       bit i of h, a u32, = value i
 //! Q3_K, Q5_K:            bit g of h[l] = value 32g + l
 //! Q6_K, each half:       bits 2g and 2g + 1 of h[l] = value 32g + l
@@ -28,6 +36,7 @@
 //! Q3_K, of groups of 16, six bits each:
 //!   bytes 0..8    the low bits of s0..s7, above them those of s8..s15
 //!   bytes 8..12   quarter k of byte l = the top bits of s(4k + l)
+//! IQ4_XS, of groups of 32, six bits each: nibble g of s, above it bits 2g and 2g + 1 of h, a u16
 //! Q4_K, Q5_K, of groups of 32, six bits each:
 //!   bytes 0..4    s0..s3, above them the top bits of s4..s7
 //!   bytes 4..8    t0..t3, above them the top bits of t4..t7
@@ -120,6 +129,11 @@ pub(super) fn coded(name: &str) -> Option<Coded> {
         "Q4_K" => (4, 32, ZeroPoint::Real, |b, see| blocks(b, see, q4_k)),
         "Q5_K" => (5, 32, ZeroPoint::Real, |b, see| blocks(b, see, q5_k)),
         "Q6_K" => (6, 16, ZeroPoint::Middle, |b, see| blocks(b, see, q6_k)),
+        "IQ4_NL" => (8, 32, ZeroPoint::Middle, |b, see| blocks(b, see, iq4_nl)),
+        "IQ4_XS" => (8, 32, ZeroPoint::Middle, |b, see| blocks(b, see, iq4_xs)),
+        "MXFP4" => (5, 32, ZeroPoint::Middle, |b, see| blocks(b, see, mxfp4)),
+        "TQ1_0" => (2, 128, ZeroPoint::Middle, |b, see| blocks(b, see, tq1_0)),
+        "TQ2_0" => (2, 128, ZeroPoint::Middle, |b, see| blocks(b, see, tq2_0)),
         _ => return None,
     };
     let quant = Quant::new(bits, Some(group), zero_point).ok()?;
@@ -197,11 +211,15 @@ fn q8_0([d0, d1, q @ ..]: &[u8; 34], see: &mut See<'_>) {
     see(one(half(*d0, *d1), 0.0, &q.map(|q| q ^ 0x80)));
 }
 
+/// The 2-bit codes of 256 values.
+fn quarters(q: &[u8]) -> [u8; 256] {
+    std::array::from_fn(|i| q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3)
+}
+
 fn q2_k([rest @ .., d0, d1, m0, m1]: &[u8; 84], see: &mut See<'_>) {
     let (s, q) = rest.split_at(16);
-    let codes = std::array::from_fn(|i| q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3);
     let (d, m) = (half(*d0, *d1), half(*m0, *m1));
-    many::<16>(&codes, see, |g| {
+    many::<16>(&quarters(q), see, |g| {
         (d * f32::from(s[g] & 15), -(m * f32::from(s[g] >> 4)))
     });
 }
@@ -209,10 +227,8 @@ fn q2_k([rest @ .., d0, d1, m0, m1]: &[u8; 84], see: &mut See<'_>) {
 fn q3_k([rest @ .., d0, d1]: &[u8; 110], see: &mut See<'_>) {
     let (h, rest) = rest.split_at(32);
     let (q, s) = rest.split_at(64);
-    let codes = std::array::from_fn(|i| {
-        let low = q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
-        low | (h[i % 32] >> (i / 32) & 1) << 2
-    });
+    let low = quarters(q);
+    let codes = std::array::from_fn(|i| low[i] | (h[i % 32] >> (i / 32) & 1) << 2);
     let d = half(*d0, *d1);
     many::<16>(&codes, see, |g| {
         let low = s[g % 8] >> (g / 8 * 4) & 15;
@@ -263,4 +279,61 @@ fn q6_k([rest @ .., d0, d1]: &[u8; 210], see: &mut See<'_>) {
     });
     let d = half(*d0, *d1);
     many::<16>(&codes, see, |g| (d * f32::from(s[g].cast_signed()), 0.0));
+}
+
+/// What the codes of `IQ4_NL` and `IQ4_XS` stand for.
+const IQ4: [i8; 16] = [
+    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
+];
+
+/// Twice what the codes of `MXFP4` stand for.
+const FP4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// Codes of integers from a table, `middle` being 0.
+fn looked_up<const N: usize>(table: [i8; 16], middle: u8, codes: [u8; N]) -> [u8; N] {
+    codes.map(|q| middle.wrapping_add_signed(table[usize::from(q)]))
+}
+
+fn iq4_nl([d0, d1, q @ ..]: &[u8; 18], see: &mut See<'_>) {
+    let codes = looked_up(IQ4, 128, nibbles(q));
+    see(one(half(*d0, *d1), 0.0, &codes));
+}
+
+fn iq4_xs([d0, d1, h0, h1, rest @ ..]: &[u8; 136], see: &mut See<'_>) {
+    let (s, q) = rest.split_at(4);
+    let (d, h) = (half(*d0, *d1), u16::from_le_bytes([*h0, *h1]));
+    let codes = std::array::from_fn(|i| q[i / 32 * 16 + i % 16] >> (i / 16 % 2 * 4) & 15);
+    many::<32>(&looked_up(IQ4, 128, codes), see, |g| {
+        let low = s[g / 2] >> (g % 2 * 4) & 15;
+        let scale = low | ((h >> (2 * g) & 3) as u8) << 4;
+        (d * (f32::from(scale) - 32.0), 0.0)
+    });
+}
+
+fn mxfp4([e, q @ ..]: &[u8; 17], see: &mut See<'_>) {
+    // Exact, subnormal or not.
+    let scale = f64::from(i32::from(*e) - 128).exp2() as f32;
+    see(one(scale, 0.0, &looked_up(FP4, 16, nibbles(q))));
+}
+
+fn tq1_0([q @ .., d0, d1]: &[u8; 54], see: &mut See<'_>) {
+    // A byte is a number below 1 of five ternary digits, in 256ths and rounded up: the whole part of three
+    // times it is the first digit, and of what remains the next.
+    let codes = std::array::from_fn(|i| {
+        let (byte, trit) = match i {
+            0..160 => (i % 32, i / 32),
+            160..240 => (32 + i % 16, (i - 160) / 16),
+            _ => (48 + i % 4, (i - 240) / 4),
+        };
+        let rest = q[byte].wrapping_mul([1, 3, 9, 27, 81][trit]);
+        1 + ((u16::from(rest) * 3) >> 8) as u8
+    });
+    let d = half(*d0, *d1);
+    many::<128>(&codes, see, |_| (d, 0.0));
+}
+
+fn tq2_0([q @ .., d0, d1]: &[u8; 66], see: &mut See<'_>) {
+    let codes = quarters(q).map(|q| q + 1);
+    let d = half(*d0, *d1);
+    many::<128>(&codes, see, |_| (d, 0.0));
 }

@@ -15,6 +15,7 @@ mod blocks;
 mod cursor;
 mod metadata;
 mod read;
+mod split;
 mod table;
 mod types;
 
@@ -43,12 +44,13 @@ const COUNT_OF_TENSORS: std::ops::Range<usize> = 8..16;
 const ALIGNMENT_KEY: &str = "general.alignment";
 const ALIGNMENT: u64 = 32;
 
-/// A GGUF file, open for reading.
+/// A GGUF file, or the files of a model that was split, open for reading.
 ///
-/// Opening reads and checks the header; tensors are read and decoded when asked for.
+/// Opening reads and checks the headers; tensors are read and decoded when asked for.
 #[derive(Debug)]
 pub struct GgufFile {
-    shard: Shard,
+    /// The file, and those that follow it.
+    shards: Vec<Shard>,
     metadata: GgufMetadata,
     /// Where the metadata end and the tensor table begins.
     metadata_end: u64,
@@ -56,7 +58,8 @@ pub struct GgufFile {
 }
 
 impl GgufFile {
-    /// Opens a little-endian file of version 2 or 3.
+    /// Opens a little-endian file of version 2 or 3. Of a model in several, as `gguf-split` makes them, it is
+    /// the first, `…-00001-of-00003.gguf`, and the others lie beside it.
     ///
     /// Tensors of types that cannot be read are no obstacle; reading them is refused.
     ///
@@ -64,7 +67,14 @@ impl GgufFile {
     /// Of [`Kind::Input`](crate::Kind::Input) only: what cannot be read, whatever the header
     /// claims that the file contradicts.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::open_alone(path.as_ref())?.with_others()
+    }
+
+    /// Opens one file for its metadata, wherever the tensors of the model are.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_alone(path: &Path) -> Result<Self> {
         let (file, len) = open_regular(path)?;
         let mut cursor = Cursor::new(path, &file, len.min(MAX_HEADER));
         check_version(&mut cursor)?;
@@ -84,7 +94,7 @@ impl GgufFile {
         let data_start = data_start.unwrap_or(len).min(len);
         table::check(path, &tensors, alignment, len - data_start)?;
         Ok(Self {
-            shard: Shard::new(path, file, data_start),
+            shards: vec![Shard::new(path, file, data_start)],
             metadata,
             metadata_end,
             tensors,
@@ -93,7 +103,12 @@ impl GgufFile {
 
     /// The path it was opened from.
     pub fn path(&self) -> &Path {
-        &self.shard.path
+        &self.shards[0].path
+    }
+
+    /// The paths of all its files.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.shards.iter().map(|shard| shard.path.as_path())
     }
 
     /// The keys and values of the header.
@@ -106,7 +121,7 @@ impl GgufFile {
     /// # Errors
     /// What reading may give.
     pub fn without_tensors(&self) -> Result<Vec<u8>> {
-        let mut bytes = self.shard.read_at("metadata", &(0..self.metadata_end))?;
+        let mut bytes = self.shards[0].read_at("metadata", &(0..self.metadata_end))?;
         bytes[COUNT_OF_TENSORS].fill(0);
         Ok(bytes)
     }

@@ -12,13 +12,13 @@ use crate::{
 };
 use half::f16;
 use lacuna::format::{Codes, Quant, Values, Zeros};
-use std::ops::Range;
+use std::{ops::Range, path::Path};
 
 /// Bytes that are read at once: what a tensor needs besides its f32 values.
 const CHUNK: usize = 1 << 20;
 
 /// Codes of the largest group.
-const MOST_CODES: usize = 32;
+const MOST_CODES: usize = 128;
 
 impl GgufFile {
     /// Reads a tensor as f32, row-major.
@@ -39,7 +39,7 @@ impl GgufFile {
         let stored = self.stored(name)?;
         let tensor = stored.info(name);
         let wrong = |what, got: String, expected: String| Error::Tensor {
-            file: self.path().into(),
+            file: self.file_of(name).into(),
             tensor: name.into(),
             what,
             got,
@@ -63,10 +63,11 @@ impl GgufFile {
         Ok(values)
     }
 
-    /// The codes that a tensor is stored as. Scales and zeros are halves: those of `Q4_0`, `Q5_0` and
-    /// `Q8_0` exactly, others rounded to the nearest, as decoding to f16 rounds values. `None` where the
+    /// The codes that a tensor is stored as. Scales and zeros are halves: of blocks that have one scale and no
+    /// minimum exactly, others rounded to the nearest, as decoding to f16 rounds values. `None` where the
     /// engine has no codes like them ([`GgmlType::quant`](super::GgmlType::quant)), no common factor
-    /// makes their scales normal halves, or a zero lies too far outside its codes for one.
+    /// makes their scales normal halves, a zero lies too far outside its codes for one, or what should be a trit
+    /// is none.
     ///
     /// # Errors
     /// [`Error::NoTensor`], and what reading may give.
@@ -105,6 +106,7 @@ impl GgufFile {
         let groups = tensor.rows() * quant.groups(tensor.cols());
         let mut grids = Grids {
             quant,
+            most: 0,
             scales: self.reserved(name, groups)?,
             least: self.reserved(name, if quant.real_zeros() { groups } else { 0 })?,
         };
@@ -125,6 +127,7 @@ impl GgufFile {
         mut see: impl FnMut(&[u8], Range<usize>),
     ) -> Result<()> {
         let stored = self.stored(name)?;
+        let shard = &self.shards[stored.shard];
         let (ggml_type, cols) = (stored.ggml_type, stored.info(name).cols());
         let bytes_of = |values: usize| (values / ggml_type.block * ggml_type.bytes) as u64;
         let mut at = stored.range.start + bytes_of(rows.start * cols);
@@ -132,7 +135,7 @@ impl GgufFile {
         for first in (0..len).step_by(chunk) {
             let part = first..(first + chunk).min(len);
             let end = at + bytes_of(part.len());
-            see(&self.shard.read(name, &(at..end))?, part);
+            see(&shard.read(name, &(at..end))?, part);
             at = end;
         }
         Ok(())
@@ -144,7 +147,7 @@ impl GgufFile {
         match values.try_reserve_exact(len) {
             Ok(()) => Ok(values),
             Err(_) => Err(Error::OutOfMemory {
-                file: self.path().into(),
+                file: self.file_of(name).into(),
                 tensor: name.into(),
                 bytes: (len as u64).saturating_mul(size_of::<T>() as u64),
             }),
@@ -160,16 +163,22 @@ impl GgufFile {
         let Some(dtype) = stored.ggml_type.dtype() else {
             return self.read_f32(name).map(Values::F32);
         };
-        let bytes = self.shard.read(name, &stored.range)?;
+        let bytes = self.shards[stored.shard].read(name, &stored.range)?;
         Values::from_le_bytes(dtype, &bytes).map_err(|reason| self.wrong(name, reason))
     }
 
     fn wrong(&self, name: &str, reason: lacuna::Error) -> Error {
         Error::Weight {
-            file: self.path().into(),
+            file: self.file_of(name).into(),
             module: name.into(),
             reason,
         }
+    }
+
+    /// The file that a tensor is in.
+    fn file_of(&self, name: &str) -> &Path {
+        let stored = self.tensors.get(name);
+        stored.map_or(self.path(), |stored| &self.shards[stored.shard].path)
     }
 
     fn stored(&self, name: &str) -> Result<&Stored> {
@@ -183,6 +192,8 @@ impl GgufFile {
 /// Scales and, where zeros are real, least values of groups.
 struct Grids {
     quant: Quant,
+    /// The largest code.
+    most: u8,
     scales: Vec<f32>,
     least: Vec<f32>,
 }
@@ -192,6 +203,9 @@ impl Grids {
     /// one that is returned.
     fn add(&mut self, group: Group<'_>) -> Option<u8> {
         let constant = group.scale == 0.0;
+        if !constant {
+            self.most = group.codes.iter().copied().fold(self.most, u8::max);
+        }
         if !self.quant.real_zeros() {
             self.scales.push(group.scale);
             return constant.then_some(self.quant.middle());
@@ -207,8 +221,11 @@ impl Grids {
         constant.then_some(0)
     }
 
-    /// Scales, zeros, and the factor of the scales; `None` where they are no halves.
+    /// Scales, zeros, and the factor of the scales; `None` where they are no halves, or codes too large.
     fn halves(&self) -> Option<(Vec<f16>, Zeros, f32)> {
+        if self.most > self.quant.max_code() {
+            return None;
+        }
         let (scales, factor) = nearest_halves(&self.scales)?;
         if !self.quant.real_zeros() {
             return Some((scales, Zeros::none(self.quant), factor));

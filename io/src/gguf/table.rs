@@ -48,6 +48,8 @@ fn rows(shape: &[usize]) -> usize {
 pub(super) struct Stored {
     pub ggml_type: GgmlType,
     shape: Vec<usize>,
+    /// In which of the files.
+    pub shard: usize,
     pub range: Range<u64>,
 }
 
@@ -127,6 +129,7 @@ pub(super) fn read(
         let stored = Stored {
             ggml_type,
             shape,
+            shard: 0,
             range: start..end,
         };
         tensors.insert(name, stored);

@@ -7,7 +7,8 @@ use std::fmt;
 /// How a GGUF tensor stores its values.
 ///
 /// Every type that ggml has today is known, so that files open whatever they hold;
-/// F32, F16, BF16, `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`, `Q8_0`, and `Q2_K` to `Q6_K` can be read.
+/// F32, F16, BF16, `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`, `Q8_0`, `Q2_K` to `Q6_K`, `IQ4_NL`, `IQ4_XS`, `MXFP4`,
+/// `TQ1_0` and `TQ2_0` can be read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GgmlType {
     code: u32,
@@ -19,8 +20,8 @@ pub struct GgmlType {
 }
 
 /// What [`GgmlType::decode`] knows, for messages.
-pub(super) const READABLE: &str =
-    "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K or Q6_K";
+pub(super) const READABLE: &str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, \
+     IQ4_NL, IQ4_XS, MXFP4, TQ1_0 or TQ2_0";
 
 const fn of(code: u32, name: &'static str, block: usize, bytes: usize) -> GgmlType {
     GgmlType {

@@ -5,6 +5,7 @@ use lacuna_io::{Error, GgufFile};
 
 pub const U8: u32 = 0;
 pub const I8: u32 = 1;
+pub const U16: u32 = 2;
 pub const U32: u32 = 4;
 pub const I32: u32 = 5;
 pub const F32: u32 = 6;
@@ -115,7 +116,7 @@ pub fn sample(version: u32) -> Gguf {
         .entry("general.alignment", U32, &64u32.to_le_bytes())
         .entry("u8", U8, &[200])
         .entry("i8", I8, &[0xff])
-        .entry("u16", 2, &[0, 1])
+        .entry("u16", U16, &[0, 1])
         .entry("i16", 3, &[0, 0x80])
         .entry("i32", I32, &(-26i32).to_le_bytes())
         .entry("u64", U64, &u64::MAX.to_le_bytes())
@@ -143,6 +144,7 @@ pub fn sample(version: u32) -> Gguf {
         (13, 176, 256),
         (14, 210, 256),
         (23, 136, 256),
+        (21, 110, 256),
         (10, 84, 256),
         (11, 110, 256),
     ]

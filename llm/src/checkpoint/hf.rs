@@ -62,6 +62,10 @@ impl HfTensors {
         ))
     }
 
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.weights.files()
+    }
+
     pub fn folder(&self) -> &Path {
         &self.folder
     }

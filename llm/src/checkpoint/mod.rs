@@ -79,6 +79,14 @@ impl Checkpoint {
         &self.path
     }
 
+    /// The files that its weights are in.
+    pub fn files(&self) -> Vec<&Path> {
+        match &self.tensors {
+            Tensors::Hf(t) => t.files().collect(),
+            Tensors::Gguf(t) => t.file().files().collect(),
+        }
+    }
+
     /// What the model is.
     pub const fn config(&self) -> &Config {
         &self.config

@@ -24,7 +24,7 @@ pub(crate) fn vocabulary(folder: &Path) -> Result<Option<GgufFile>> {
     if folder.join("tokenizer.json").exists() || !file.exists() {
         return Ok(None);
     }
-    Ok(Some(GgufFile::open(file)?))
+    Ok(Some(GgufFile::open_alone(&file)?))
 }
 
 /// Gemma 3 has five windowed layers before each one that sees everything.
