@@ -1,7 +1,7 @@
 //! What a decoder-only transformer is, as plain data, whatever file said so.
 
 use crate::{error::Result, hf};
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 /// The shape and the options of a model.
 ///
@@ -97,6 +97,41 @@ pub enum RopeScaling {
         /// Context the model was first trained for.
         original: f64,
     },
+    /// `YaRN` (<https://arxiv.org/abs/2309.00071>): pairs that turn often over the original context kept, those that turn
+    /// seldom divided by `factor`, a ramp over the pairs between; queries and keys grow.
+    Yarn {
+        /// Divisor of the frequencies of slow pairs.
+        factor: f64,
+        /// Turns over the original context from which on a pair is kept.
+        fast: f64,
+        /// Turns up to which its frequency is divided.
+        slow: f64,
+        /// Context the model was first trained for.
+        original: f64,
+        /// What queries and keys are multiplied with.
+        attention: f64,
+    },
+}
+
+impl RopeScaling {
+    /// What `YaRN` multiplies queries and keys with where a model does not say otherwise, times `weight`
+    /// in the logarithm: 1 unless a model says so.
+    pub(crate) fn yarn_attention(factor: f64, weight: f64) -> f64 {
+        if factor <= 1.0 {
+            return 1.0;
+        }
+        1.0 + 0.1 * weight * factor.ln()
+    }
+
+    /// Positions of the lengthened context, where the rule says how many.
+    pub(crate) fn positions(self) -> Option<f64> {
+        match self {
+            Self::Yarn {
+                factor, original, ..
+            } => Some(factor * original),
+            Self::None | Self::Linear(_) | Self::Llama3 { .. } => None,
+        }
+    }
 }
 
 /// The function between gate and product.
@@ -256,6 +291,7 @@ impl Config {
 impl Rope {
     /// Radians a position, for the pairs `0 … head_dim / 2`.
     pub fn frequencies(&self, head_dim: usize) -> Vec<f64> {
+        let ramp = self.ramp(head_dim);
         let frequency = |i: usize| {
             let f = self.theta.powf(-2.0 * i as f64 / head_dim as f64);
             match self.scaling {
@@ -272,18 +308,52 @@ impl Rope {
                     let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
                     f * (kept + (1.0 - kept) / factor)
                 }
+                RopeScaling::Yarn { factor, .. } => {
+                    let kept =
+                        1.0 - ((i as f64 - ramp.start) / (ramp.end - ramp.start)).clamp(0.0, 1.0);
+                    f * (kept + (1.0 - kept) / factor)
+                }
             }
         };
         (0..head_dim / 2).map(frequency).collect()
     }
 
+    /// The pairs between those that `YaRN` keeps and those that it slows, at least a little apart.
+    fn ramp(&self, head_dim: usize) -> Range<f64> {
+        let RopeScaling::Yarn {
+            fast,
+            slow,
+            original,
+            ..
+        } = self.scaling
+        else {
+            return 0.0..1.0;
+        };
+        // The pair that makes so many turns over the original context.
+        let pair = |turns: f64| {
+            let frequency = turns * std::f64::consts::TAU / original;
+            -(head_dim as f64) * frequency.ln() / (2.0 * self.theta.ln())
+        };
+        let last = head_dim as f64 - 1.0;
+        let (start, end) = (pair(fast).floor().max(0.0), pair(slow).ceil().min(last));
+        start..end.max(start + 0.001)
+    }
+
+    /// What queries and keys are multiplied with, besides being turned.
+    pub const fn attention(&self) -> f64 {
+        match self.scaling {
+            RopeScaling::Yarn { attention, .. } => attention,
+            RopeScaling::None | RopeScaling::Linear(_) | RopeScaling::Llama3 { .. } => 1.0,
+        }
+    }
+
     /// Cosines and sines of positions `0 … positions`: `[positions, head_dim / 2, 2]`, from
-    /// f64 angles. WGSL's own functions are good to 2⁻¹¹ only.
+    /// f64 angles, times [`attention`](Self::attention). WGSL's own functions are good to 2⁻¹¹ only.
     pub fn table(&self, head_dim: usize, positions: usize) -> Vec<f32> {
-        let frequencies = self.frequencies(head_dim);
+        let (frequencies, attention) = (self.frequencies(head_dim), self.attention());
         let turn = |p: usize, f: f64| {
             let (sin, cos) = (p as f64 * f).sin_cos();
-            [cos as f32, sin as f32]
+            [cos, sin].map(|turn| (attention * turn) as f32)
         };
         (0..positions)
             .flat_map(|p| frequencies.iter().flat_map(move |&f| turn(p, f)))

@@ -44,9 +44,8 @@ fn others(path: &Path, count: u64) -> Result<Vec<PathBuf>> {
     let first = ending(0, count);
     let name = path.file_name().and_then(|name| name.to_str());
     let Some(stem) = name.and_then(|name| name.strip_suffix(&first)) else {
-        let reason = format!(
-            "it is the first of {count} files, by whose name …{first} the others are found"
-        );
+        let reason =
+            format!("{COUNT} is {count}: others are found by the name of the first, …{first}");
         return Err(malformed(reason));
     };
     let others =

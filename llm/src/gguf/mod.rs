@@ -108,15 +108,6 @@ pub(crate) fn read(file: &GgufFile) -> Result<Config> {
 
 /// Options that change what is computed and that are not implemented.
 fn refuse_options(keys: &Keys<'_>) -> Result<()> {
-    let parts = "split.count";
-    if let Some(count) = keys.file.metadata().find::<u64>(parts)?.filter(|&n| n > 1) {
-        return Err(Error::unsupported(
-            keys.path(),
-            parts,
-            count,
-            "models in one file",
-        ));
-    }
     if let Some(experts) = keys.find::<u64>("expert_count")?.filter(|&n| n > 1) {
         return Err(keys.unsupported("expert_count", experts, "models without experts"));
     }

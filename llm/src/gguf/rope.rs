@@ -4,6 +4,7 @@ use super::Keys;
 use crate::{
     config::{Rope, RopeScaling},
     error::{Error, Result},
+    limits::MAX_POSITIONS,
 };
 
 /// Divisors of the frequencies, which Llama 3's files hold in place of their rule.
@@ -45,13 +46,26 @@ fn scaling(keys: &Keys<'_>) -> Result<RopeScaling> {
         factor => factor,
     };
     match (keys.find("rope.scaling.type")?, factor) {
-        (Some("linear"), None) => Err(keys.missing("rope.scaling.factor")),
+        (Some("linear" | "yarn"), None) => Err(keys.missing("rope.scaling.factor")),
         (Some("none"), _) | (None, None) | (Some("linear") | None, Some(1.0)) => {
             Ok(RopeScaling::None)
         }
         (Some("linear") | None, Some(factor)) => Ok(RopeScaling::Linear(factor)),
+        (Some("yarn"), Some(factor)) => {
+            let original = keys.required("rope.scaling.original_context_length", MAX_POSITIONS)?;
+            let times = keys.positive("rope.scaling.attn_factor")?.unwrap_or(1.0);
+            Ok(RopeScaling::Yarn {
+                factor,
+                fast: keys
+                    .positive("rope.scaling.yarn_beta_fast")?
+                    .unwrap_or(32.0),
+                slow: keys.positive("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+                original: original as f64,
+                attention: times * RopeScaling::yarn_attention(factor, 1.0),
+            })
+        }
         (Some(other), _) => {
-            let supported = "none, linear, and Llama 3's factors";
+            let supported = "none, linear, yarn, and Llama 3's factors";
             Err(keys.unsupported("rope.scaling.type", other, supported))
         }
     }

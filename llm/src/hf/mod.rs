@@ -197,6 +197,9 @@ fn shape(
     )?;
     let count = size("num_hidden_layers", MAX_LAYERS, None)?;
     let ropes = rope::ropes(text, defaults.theta, defaults.local_theta)?;
+    // Some state the context before it is lengthened.
+    let lengthened = ropes.full.scaling.positions().unwrap_or(0.0) as usize;
+    let max_positions = max_positions.max(lengthened.min(MAX_POSITIONS));
     let layers = layers::layers(
         text,
         model_type,

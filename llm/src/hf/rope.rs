@@ -6,7 +6,7 @@ use crate::{
     error::Result,
 };
 
-const SCALINGS: &str = "default, linear and llama3";
+const SCALINGS: &str = "default, linear, llama3 and yarn";
 
 /// The embedding of full attention, and that of windowed layers where it differs.
 pub(super) struct Ropes {
@@ -93,7 +93,40 @@ fn rope(scaling: &Fields<'_>, theta: f64, config: &Fields<'_>) -> Result<Rope> {
                 original,
             }
         }
+        Some("yarn") => yarn(scaling, config)?,
         Some(other) => return Err(scaling.unsupported(key, &other.into(), SCALINGS)),
     };
     Ok(Rope { theta, scaling })
+}
+
+fn yarn(scaling: &Fields<'_>, config: &Fields<'_>) -> Result<RopeScaling> {
+    // Ends of the ramp between pairs are whole ones.
+    if let Some(false) = scaling.bool("truncate")? {
+        return Err(scaling.unsupported("truncate", &false.into(), "true"));
+    }
+    let factor = scaling.or("factor", scaling.positive("factor")?, None)?;
+    let attention = match (
+        scaling.positive("attention_factor")?,
+        scaling.positive("mscale")?,
+        scaling.positive("mscale_all_dim")?,
+    ) {
+        (Some(attention), ..) => attention,
+        (None, Some(rotated), Some(all)) => {
+            RopeScaling::yarn_attention(factor, rotated) / RopeScaling::yarn_attention(factor, all)
+        }
+        _ => RopeScaling::yarn_attention(factor, 1.0),
+    };
+    let key = "original_max_position_embeddings";
+    let stated = match scaling.positive(key)? {
+        None => config.positive(key)?,
+        stated => stated,
+    };
+    let original = scaling.or(key, stated, config.positive("max_position_embeddings")?)?;
+    Ok(RopeScaling::Yarn {
+        factor,
+        fast: scaling.positive("beta_fast")?.unwrap_or(32.0),
+        slow: scaling.positive("beta_slow")?.unwrap_or(1.0),
+        original,
+        attention,
+    })
 }

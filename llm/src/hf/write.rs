@@ -107,6 +107,20 @@ fn fields(config: &Config) -> Map<String, Value> {
                 "high_freq_factor": high,
                 "original_max_position_embeddings": original,
             }),
+            RopeScaling::Yarn {
+                factor,
+                fast,
+                slow,
+                original,
+                attention,
+            } => json!({
+                "rope_type": "yarn",
+                "factor": factor,
+                "beta_fast": fast,
+                "beta_slow": slow,
+                "original_max_position_embeddings": original,
+                "attention_factor": attention,
+            }),
         };
     }
     if let Some(local) = config.ropes.get(1) {
@@ -158,6 +172,7 @@ mod tests {
             json!({"model_type": "mistral", "sliding_window": null}),
             json!({"model_type": "qwen2", "rope_scaling": {"type": "linear", "factor": 2.0}}),
             json!({"model_type": "qwen3", "rope_theta": 1e6}),
+            json!({"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}}),
             json!({"model_type": "gemma3_text", "query_pre_attn_scalar": 168, "sliding_window": 512}),
         ] {
             survives(&with(&fields));

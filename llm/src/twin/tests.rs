@@ -40,6 +40,19 @@ fn llama() -> Config {
     }
 }
 
+/// The same with a context that was lengthened: 12 of its positions were trained.
+fn lengthened() -> Config {
+    let mut config = llama();
+    config.ropes[0].scaling = RopeScaling::Yarn {
+        factor: 4.0,
+        fast: 1.5,
+        slow: 0.1,
+        original: 12.0,
+        attention: 1.3,
+    };
+    config
+}
+
 /// The same with everything that Gemma 3 has more.
 fn gemma() -> Config {
     let windowed = Layer {
@@ -234,7 +247,7 @@ fn products_agree_with_the_reference() {
 /// Bit for bit: the division of tokens into calls must not show.
 #[test]
 fn tokens_at_once_or_one_by_one() {
-    for config in [llama(), gemma()] {
+    for config in [llama(), lengthened(), gemma()] {
         let ids = ids(17);
         let vocab = config.vocab;
         let mut whole = twin(config);

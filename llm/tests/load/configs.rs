@@ -123,6 +123,64 @@ fn gemma_has_norms_scales_and_ropes_of_its_own() {
     assert_eq!(c.eos, [1, 5]);
 }
 
+/// Frequencies by the formulas of the paper, worked out elsewhere.
+#[test]
+fn yarn_slows_the_pairs_that_turn_seldom() {
+    let yarn =
+        json!({ "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 4096 });
+    let lengthened =
+        json!({ "max_position_embeddings": 4096, "rope_scaling": yarn, "rope_theta": 1e4 });
+    let c = read(&with(config("qwen2"), lengthened));
+    assert_eq!(c.max_positions, 32_768);
+    assert!((c.ropes[0].attention() - 1.207_944_154_167_983_6).abs() < 1e-12);
+    let expected = [
+        1.0,
+        0.316_227_766_016_837_94,
+        0.1,
+        0.024_705_294_220_065_46,
+        0.005_625,
+        0.001_087_032_945_682_880_2,
+        0.000_125,
+        3.952_847_075_210_474e-5,
+    ];
+    for (given, expected) in c.ropes[0].frequencies(16).into_iter().zip(expected) {
+        assert!(
+            (given / expected - 1.0).abs() < 1e-12,
+            "{given} for {expected}"
+        );
+    }
+    let table = c.ropes[0].table(16, 1);
+    assert_eq!(table[..2], [1.207_944_2, 0.0]);
+
+    for (fields, attention) in [
+        (json!({ "attention_factor": 1.5 }), 1.5),
+        (json!({ "mscale": 1.0, "mscale_all_dim": 1.0 }), 1.0),
+        (
+            json!({ "mscale": 0.707, "mscale_all_dim": 1.0 }),
+            1.147_016_517_0 / 1.207_944_154_2,
+        ),
+    ] {
+        let yarn = json!({ "type": "yarn", "factor": 8.0, "beta_fast": 16, "beta_slow": 2 });
+        let c = read(&with(
+            config("llama"),
+            json!({ "rope_scaling": with(yarn, fields) }),
+        ));
+        let RopeScaling::Yarn {
+            fast,
+            slow,
+            original,
+            attention: given,
+            ..
+        } = c.ropes[0].scaling
+        else {
+            panic!("it is yarn")
+        };
+        assert_eq!((fast, slow), (16.0, 2.0));
+        assert_eq!((original * 8.0) as usize, c.max_positions);
+        assert!((given - attention).abs() < 1e-9, "{given} for {attention}");
+    }
+}
+
 #[test]
 fn both_styles_of_rope_are_read() {
     let llama3 = json!({
@@ -207,8 +265,12 @@ fn what_is_not_supported_is_refused_by_name() {
             ["hidden_act", "relu", "silu"],
         ),
         (
-            json!({ "rope_scaling": { "rope_type": "yarn", "factor": 4.0 } }),
-            ["rope_scaling.rope_type", "yarn", "llama3"],
+            json!({ "rope_scaling": { "rope_type": "longrope", "factor": 4.0 } }),
+            ["rope_scaling.rope_type", "longrope", "llama3"],
+        ),
+        (
+            json!({ "rope_scaling": { "rope_type": "yarn", "factor": 4.0, "truncate": false } }),
+            ["rope_scaling.truncate", "false", "true"],
         ),
         (
             json!({ "rope_scaling": { "type": "dynamic", "factor": 4.0 } }),

@@ -70,6 +70,22 @@ fn heads_and_scaled_ropes_are_found() {
     assert!(!c.tied_head);
     assert_eq!(c.ropes[0].scaling, RopeScaling::Linear(4.0));
 
+    let mut file = Gguf::model("qwen2");
+    file.set("qwen2.rope.scaling.type", "yarn".into());
+    file.set("qwen2.rope.scaling.factor", Meta::F32(4.0));
+    file.set(
+        "qwen2.rope.scaling.original_context_length",
+        Meta::U32(32768),
+    );
+    let yarn = RopeScaling::Yarn {
+        factor: 4.0,
+        fast: 32.0,
+        slow: 1.0,
+        original: 32768.0,
+        attention: 1.0 + 0.1 * 4f64.ln(),
+    };
+    assert_eq!(read(&file).ropes[0].scaling, yarn);
+
     let llama3 = RopeScaling::Llama3 {
         factor: 32.0,
         low: 1.0,
@@ -103,9 +119,9 @@ fn heads_and_scaled_ropes_are_found() {
 fn what_is_not_supported_is_refused_by_name() {
     let cases: [(&str, Meta, &str); 9] = [
         ("general.architecture", "gemma2".into(), "gemma3"),
-        ("llama.rope.scaling.type", "yarn".into(), "linear"),
+        ("llama.rope.scaling.type", "longrope".into(), "linear"),
         ("llama.expert_count", Meta::U32(8), "experts"),
-        ("split.count", Meta::U32(2), "one file"),
+        ("split.count", Meta::U32(2), "-00001-of-00002.gguf"),
         ("llama.final_logit_softcapping", Meta::F32(30.0), "none"),
         (
             "llama.attention.value_length",

@@ -1,7 +1,7 @@
 //! The forward pass once more, as its formulas are written: one token at a time with everything
 //! before it recomputed, f64 throughout.
 
-use super::{close, gemma, ids, llama, random};
+use super::{close, gemma, ids, lengthened, llama, random};
 use crate::{
     config::{Activation, Linear},
     twin::Twin,
@@ -58,12 +58,13 @@ impl Naive<'_> {
         };
         let x = optional(&x, weight.as_ref(), c.norm_eps);
         let half = c.head_dim / 2;
-        let frequencies = c.ropes[c.layers[n].rope].frequencies(c.head_dim);
+        let rope = c.ropes[c.layers[n].rope];
+        let frequencies = rope.frequencies(c.head_dim);
         (0..c.head_dim)
             .map(|i| {
                 let angle = position as f64 * frequencies[i % half];
                 let other = if i < half { -x[i + half] } else { x[i - half] };
-                x[i] * angle.cos() + other * angle.sin()
+                rope.attention() * (x[i] * angle.cos() + other * angle.sin())
             })
             .collect()
     }
@@ -159,6 +160,11 @@ fn biases_are_added_to_every_product() {
         }
     }
     compare(weights);
+}
+
+#[test]
+fn a_lengthened_context_agrees_with_the_formulas() {
+    compare(random(lengthened(), "f32"));
 }
 
 #[test]
