@@ -37,23 +37,15 @@ fn fetch(row_at: vec4<u32>, row0: u32, packet: u32) -> Round {
     return round;
 }
 
-// Σ (code − zero) · q of four rows, of the digits of Σ (code − OFFSET) · q and of Σ q.
-fn less_zeros(
-    dots: array<vec4<i32>, BYTES>,
-    totals: array<vec4<i32>, BYTES>,
-    words: vec4<u32>,
-) -> vec4<f32> {
-    if REAL_ZEROS {
-        let zeros = vec4(unpack2x16float(words.x >> 16u).x, unpack2x16float(words.y >> 16u).x,
-            unpack2x16float(words.z >> 16u).x, unpack2x16float(words.w >> 16u).x);
-        return joined(dots) - (zeros - vec4(f32(OFFSET))) * joined(totals);
-    }
-    let zeros = vec4<i32>(words >> vec4(16u)) - vec4(i32(OFFSET));
-    var digits: array<vec4<i32>, BYTES>;
-    for (var byte = 0u; byte < BYTES; byte++) {
-        digits[byte] = dots[byte] - zeros * totals[byte];
-    }
-    return joined(digits);
+// The real zeros of four rows.
+fn reals(words: vec4<u32>) -> vec4<f32> {
+    let halves = words >> vec4(16u);
+    return vec4(
+        unpack2x16float(halves.x).x,
+        unpack2x16float(halves.y).x,
+        unpack2x16float(halves.z).x,
+        unpack2x16float(halves.w).x,
+    );
 }
 
 // What a packet of each row adds, which meets packet `held` of what is held.
@@ -75,17 +67,26 @@ fn add_round(acc: ptr<function, array<vec4<f32>, BATCH>>, round: Round, held: u3
             }
         }
         let words = round.scales[k * STEP_COLS / SEGMENT];
+        // Real ones are no integers: their products are subtracted afterwards.
+        let stored = select(vec4<i32>(words >> vec4(16u)), vec4<i32>(), REAL_ZEROS);
+        let zeros = stored - vec4(i32(OFFSET));
         let scales = vec4(scale_of(words.x), scale_of(words.y), scale_of(words.z), scale_of(words.w));
         for (var b = 0u; b < BATCH; b++) {
             let block = (b * HOLD + held) * BLOCKS + k;
             let step = select(0.0, steps[block], counts);
             var digits: array<vec4<i32>, BYTES>;
-            var totals: array<vec4<i32>, BYTES>;
             for (var byte = 0u; byte < BYTES; byte++) {
-                digits[byte] = dots[b * BYTES + byte];
-                totals[byte] = vec4(total_of(block, byte));
+                digits[byte] = dots[b * BYTES + byte] - zeros * total_of(block, byte);
             }
-            (*acc)[b] += scales * (step * less_zeros(digits, totals, words));
+            var sums = joined(digits);
+            if REAL_ZEROS {
+                var totals: array<vec4<i32>, BYTES>;
+                for (var byte = 0u; byte < BYTES; byte++) {
+                    totals[byte] = vec4(total_of(block, byte));
+                }
+                sums -= reals(words) * joined(totals);
+            }
+            (*acc)[b] += scales * (step * sums);
         }
     }
 }

@@ -64,11 +64,13 @@ pub enum Error {
         group: usize,
     },
 
-    /// Zeros of a kind that a format cannot hold.
-    #[error("zeros are {got:?}, which group-pruned weights do not hold: they hold codes or none")]
+    /// Zeros of a kind that a format does not hold.
+    #[error("zeros are of the kind {got:?}: {needed}")]
     ZeroPoint {
         /// Their kind.
         got: ZeroPoint,
+        /// What the format holds.
+        needed: &'static str,
     },
 
     /// A quantised weight whose groups and windows cut each other.

@@ -515,19 +515,25 @@ fn real_zeros_are_refused_of_kept_groups_and_where_they_are_no_numbers() {
     let pruning = GroupPruning::new(50, false).unwrap();
     let kept = codes(one().into()).unwrap();
     let refused = Gqs::from_parts(1, 16, pruning, vec![0, 1], vec![0], kept);
+    let real = ZeroPoint::Real;
+    assert!(matches!(refused, Err(Error::ZeroPoint { got, .. }) if got == real));
+    let of_codes = codes(vec![3u8].into()).unwrap_err();
+    let code = ZeroPoint::Code;
+    assert!(matches!(of_codes, Error::ZeroPoint { got, .. } if got == code));
+    let (got, expected) = (2, 1);
+    let what = "zeros";
+    let two = codes(vec![half::f16::ONE; 2].into());
     assert_eq!(
-        refused,
-        Err(Error::ZeroPoint {
-            got: ZeroPoint::Real
+        two,
+        Err(Error::Shape {
+            what,
+            got,
+            expected
         })
     );
-    let what = "real zeros";
-    let missing = Error::Shape {
-        what,
-        got: 0,
-        expected: 1,
-    };
-    assert_eq!(codes(vec![3u8].into()), Err(missing));
+    let middle = Quant::new(4, Some(8), ZeroPoint::Middle).unwrap();
+    let of_none = Codes::new(middle, vec![3; 8], one(), one().into(), 1.0);
+    assert!(matches!(of_none, Err(Error::ZeroPoint { got, .. }) if got == real));
     let infinite = codes(vec![half::f16::INFINITY].into());
     assert!(matches!(infinite, Err(Error::Code { what: "zero", .. })));
 }

@@ -82,6 +82,7 @@ fn quantised_weights_go_through_every_command() {
     for format in [
         "w4g8",
         "w3row-sym",
+        "w3g8-real",
         "2:4+w4g8",
         "w4g8s50",
         "w2g8s30-sym-ragged",

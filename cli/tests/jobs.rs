@@ -292,6 +292,7 @@ fn codes_survive_the_file_bit_by_bit() {
         "w7g32",
         "w2row-sym",
         "w8g8",
+        "w5g16-real",
         "2:4+w4g8",
         "1:4x2+w3g16-sym",
         "w4g8s50",

@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, error::Error, fs, path::Path};
 type Done = Result<(), Box<dyn Error>>;
 
 /// A format of each kind, with a shape that cuts its last window or group short.
-const FORMATS: [(&str, usize, usize); 12] = [
+const FORMATS: [(&str, usize, usize); 13] = [
     ("f32", 2, 3),
     ("bf16", 3, 5),
     ("2:4@f16", 3, 10),
@@ -35,6 +35,7 @@ const FORMATS: [(&str, usize, usize); 12] = [
     ("1:1@f16", 2, 3),
     ("w4g8", 3, 20),
     ("w3row-sym", 2, 11),
+    ("w2g8-real", 3, 20),
     ("2:4x8+w2g16", 9, 20),
     ("w3g8s50", 2, 28),
     ("w8g16s75-sym", 18, 40),

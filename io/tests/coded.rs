@@ -91,6 +91,16 @@ fn quantized() -> File {
     File::new("w3g8", 2, 12, sections)
 }
 
+/// 1 x 12 of `w4g8-real`, whose zeros are 7.5 and −1.
+fn real() -> File {
+    let sections = vec![
+        ("codes", "U8", vec![1, 6], vec![0x10, 2, 3, 4, 5, 6]),
+        ("scales", "F16", vec![1, 2], [0, 0x3c].repeat(2)),
+        ("zeros", "F16", vec![1, 2], vec![0x80, 0x47, 0, 0xbc]),
+    ];
+    File::new("w4g8-real", 1, 12, sections)
+}
+
 /// 1 x 8 of `2:4+w4g8`.
 fn both() -> File {
     let sections = vec![
@@ -159,6 +169,22 @@ fn scales_that_shaders_may_not_see_are_refused() {
 }
 
 #[test]
+fn real_zeros_are_read_and_are_numbers() {
+    let folder = Folder::new();
+    let file = WeightFile::open(folder.put("x", &real().bytes())).unwrap();
+    let values = file.weight("P").unwrap().to_dense();
+    let values: Vec<f32> = [0, 1, 8, 11].map(|col| values.get(0, col)).to_vec();
+    assert_eq!(values, vec![-7.5, -6.5, 6.0, 1.0]);
+    for (half, shown) in [([0, 0x7c], "inf"), ([0, 0xfe], "NaN")] {
+        let zeros = real().bytes_of("zeros", &[half, [0; 2]].concat());
+        let parts = ["\"P\"", "zero", shown, "element 0", "finite"];
+        assert_refused(&zeros.bytes(), &parts);
+    }
+    let kept = pruned().entry("w3g8s50", "w3g8s50-real");
+    assert_refused(&kept.bytes(), &["w3g8s50-real"]);
+}
+
+#[test]
 fn bits_after_the_last_field_are_refused() {
     for (file, section, bytes) in [
         (quantized(), "codes", &[0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0][..]),
@@ -185,6 +211,9 @@ fn sections_of_the_wrong_type_or_shape_are_refused() {
         (quantized(), "scales", "F16", &[2, 1], 4),
         (quantized(), "zeros", "F16", &[2, 1], 4),
         (quantized(), "zeros", "U8", &[2, 2], 4),
+        (real(), "zeros", "U8", &[1, 2], 2),
+        (real(), "zeros", "BF16", &[1, 2], 4),
+        (real(), "zeros", "F16", &[1, 1], 2),
         (both(), "indices", "I32", &[1, 1], 4),
         (both(), "indices", "U32", &[1, 2], 8),
         (pruned(), "row_offsets", "U32", &[2], 8),
@@ -206,7 +235,7 @@ fn sections_of_the_wrong_type_or_shape_are_refused() {
 
 #[test]
 fn missing_sections_are_named() {
-    for file in [quantized(), both(), pruned()] {
+    for file in [quantized(), real(), both(), pruned()] {
         for (section, ..) in file.sections.clone() {
             let named = format!("no tensor \"P.{section}\"");
             assert_refused(&file.clone().without(section).bytes(), &[&named]);

@@ -20,16 +20,16 @@ fn dtype() -> impl Strategy<Value = Dtype> {
 
 /// Every quantised format there is, of groups small enough to see.
 fn coded_format() -> impl Strategy<Value = Format> {
-    let quant = || (2..=8u32, 1..=5usize, any::<bool>());
-    let sym = |symmetric| if symmetric { "-sym" } else { "" };
-    let dense = quant().prop_map(move |(b, g, s)| format!("w{b}g{}{}", 8 * g, sym(s)));
-    let row = (2..=8u32, any::<bool>()).prop_map(move |(b, s)| format!("w{b}row{}", sym(s)));
+    let zeros = || prop::sample::select(vec!["", "-sym", "-real"]);
+    let quant = || (2..=8u32, 1..=5usize, zeros());
+    let dense = quant().prop_map(|(b, g, z)| format!("w{b}g{}{z}", 8 * g));
+    let row = (2..=8u32, zeros()).prop_map(|(b, z)| format!("w{b}row{z}"));
     let windows = prop::sample::select(vec!["2:4", "1:8x3", "1:2", "4:8x2", "3:4", "8:8"]);
-    let both =
-        (windows, quant()).prop_map(move |(p, (b, g, s))| format!("{p}+w{b}g{}{}", 8 * g, sym(s)));
-    let pruned = (quant(), 1..=99u32, any::<bool>()).prop_map(move |((b, g, s), percent, r)| {
+    let both = (windows, quant()).prop_map(|(p, (b, g, z))| format!("{p}+w{b}g{}{z}", 8 * g));
+    let pruned = (quant(), 1..=99u32, any::<bool>()).prop_map(|((b, g, z), percent, r)| {
         let ragged = if r { "-ragged" } else { "" };
-        format!("w{b}g{}s{percent}{}{ragged}", 8 * g, sym(s))
+        let sym = if z == "-sym" { z } else { "" };
+        format!("w{b}g{}s{percent}{sym}{ragged}", 8 * g)
     });
     prop_oneof![dense, row, both, pruned].prop_map(|name| name.parse().unwrap())
 }

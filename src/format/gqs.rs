@@ -94,6 +94,7 @@ impl Gqs {
         if quant.real_zeros() {
             return Err(Error::ZeroPoint {
                 got: quant.zero_point(),
+                needed: "kept groups have codes or none",
             });
         }
         let kept = group_indices.len();

@@ -203,7 +203,7 @@ impl Codes {
     /// symmetric, else as many as `scales`.
     ///
     /// # Errors
-    /// [`Error::Shape`] for zeros of another number or kind; [`Error::Code`] for a code or zero beyond
+    /// [`Error::ZeroPoint`] for zeros of another kind, [`Error::Shape`] for another number; [`Error::Code`] for a code or zero beyond
     /// the bits, a scale that is not finite or below [`MIN_SCALE`](Self::MIN_SCALE), a real zero that is
     /// not finite, a factor that is no power of two.
     pub fn new(
@@ -213,21 +213,18 @@ impl Codes {
         zeros: Zeros,
         factor: f32,
     ) -> Result<Self> {
-        let (got, expected) = match (quant.zero_point, &zeros) {
-            (ZeroPoint::Middle, Zeros::Codes(zeros)) => (zeros.len(), 0),
-            (ZeroPoint::Code, Zeros::Codes(zeros)) => (zeros.len(), scales.len()),
-            (ZeroPoint::Real, Zeros::Real(zeros)) => (zeros.len(), scales.len()),
-            // Those of the kind asked for are what is missing.
-            _ => (0, scales.len()),
+        let (got, needed) = match &zeros {
+            Zeros::Codes(_) => (ZeroPoint::Code, "this format has real numbers"),
+            Zeros::Real(_) => (ZeroPoint::Real, "this format has codes or none"),
         };
-        if got != expected || zeros.len() != expected {
+        if quant.real_zeros() != matches!(got, ZeroPoint::Real) {
+            return Err(Error::ZeroPoint { got, needed });
+        }
+        let expected = if quant.symmetric() { 0 } else { scales.len() };
+        if zeros.len() != expected {
             return Err(Error::Shape {
-                what: if quant.real_zeros() {
-                    "real zeros"
-                } else {
-                    "zeros"
-                },
-                got: if got == expected { zeros.len() } else { got },
+                what: "zeros",
+                got: zeros.len(),
                 expected,
             });
         }

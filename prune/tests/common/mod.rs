@@ -9,7 +9,7 @@ use lacuna_prune::{Compressed, Inputs, Method, Score};
 pub const SCORES: [Score; 4] = [Score::Magnitude, Score::Wanda, Score::SparseGpt, Score::Ria];
 
 /// A format of every kind.
-pub const FORMATS: [&str; 14] = [
+pub const FORMATS: [&str; 16] = [
     "2:4",
     "1:8@f16",
     "3:5@bf16",
@@ -17,6 +17,8 @@ pub const FORMATS: [&str; 14] = [
     "w4g16",
     "w2g8-sym",
     "w3row",
+    "w2g16-real",
+    "2:4+w4g16-real",
     "2:4+w4g16",
     "2:4x4+w3g8",
     "1:3+w4g24",

@@ -2,7 +2,7 @@ use super::*;
 use lacuna::{compress::compress, format::Dense, verify::Random};
 
 /// Every kind of packed weight, with last groups and windows that are cut short.
-const FORMATS: [&str; 12] = [
+const FORMATS: [&str; 13] = [
     "f32",
     "bf16",
     "2:4@f16",
@@ -11,6 +11,7 @@ const FORMATS: [&str; 12] = [
     "w4g16",
     "w2g64",
     "w3row-sym",
+    "w3g8-real",
     "2:4+w4g16",
     "w4g16s50",
     "w4g8s30-ragged",
@@ -89,6 +90,7 @@ fn scales_and_zeros_have_the_gradient_of_differences() {
     for format in [
         "w4g16",
         "w3row-sym",
+        "w3g8-real",
         "2:4+w4g16",
         "w4g16s50",
         "w2g16s50-sym",
