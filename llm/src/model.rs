@@ -249,17 +249,13 @@ pub(crate) fn each_slice(
     see: &mut dyn FnMut(usize, Matrix) -> Result<()>,
 ) -> Result<()> {
     let format = source.format(module)?;
-    let dense = matches!(format, Format::Dense(_));
-    let whole = if dense {
-        None
-    } else {
-        Some(source.matrix(module)?)
-    };
-    if format.stores_less()
-        && let Some(whole) = whole
-    {
-        return see(0, whole);
+    if format.stores_less() {
+        return see(0, source.matrix(module)?);
     }
+    let whole = match format {
+        Format::Dense(_) => None,
+        _ => Some(source.matrix(module)?),
+    };
     let vocab = source.config().vocab;
     (0..vocab).step_by(SLICE_ROWS).try_for_each(|base| {
         let rows = base..(base + SLICE_ROWS).min(vocab);
