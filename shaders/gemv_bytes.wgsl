@@ -10,8 +10,8 @@
 // What belongs to the four rows is a vec4, and no array holds arrays: NVIDIA's compiler keeps such in
 // memory, or crashes (580.159).
 //
-// Consts: WORKGROUP, TILES, BATCH, BITS, REAL_ZEROS; GROUP = columns of a group, SEGMENT = those of a packet that share
-// a scale; HOLD; WHOLE = that is all packets.
+// Consts: WORKGROUP, TILES, BATCH, BITS, REAL_ZEROS; GROUP = columns of a group, SEGMENT = those of a
+// packet that share a scale; HOLD; WHOLE = that is all packets.
 // Fragments: linear, bias, y_words, load_quads, scale, fours, hold and what it needs.
 const WORDS: u32 = PACKET;   // of a load
 const SETS: u32 = SPAN / SEGMENT;

@@ -1,13 +1,13 @@
 // y[b, r] = bias[r] + Σ_k scale(r, k) · step(b, k) · (Σ_c code(r, c) · q(b, c) − zero(r, k) · Σ_c q(b, c))
 //
 // over blocks k of columns c, for BATCH vectors that `quantize` has made integers q of. What is in
-// brackets is exact, but for real zeros. One workgroup sums ROWS rows; each lane takes a packet of SPAN codes of all of
-// them at a time. More vectors than BATCH are taken in turns along z.
+// brackets is exact, but for real zeros. One workgroup sums ROWS rows; each lane takes a packet of SPAN
+// codes of all of them at a time. More vectors than BATCH are taken in turns along z.
 //
 // Reads the weight once, and a quarter of x once per ROWS rows.
 //
-// Consts: WORKGROUP, ROWS, BATCH, BITS, REAL_ZEROS; WORDS = words of a packet; STEP_COLS = columns that share a step;
-// GROUP = columns of a group, SEGMENT = those of a packet that share a scale; GUARD = packets do not
+// Consts: WORKGROUP, ROWS, BATCH, BITS, REAL_ZEROS; WORDS = words of a packet; STEP_COLS = columns that
+// share a step; GROUP = columns of a group, SEGMENT = those of a packet that share a scale; GUARD = packets do not
 // fill the last round of lanes.
 // Fragments: linear, bias, rows, load, scale, scales, bytes or halves, quotients, reduce.
 const ACC: u32 = ROWS * BATCH;

@@ -534,8 +534,22 @@ fn real_zeros_are_refused_of_kept_groups_and_where_they_are_no_numbers() {
     let middle = Quant::new(4, Some(8), ZeroPoint::Middle).unwrap();
     let of_none = Codes::new(middle, vec![3; 8], one(), one().into(), 1.0);
     assert!(matches!(of_none, Err(Error::ZeroPoint { got, .. }) if got == real));
-    let infinite = codes(vec![half::f16::INFINITY].into());
-    assert!(matches!(infinite, Err(Error::Code { what: "zero", .. })));
+    // What a shader may flush to zero is none.
+    for zero in [
+        half::f16::INFINITY,
+        half::f16::NAN,
+        half::f16::from_bits(0x03ff),
+    ] {
+        let refused = codes(vec![zero].into());
+        assert!(
+            matches!(refused, Err(Error::Code { what: "zero", .. })),
+            "{zero}"
+        );
+    }
+    for zero in [half::f16::ZERO, -half::f16::MIN_POSITIVE, half::f16::MAX] {
+        assert!(codes(vec![zero].into()).is_ok(), "{zero}");
+    }
+    assert_eq!(Codes::real_zero(6e-5), half::f16::ZERO);
 }
 
 #[test]

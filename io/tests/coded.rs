@@ -175,7 +175,7 @@ fn real_zeros_are_read_and_are_numbers() {
     let values = file.weight("P").unwrap().to_dense();
     let values: Vec<f32> = [0, 1, 8, 11].map(|col| values.get(0, col)).to_vec();
     assert_eq!(values, vec![-7.5, -6.5, 6.0, 1.0]);
-    for (half, shown) in [([0, 0x7c], "inf"), ([0, 0xfe], "NaN")] {
+    for (half, shown) in [([0, 0x7c], "inf"), ([0, 0xfe], "NaN"), ([1, 0], "2^-14")] {
         let zeros = real().bytes_of("zeros", &[half, [0; 2]].concat());
         let parts = ["\"P\"", "zero", shown, "element 0", "finite"];
         assert_refused(&zeros.bytes(), &parts);

@@ -4,7 +4,7 @@
 //! plain values   w = dtype(v)                               v: one for each stored slot
 //! codes          w = s · (c − z)      c = clamp(round(v / s) + z, 0, 2^bits − 1)
 //!                s = factor · f16(scale · r)                r: one for each group, 1 at first
-//!                z = clamp(round(zero), 0, 2^bits − 1)      one for each group; f16(zero) where real
+//!                z = clamp(round(zero), 0, 2^bits − 1)      one for each group; where real f16(zero), tiny ones 0
 //! ```
 //!
 //! What the network is trained with is exactly what the packed weight decodes to. Rounding has
@@ -231,7 +231,7 @@ impl Trainable {
         grid.step = codes.factor() * grid.scale.to_f32();
         if let Some(zero) = self.parameters.get(self.values + groups + group) {
             grid.zero = if codes.quant().real_zeros() {
-                f16::from_f32(*zero).to_f32()
+                Codes::real_zero(*zero).to_f32()
             } else {
                 (zero.round() as u8).min(grid.max).into()
             };

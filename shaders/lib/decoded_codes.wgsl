@@ -1,5 +1,5 @@
-// A packet of SPAN ≤ 8 codes as values, scale · (code − zero): exact, for a half times a
-// small integer fits an f32. SEGMENT = slots of a packet that share a scale; GROUP = slots of a
+// A packet of SPAN ≤ 8 codes as values, scale · (code − zero): exact but for real zeros, for a half
+// times a small integer fits an f32. SEGMENT = slots of a packet that share a scale; GROUP = slots of a
 // group; WORDS hold a packet, wherever its first bit lies, and one word of zeros after it.
 // The factor of the weight waits for `store`.
 @group(0) @binding(3) var<storage, read> words: array<u32>;

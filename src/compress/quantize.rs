@@ -142,7 +142,7 @@ impl Quantizer {
         let step = self.factor * scale.to_f32();
         // Both ends are clipped alike.
         let first = least + (largest / 2.0 - least / 2.0) * (1.0 - clip);
-        (scale, f16::from_f32(-first / step).to_f32())
+        (scale, Codes::real_zero(-first / step).to_f32())
     }
 
     /// Scale and zero of codes of which one stands for 0.

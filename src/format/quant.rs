@@ -5,7 +5,7 @@
 //!
 //! code   0 … 2^bits − 1       one for each stored value
 //! zero   0 … 2^bits − 1       one for each group; 2^(bits − 1) for all where symmetric,
-//!                             a finite f16 where real
+//!                             0 or an f16 of at least 2⁻¹⁴ where real
 //! scale  f16, |scale| ≥ 2⁻¹⁴  one for each group; shaders may flush smaller halves to zero
 //! factor f32, a power of two  one for the whole weight, 1 unless scales need it
 //!
@@ -203,9 +203,9 @@ impl Codes {
     /// symmetric, else as many as `scales`.
     ///
     /// # Errors
-    /// [`Error::ZeroPoint`] for zeros of another kind, [`Error::Shape`] for another number; [`Error::Code`] for a code or zero beyond
-    /// the bits, a scale that is not finite or below [`MIN_SCALE`](Self::MIN_SCALE), a real zero that is
-    /// not finite, a factor that is no power of two.
+    /// [`Error::ZeroPoint`] for zeros of another kind, [`Error::Shape`] for another number;
+    /// [`Error::Code`] for a code or zero beyond the bits, a scale or a real zero that is not finite or below
+    /// [`MIN_SCALE`](Self::MIN_SCALE), unless it is a zero of 0, a factor that is no power of two.
     pub fn new(
         quant: Quant,
         codes: Vec<u8>,
@@ -247,8 +247,9 @@ impl Codes {
                 }
             }
             Zeros::Real(zeros) => {
-                if let Some(index) = zeros.iter().position(|zero| !zero.is_finite()) {
-                    let reason = "it must be finite";
+                let bad = |&zero: &f16| !zero.is_finite() || Self::real_zero(zero.to_f32()) != zero;
+                if let Some(index) = zeros.iter().position(bad) {
+                    let reason = "it must be finite, and 0 or of a magnitude of at least 2^-14";
                     return refuse("zero", index, zeros[index].to_f32(), reason);
                 }
             }
@@ -273,6 +274,17 @@ impl Codes {
             zeros,
             factor,
         })
+    }
+
+    /// The half nearest to `zero`, infinite beyond all of them, that may be a real zero: 0 below those
+    /// that shaders may flush to it.
+    pub fn real_zero(zero: f32) -> f16 {
+        let half = f16::from_f32(zero);
+        if half.to_f32().abs() < Self::MIN_SCALE {
+            f16::ZERO
+        } else {
+            half
+        }
     }
 
     /// How the values are quantised.

@@ -231,7 +231,7 @@ impl Grids {
             return Some((scales, Zeros::none(self.quant), factor));
         }
         let zero = |(scale, least): (&f16, &f32)| {
-            let zero = f16::from_f32(-least / (factor * scale.to_f32()));
+            let zero = Codes::real_zero(-least / (factor * scale.to_f32()));
             zero.is_finite().then_some(zero)
         };
         let zeros: Option<Vec<f16>> = scales.iter().zip(&self.least).map(zero).collect();
