@@ -30,7 +30,7 @@ use crate::{
     decoder::plans::{Activations, Builder},
     error::{Error, Result},
     glue::{Glue, KvType, Residual},
-    model::{LayerOnDevice, check_device, each_slice},
+    model::{LayerOnDevice, check_device, map_slices},
     recipe::Recipe,
     source::Source,
     thresholds::{ActivationThresholds, Gate, GatesOnDevice},
@@ -43,7 +43,7 @@ use lacuna::{
     format::{Dense, Precision},
     gpu::ReadBack,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Sees the input of a layer's products, `[tokens, cols]` at each [`Site`]: some consecutive
 /// tokens of the window, in order. What it refuses ends the run.
@@ -80,15 +80,16 @@ pub fn embed(source: &dyn Source, recipe: &Recipe, windows: &[Vec<u32>]) -> Resu
         return Err(Error::Vocabulary { id, vocab });
     }
     let streams = windows.iter().map(|ids| vec![0.0; ids.len() * hidden]);
-    let mut streams: Vec<_> = streams.collect();
-    each_slice(source, EMBEDDING, &mut |base, slice| {
+    let streams = Mutex::new(streams.collect::<Vec<_>>());
+    map_slices(source, EMBEDDING, |base, slice| {
         let slice = recipe.compress(EMBEDDING, slice)?;
         if slice.format().stores_less() {
             return Err(Error::sparse_embedding(slice.format()));
         }
         let rows = base..base + slice.rows();
         let slice = slice.to_dense().values().to_f32();
-        for (ids, stream) in windows.iter().zip(&mut streams) {
+        let mut streams = streams.lock().unwrap_or_else(PoisonError::into_inner);
+        for (ids, stream) in windows.iter().zip(streams.iter_mut()) {
             for (&id, x) in ids.iter().zip(stream.chunks_exact_mut(hidden)) {
                 let id = id as usize;
                 if rows.contains(&id) {
@@ -101,7 +102,7 @@ pub fn embed(source: &dyn Source, recipe: &Recipe, windows: &[Vec<u32>]) -> Resu
         }
         Ok(())
     })?;
-    Ok(streams)
+    Ok(streams.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Runs the layers of a model one by one, on a device or on the CPU.
@@ -380,7 +381,7 @@ impl Device {
             chunk: *chunk,
             precision: Precision::F32,
         };
-        let mut weights = LayerOnDevice::load(gpu, source, recipe, layer)?;
+        let mut weights = LayerOnDevice::load(gpu, source, recipe, layer, None)?;
         if let Some(thresholds) = thresholds {
             weights.gates = GatesOnDevice::load(gpu, config, thresholds, 0)?;
         }

@@ -4,15 +4,12 @@ use crate::{
     config::{Config, EMBEDDING, HEAD, Linear},
     error::{Error, Result},
     recipe::Recipe,
-    source::Source,
+    source::{Source, each},
     thresholds::{ActivationThresholds, GatesOnDevice},
-    weights::expect,
+    weights::{LayerWeights, expect},
 };
-use lacuna::{
-    Gpu, Tensor, Weight,
-    format::{Format, Matrix},
-    kernel::RowReader,
-};
+use lacuna::{Gpu, Tensor, Weight, format::Matrix, kernel::RowReader};
+use rayon::prelude::*;
 use std::ops::ControlFlow;
 
 /// Rows of the embedding and the head that one weight holds: their logits are what exists
@@ -38,7 +35,7 @@ impl Slice {
 #[derive(Debug)]
 pub(crate) struct LayerOnDevice {
     /// In the order of [`Linear::ALL`].
-    linears: Vec<Weight>,
+    linears: [Weight; 7],
     biases: Vec<Option<Tensor>>,
     pub attention_norm: Tensor,
     pub ffn_norm: Tensor,
@@ -52,18 +49,46 @@ pub(crate) struct LayerOnDevice {
 }
 
 impl LayerOnDevice {
-    /// Layer `layer` of `source`, each product in the format that `recipe` gives it.
-    pub fn load(gpu: &Gpu, source: &dyn Source, recipe: &Recipe, layer: usize) -> Result<Self> {
-        let mut loader = Loader {
-            gpu,
-            source,
-            recipe,
-            thresholds: None,
-            progress: &mut |_| ControlFlow::Continue(()),
-            done: 0,
-            of: Linear::ALL.len(),
-        };
-        loader.layer(layer)
+    /// Layer `layer` of `source`, each product in the format that `recipe` gives it, and laid out for what
+    /// `thresholds` let a step skip.
+    pub fn load(
+        gpu: &Gpu,
+        source: &dyn Source,
+        recipe: &Recipe,
+        layer: usize,
+        thresholds: Option<&ActivationThresholds>,
+    ) -> Result<Self> {
+        let config = source.config();
+        let weights = LayerWeights::load(source, recipe, layer)?;
+        weights.check(layer, config)?;
+        let up = weights.linear(Linear::Up);
+        let masks = thresholds.is_some_and(|t| t.masks(gpu, layer, up));
+        let linears = each(|linear| {
+            let matrix = weights.linear(linear);
+            let skips =
+                |t: &ActivationThresholds| t.skips_columns(gpu, layer, linear, matrix, masks);
+            upload(gpu, matrix, thresholds.is_some_and(skips))
+        })?;
+        let row = |values: &Vec<f32>| gpu.tensor_from(1, values.len(), values);
+        let optional = |values: &Option<Vec<f32>>| values.as_ref().map(row).transpose();
+        let biases = weights.biases.iter().map(optional);
+        let head_norms = weights.q_norm.as_ref().zip(weights.k_norm.as_ref());
+        let both =
+            |(q, k): (&Vec<f32>, &Vec<f32>)| gpu.tensor_from(2, q.len(), &[&q[..], k].concat());
+        Ok(Self {
+            linears,
+            biases: biases.collect::<lacuna::Result<_>>()?,
+            attention_norm: row(&weights.attention_norm)?,
+            ffn_norm: row(&weights.ffn_norm)?,
+            post_attention: optional(&weights.post_attention)?,
+            post_ffn: optional(&weights.post_ffn)?,
+            head_norms: head_norms.map(both).transpose()?,
+            gates: match thresholds {
+                None => GatesOnDevice::default(),
+                Some(thresholds) => GatesOnDevice::load(gpu, config, thresholds, layer)?,
+            },
+            masks,
+        })
     }
 
     pub fn linear(&self, which: Linear) -> (&Weight, Option<&Tensor>) {
@@ -102,20 +127,21 @@ impl Bytes {
     }
 }
 
-/// How far loading is: products done, of how many, and the one that comes next.
+/// How far loading is.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
     /// Products on the device.
     pub done: usize,
     /// Products of the model.
     pub of: usize,
-    /// The next one's module.
+    /// What comes next: the embedding, the head, or a layer, `model.layers.N`.
     pub module: &'a str,
 }
 
 impl Model {
-    /// Loads `source` onto `gpu`, each product in the format that `recipe` gives it. `progress`
-    /// is told of each and may end the loading.
+    /// Loads `source` onto `gpu`, each product in the format that `recipe` gives it. `progress` is told
+    /// before each layer, the embedding and the head, and may end the loading. The products of a layer are
+    /// compressed and packed side by side, on rayon's threads.
     ///
     /// # Errors
     /// Those of the source, [`Error::Cancelled`], [`Error::Choice`] for an embedding that
@@ -146,30 +172,49 @@ impl Model {
         if let Some(thresholds) = thresholds {
             thresholds.check(&config)?;
         }
-        let mut loader = Loader {
-            gpu,
-            source,
-            recipe,
-            thresholds,
-            progress,
-            done: 0,
-            of: config.layers.len() * Linear::ALL.len() + if config.tied_head { 1 } else { 2 },
+        let per_layer = Linear::ALL.len();
+        let of = config.layers.len() * per_layer + if config.tied_head { 1 } else { 2 };
+        let mut done = 0;
+        let mut next = |module: &str, products| {
+            let told = progress(Progress { done, of, module });
+            done += products;
+            match told {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(Error::Cancelled),
+            }
         };
-        let embedding = loader.slices(EMBEDDING)?;
+        let slices = |module| {
+            map_slices(source, module, |base, matrix| {
+                let weight = gpu.upload(&recipe.compress(module, matrix)?)?;
+                Ok(Slice { base, weight })
+            })
+        };
+        next(EMBEDDING, 1)?;
+        let embedding = slices(EMBEDDING)?;
         if let Some(slice) = embedding.iter().find(|s| s.reader().is_none()) {
             return Err(Error::sparse_embedding(slice.weight.format()));
         }
         let (head, head_bytes) = if config.tied_head {
             (embedding.clone(), 0)
         } else {
-            let head = loader.slices(HEAD)?;
+            next(HEAD, 1)?;
+            let head = slices(HEAD)?;
             let bytes = head.iter().map(|s| s.weight.bytes()).sum();
             (head, bytes)
         };
-        let layers: Vec<_> = (0..config.layers.len())
-            .map(|i| loader.layer(i))
-            .collect::<Result<_>>()?;
-        let final_norm = loader.norm("model.norm", config.hidden)?;
+        let mut layers = Vec::with_capacity(config.layers.len());
+        for layer in 0..config.layers.len() {
+            next(&format!("model.layers.{layer}"), per_layer)?;
+            let loaded = LayerOnDevice::load(gpu, source, recipe, layer, thresholds)?;
+            layers.push(loaded);
+        }
+        let final_norm = source.norm("model.norm")?;
+        expect(
+            || "final norm elements".into(),
+            final_norm.len(),
+            config.hidden,
+        )?;
+        let final_norm = gpu.tensor_from(1, config.hidden, &final_norm)?;
         let bytes = Bytes {
             layers: layers
                 .iter()
@@ -240,145 +285,46 @@ pub(crate) fn check_device(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Hands [`SLICE_ROWS`] rows of the embedding or the head at a time to `see`, with the number of the
-/// first. Dense weights are read so, codes are read whole and cut; what leaves columns out comes whole:
-/// index sets may cross any row that is not the first.
-pub(crate) fn each_slice(
+/// What `of` makes of the embedding or the head, [`SLICE_ROWS`] rows at a time with the number of the first,
+/// side by side. What cannot be read by rows is read whole: codes are cut then, and what leaves columns out
+/// stays whole, for index sets may cross any row that is not the first.
+pub(crate) fn map_slices<T: Send>(
     source: &dyn Source,
     module: &str,
-    see: &mut dyn FnMut(usize, Matrix) -> Result<()>,
-) -> Result<()> {
-    let format = source.format(module)?;
-    if format.stores_less() {
-        return see(0, source.matrix(module)?);
-    }
-    let whole = match format {
-        Format::Dense(_) => None,
-        _ => Some(source.matrix(module)?),
+    of: impl Fn(usize, Matrix) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let codes = if source.reads_rows(module)? {
+        None
+    } else {
+        match source.matrix(module)? {
+            Matrix::Quantized(whole) if whole.columns().is_none() => Some(whole),
+            whole => return Ok(vec![of(0, whole)?]),
+        }
     };
     let vocab = source.config().vocab;
-    (0..vocab).step_by(SLICE_ROWS).try_for_each(|base| {
+    let slice = |slice: usize| {
+        let base = slice * SLICE_ROWS;
         let rows = base..(base + SLICE_ROWS).min(vocab);
-        let slice = match &whole {
-            Some(Matrix::Quantized(whole)) => whole.rows_of(rows)?.into(),
-            _ => source.rows(module, rows)?,
+        let matrix = match &codes {
+            None => source.rows(module, rows)?,
+            Some(whole) => whole.rows_of(rows)?.into(),
         };
-        see(base, slice)
-    })
+        of(base, matrix)
+    };
+    let slices = 0..vocab.div_ceil(SLICE_ROWS);
+    let made: Vec<_> = slices.into_par_iter().map(slice).collect();
+    // Of several errors the first slice's.
+    made.into_iter().collect()
 }
 
-struct Loader<'a> {
-    gpu: &'a Gpu,
-    source: &'a dyn Source,
-    recipe: &'a Recipe,
-    thresholds: Option<&'a ActivationThresholds>,
-    progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
-    done: usize,
-    of: usize,
-}
-
-impl Loader<'_> {
-    fn report(&mut self, module: &str) -> Result<()> {
-        let progress = Progress {
-            done: self.done,
-            of: self.of,
-            module,
-        };
-        self.done += 1;
-        match (self.progress)(progress) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::Cancelled),
+/// The weight of a product, in bands where a step is to skip columns and its format has them.
+fn upload(gpu: &Gpu, matrix: &Matrix, skips_columns: bool) -> Result<Weight> {
+    if skips_columns {
+        match gpu.upload_bands(matrix) {
+            // It multiplies the zeros that thresholds leave.
+            Err(lacuna::Error::Unfit { .. }) => {}
+            uploaded => return Ok(uploaded?),
         }
     }
-
-    fn upload(&self, module: &str, matrix: Matrix) -> Result<Weight> {
-        Ok(self.gpu.upload(&self.recipe.compress(module, matrix)?)?)
-    }
-
-    /// The weight of a product, in bands where a step is to skip columns and its format has them.
-    fn upload_linear(&self, matrix: &Matrix, skips_columns: bool) -> Result<Weight> {
-        if skips_columns {
-            match self.gpu.upload_bands(matrix) {
-                // It multiplies the zeros that thresholds leave.
-                Err(lacuna::Error::Unfit { .. }) => {}
-                uploaded => return Ok(uploaded?),
-            }
-        }
-        Ok(self.gpu.upload(matrix)?)
-    }
-
-    fn slices(&mut self, module: &str) -> Result<Vec<Slice>> {
-        self.report(module)?;
-        let mut slices = vec![];
-        each_slice(self.source, module, &mut |base, matrix| {
-            let weight = self.upload(module, matrix)?;
-            slices.push(Slice { base, weight });
-            Ok(())
-        })?;
-        Ok(slices)
-    }
-
-    fn norm(&self, module: &str, len: usize) -> Result<Tensor> {
-        let weight = self.source.norm(module)?;
-        Ok(self.gpu.tensor_from(1, len, &weight)?)
-    }
-
-    fn layer(&mut self, layer: usize) -> Result<LayerOnDevice> {
-        let config = self.source.config();
-        let prefix = format!("model.layers.{layer}");
-        let (mut linears, mut biases) = (vec![], vec![]);
-        let mut masks = false;
-        for linear in Linear::ALL {
-            let module = linear.module(layer);
-            self.report(&module)?;
-            let matrix = self.source.matrix(&module)?;
-            let matrix = self.recipe.compress(&module, matrix)?;
-            let skips_columns = self.thresholds.is_some_and(|thresholds| {
-                if linear == Linear::Up {
-                    masks = thresholds.masks(self.gpu, layer, &matrix);
-                }
-                thresholds.skips_columns(self.gpu, layer, linear, &matrix, masks)
-            });
-            linears.push(self.upload_linear(&matrix, skips_columns)?);
-            let bias = self.source.bias(&module)?;
-            biases.push(match bias {
-                None => None,
-                Some(bias) => Some(self.gpu.tensor_from(1, bias.len(), &bias)?),
-            });
-        }
-        let norm = |name: &str| self.norm(&format!("{prefix}.{name}"), config.hidden);
-        let optional = |name: &str, there: bool| there.then(|| norm(name)).transpose();
-        let head_norms = if config.qk_norms {
-            let head = |name: &str| {
-                let module = format!("{prefix}.self_attn.{name}");
-                let weight = self.source.norm(&module)?;
-                expect(|| module, weight.len(), config.head_dim)?;
-                Ok::<_, Error>(weight)
-            };
-            let both = [head("q_norm")?, head("k_norm")?].concat();
-            Some(self.gpu.tensor_from(2, config.head_dim, &both)?)
-        } else {
-            None
-        };
-        // In models with four norms the second stands after attention, not before the rest.
-        let before_ffn = if config.post_norms {
-            "pre_feedforward_layernorm"
-        } else {
-            "post_attention_layernorm"
-        };
-        Ok(LayerOnDevice {
-            linears,
-            biases,
-            attention_norm: norm("input_layernorm")?,
-            ffn_norm: norm(before_ffn)?,
-            post_attention: optional("post_attention_layernorm", config.post_norms)?,
-            post_ffn: optional("post_feedforward_layernorm", config.post_norms)?,
-            head_norms,
-            masks,
-            gates: match self.thresholds {
-                None => GatesOnDevice::default(),
-                Some(thresholds) => GatesOnDevice::load(self.gpu, config, thresholds, layer)?,
-            },
-        })
-    }
+    Ok(gpu.upload(matrix)?)
 }

@@ -7,14 +7,15 @@ use crate::{
     recipe::Recipe,
     weights::{LayerWeights, Weights, expect_matrix},
 };
-use lacuna::format::{Format, Matrix};
+use lacuna::format::Matrix;
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Where weights come from: a checkpoint, or random numbers of a given shape.
 ///
-/// Modules and tensors go by Hugging Face's names. Products are asked for one by one, so
-/// that loading never holds more than the largest of them.
-pub trait Source {
+/// Modules and tensors go by Hugging Face's names. Loading asks for the products of a layer side by side, and
+/// for the next layer's when these are on the device.
+pub trait Source: Sync {
     /// The model's shape.
     fn config(&self) -> &Config;
 
@@ -24,16 +25,16 @@ pub trait Source {
     /// Where it is missing or of another shape.
     fn matrix(&self, module: &str) -> Result<Matrix>;
 
-    /// The format that [`Source::matrix`] gives it in.
+    /// Whether [`Source::rows`] can read some rows without the others.
     ///
     /// # Errors
-    /// Where it is missing.
-    fn format(&self, module: &str) -> Result<Format>;
+    /// Where the weight is missing.
+    fn reads_rows(&self, module: &str) -> Result<bool>;
 
-    /// Some rows of a dense weight: embeddings are taken in slices.
+    /// Some rows of a weight: embeddings are taken in slices.
     ///
     /// # Errors
-    /// Those of [`Source::matrix`], and where the weight is not dense.
+    /// Those of [`Source::matrix`], and where the weight is read whole only.
     fn rows(&self, module: &str, rows: Range<usize>) -> Result<Matrix>;
 
     /// A bias, where the model has one.
@@ -58,8 +59,8 @@ impl Source for Checkpoint {
         self.matrix(module)
     }
 
-    fn format(&self, module: &str) -> Result<Format> {
-        self.format(module)
+    fn reads_rows(&self, module: &str) -> Result<bool> {
+        self.reads_rows(module)
     }
 
     fn rows(&self, module: &str, rows: Range<usize>) -> Result<Matrix> {
@@ -147,9 +148,14 @@ impl Weights {
     }
 }
 
-/// One value for each of [`Linear::ALL`].
-fn each<T>(of: impl Fn(Linear) -> Result<T>) -> Result<[T; 7]> {
-    let [q, k, v, o, gate, up, down] = Linear::ALL.map(of);
+/// One value for each of [`Linear::ALL`], worked out side by side. Of several errors the first product's.
+pub(crate) fn each<T: Send>(of: impl Fn(Linear) -> Result<T> + Sync) -> Result<[T; 7]> {
+    let mut found = Linear::ALL.map(|_| None);
+    Linear::ALL
+        .par_iter()
+        .zip(&mut found)
+        .for_each(|(&linear, found)| *found = Some(of(linear)));
+    let [q, k, v, o, gate, up, down] = found.map(|found| found.expect("one for each"));
     Ok([q?, k?, v?, o?, gate?, up?, down?])
 }
 
@@ -169,8 +175,8 @@ impl Source for Weights {
         self.find(module).cloned()
     }
 
-    fn format(&self, module: &str) -> Result<Format> {
-        Ok(self.find(module)?.format())
+    fn reads_rows(&self, module: &str) -> Result<bool> {
+        Ok(matches!(self.find(module)?, Matrix::Dense(_)))
     }
 
     fn rows(&self, module: &str, rows: Range<usize>) -> Result<Matrix> {

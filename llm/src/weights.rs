@@ -191,7 +191,7 @@ fn check_config(c: &Config) -> Result<()> {
 }
 
 impl LayerWeights {
-    fn check(&self, n: usize, c: &Config) -> Result<()> {
+    pub(crate) fn check(&self, n: usize, c: &Config) -> Result<()> {
         for linear in Linear::ALL {
             let name = format!("layer {n} {}", linear.name());
             let shape = c.shape(linear);

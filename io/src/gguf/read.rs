@@ -37,24 +37,12 @@ impl GgufFile {
     /// [`Error::Tensor`] where `rows` is no range of its rows, and those of [`Self::read_f32`].
     pub fn read_rows_f32(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>> {
         let stored = self.stored(name)?;
-        let tensor = stored.info(name);
-        let wrong = |what, got: String, expected: String| Error::Tensor {
-            file: self.file_of(name).into(),
-            tensor: name.into(),
-            what,
-            got,
-            expected,
-        };
         let ggml_type = stored.ggml_type;
         if !ggml_type.is_readable() {
-            return Err(wrong("type", ggml_type.to_string(), READABLE.into()));
+            return Err(self.unfit(name, "type", ggml_type.to_string(), READABLE.into()));
         }
-        if rows.start > rows.end || rows.end > tensor.rows() {
-            let expected = format!("a range within 0..{}", tensor.rows());
-            return Err(wrong("range of rows", format!("{rows:?}"), expected));
-        }
-
-        let len = rows.len() * tensor.cols();
+        self.check_rows(name, &rows)?;
+        let len = rows.len() * stored.info(name).cols();
         let mut values = self.reserved(name, len)?;
         values.resize(len, 0.0);
         self.blocks(name, rows, |bytes, part| {
@@ -63,22 +51,32 @@ impl GgufFile {
         Ok(values)
     }
 
-    /// The codes that a tensor is stored as. Scales and zeros are halves: of blocks that have one scale and no
-    /// minimum exactly, others rounded to the nearest, as decoding to f16 rounds values. `None` where the
+    /// The codes that a tensor is stored as. Scales and zeros are halves: exact for blocks that have one scale
+    /// and no minimum, else rounded to the nearest, as decoding to f16 rounds values. `None` where the
     /// engine has no codes like them ([`GgmlType::quant`](super::GgmlType::quant)), no common factor
-    /// makes their scales normal halves, a zero lies too far outside its codes for one, or what should be a trit
-    /// is none.
+    /// makes their scales normal halves, a zero lies too far outside its codes for a half, or a ternary digit
+    /// is out of range.
     ///
     /// # Errors
     /// [`Error::NoTensor`], and what reading may give.
     pub fn read_codes(&self, name: &str) -> Result<Option<Codes>> {
+        let rows = self.stored(name)?.info(name).rows();
+        self.read_rows_codes(name, 0..rows)
+    }
+
+    /// [`read_codes`](Self::read_codes) of some rows. Their factor may be another than that of the whole, and rows
+    /// may have codes where the whole has none.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where `rows` is no range of its rows, and those of [`read_codes`](Self::read_codes).
+    pub fn read_rows_codes(&self, name: &str, rows: Range<usize>) -> Result<Option<Codes>> {
         let stored = self.stored(name)?;
+        self.check_rows(name, &rows)?;
         let Some(coded) = stored.ggml_type.coded() else {
             return Ok(None);
         };
-        let tensor = stored.info(name);
-        let mut codes = self.reserved(name, tensor.rows() * tensor.cols())?;
-        let grids = self.grids(name, coded, |group| codes.extend_from_slice(group))?;
+        let mut codes = self.reserved(name, rows.len() * stored.info(name).cols())?;
+        let grids = self.grids(name, rows, coded, |group| codes.extend_from_slice(group))?;
         let Some((scales, zeros, factor)) = grids.halves() else {
             return Ok(None);
         };
@@ -91,26 +89,31 @@ impl GgufFile {
     /// # Errors
     /// Those of [`read_codes`](Self::read_codes).
     pub fn quant(&self, name: &str) -> Result<Option<Quant>> {
-        let Some(coded) = self.stored(name)?.ggml_type.coded() else {
+        let stored = self.stored(name)?;
+        let Some(coded) = stored.ggml_type.coded() else {
             return Ok(None);
         };
-        let grids = self.grids(name, coded, |_| ())?;
+        let grids = self.grids(name, 0..stored.info(name).rows(), coded, |_| ())?;
         Ok(grids.halves().map(|_| coded.quant))
     }
 
-    /// Scales and least values of all groups of a tensor; `see` sees the codes of each.
-    fn grids(&self, name: &str, coded: Coded, mut see: impl FnMut(&[u8])) -> Result<Grids> {
-        let stored = self.stored(name)?;
-        let tensor = stored.info(name);
+    /// Scales and least values of all groups of some rows; `see` sees the codes of each.
+    fn grids(
+        &self,
+        name: &str,
+        rows: Range<usize>,
+        coded: Coded,
+        mut see: impl FnMut(&[u8]),
+    ) -> Result<Grids> {
         let quant = coded.quant;
-        let groups = tensor.rows() * quant.groups(tensor.cols());
+        let groups = rows.len() * quant.groups(self.stored(name)?.info(name).cols());
         let mut grids = Grids {
             quant,
             most: 0,
             scales: self.reserved(name, groups)?,
             least: self.reserved(name, if quant.real_zeros() { groups } else { 0 })?,
         };
-        self.blocks(name, 0..tensor.rows(), |bytes, _| {
+        self.blocks(name, rows, |bytes, _| {
             coded.apart(bytes, |group| match grids.add(group) {
                 Some(code) => see(&[code; MOST_CODES][..group.codes.len()]),
                 None => see(group.codes),
@@ -165,6 +168,25 @@ impl GgufFile {
         };
         let bytes = self.shards[stored.shard].read(name, &stored.range)?;
         Values::from_le_bytes(dtype, &bytes).map_err(|reason| self.wrong(name, reason))
+    }
+
+    fn check_rows(&self, name: &str, rows: &Range<usize>) -> Result<()> {
+        let all = self.stored(name)?.info(name).rows();
+        if rows.start <= rows.end && rows.end <= all {
+            return Ok(());
+        }
+        let expected = format!("a range within 0..{all}");
+        Err(self.unfit(name, "range of rows", format!("{rows:?}"), expected))
+    }
+
+    fn unfit(&self, name: &str, what: &'static str, got: String, expected: String) -> Error {
+        Error::Tensor {
+            file: self.file_of(name).into(),
+            tensor: name.into(),
+            what,
+            got,
+            expected,
+        }
     }
 
     fn wrong(&self, name: &str, reason: lacuna::Error) -> Error {

@@ -138,65 +138,45 @@ impl GgufTensors {
         self.interleaved && matches!(linear(config, module), Some(Linear::Q | Linear::K))
     }
 
-    /// A weight: its codes where [`format`](Self::format) names them, else all of its
-    /// [`rows`](Self::rows).
+    /// A weight: its codes where [`format`](Self::format) names them, else in its own type where that is
+    /// dense, else as f16.
     pub fn matrix(&self, config: &Config, module: &str) -> Result<Matrix> {
-        let (name, tensor) = self.weight(module)?;
-        let (rows, cols) = (tensor.rows(), tensor.cols());
-        let Some(codes) = self.file.read_codes(&name)? else {
-            return self.rows(config, module, 0..rows);
-        };
-        let codes = if self.is_interleaved(config, module) {
-            let order = || (0..rows).map(|row| interleaved_row(row, config.head_dim));
-            let groups = codes.quant().groups(cols);
-            let zeros = match codes.zeros() {
-                Zeros::Codes(zeros) if zeros.is_empty() => Zeros::none(codes.quant()),
-                Zeros::Codes(zeros) => picked(zeros, order(), groups).into(),
-                Zeros::Real(zeros) => picked(zeros, order(), groups).into(),
-            };
-            Codes::new(
-                codes.quant(),
-                picked(codes.codes(), order(), cols),
-                picked(codes.scales(), order(), groups),
-                zeros,
-                codes.factor(),
-            )
-        } else {
-            Ok(codes)
-        };
-        codes
-            .and_then(|codes| Quantized::new(rows, cols, None, codes))
-            .map(Matrix::from)
-            .map_err(|reason| module_error(module, reason))
+        let (_, tensor) = self.weight(module)?;
+        self.rows(config, module, 0..tensor.rows())
     }
 
-    /// Rows of a weight, in their own type where that is dense, else as f16.
+    /// Some rows of [`matrix`](Self::matrix).
     pub fn rows(&self, config: &Config, module: &str, rows: Range<usize>) -> Result<Matrix> {
         let (name, tensor) = self.weight(module)?;
-        let (cols, dtype) = (tensor.cols(), tensor.ggml_type.dtype());
-        if self.is_interleaved(config, module) {
-            // Whole heads are read, of which some rows may be left out again.
-            let d = config.head_dim;
-            let heads = rows.start / d * d..rows.end.next_multiple_of(d).min(tensor.rows());
-            let values = self.values(module, &name, heads.clone(), cols, dtype)?;
-            let order = rows.clone().map(|r| interleaved_row(r, d) - heads.start);
-            return dense(module, rows.len(), cols, gathered(&values, order, cols));
+        let cols = tensor.cols();
+        if !self.is_interleaved(config, module) {
+            return match self.file.read_rows_codes(&name, rows.clone())? {
+                Some(codes) => quantized(module, rows.len(), cols, Ok(codes)),
+                None => dense(
+                    module,
+                    rows.len(),
+                    cols,
+                    self.values(module, &name, rows, cols)?,
+                ),
+            };
         }
-        let values = self.values(module, &name, rows.clone(), cols, dtype)?;
-        dense(module, rows.len(), cols, values)
+        // Whole heads are read, of which some rows may be left out again.
+        let d = config.head_dim;
+        let heads = rows.start / d * d..rows.end.next_multiple_of(d).min(tensor.rows());
+        let order = rows.clone().map(|r| interleaved_row(r, d) - heads.start);
+        match self.file.read_rows_codes(&name, heads.clone())? {
+            Some(codes) => quantized(module, rows.len(), cols, reordered(&codes, order, cols)),
+            None => {
+                let values = self.values(module, &name, heads.clone(), cols)?;
+                dense(module, rows.len(), cols, gathered(&values, order, cols))
+            }
+        }
     }
 
-    fn values(
-        &self,
-        module: &str,
-        name: &str,
-        rows: Range<usize>,
-        cols: usize,
-        dtype: Option<Dtype>,
-    ) -> Result<Values> {
-        let all = self.find(name)?.rows();
-        match dtype {
-            Some(_) if rows == (0..all) => Ok(self.file.read_values(name)?),
+    fn values(&self, module: &str, name: &str, rows: Range<usize>, cols: usize) -> Result<Values> {
+        let tensor = self.find(name)?;
+        match tensor.ggml_type.dtype() {
+            Some(_) if rows == (0..tensor.rows()) => Ok(self.file.read_values(name)?),
             Some(dtype) => {
                 let values = self.file.read_rows_f32(name, rows)?;
                 // Of this type already, so that nothing is lost.
@@ -245,6 +225,39 @@ fn dense(module: &str, rows: usize, cols: usize, values: Values) -> Result<Matri
     Dense::new(rows, cols, values)
         .map(Matrix::from)
         .map_err(|reason| module_error(module, reason))
+}
+
+fn quantized(
+    module: &str,
+    rows: usize,
+    cols: usize,
+    codes: lacuna::Result<Codes>,
+) -> Result<Matrix> {
+    codes
+        .and_then(|codes| Quantized::new(rows, cols, None, codes))
+        .map(Matrix::from)
+        .map_err(|reason| module_error(module, reason))
+}
+
+/// Rows of `cols` codes in another order.
+fn reordered(
+    codes: &Codes,
+    order: impl Iterator<Item = usize> + Clone,
+    cols: usize,
+) -> lacuna::Result<Codes> {
+    let groups = codes.quant().groups(cols);
+    let zeros = match codes.zeros() {
+        Zeros::Codes(zeros) if zeros.is_empty() => Zeros::none(codes.quant()),
+        Zeros::Codes(zeros) => picked(zeros, order.clone(), groups).into(),
+        Zeros::Real(zeros) => picked(zeros, order.clone(), groups).into(),
+    };
+    Codes::new(
+        codes.quant(),
+        picked(codes.codes(), order.clone(), cols),
+        picked(codes.scales(), order, groups),
+        zeros,
+        codes.factor(),
+    )
 }
 
 /// Rows of `cols` elements in another order.

@@ -137,12 +137,12 @@ impl Checkpoint {
         }
     }
 
-    /// Some rows of a dense weight, without reading the others: for embeddings that are
-    /// better moved in slices.
+    /// Some rows of a weight, without reading the others: for embeddings, which are better moved in slices.
+    /// Codes of a GGUF file may have another factor than in the whole.
     ///
     /// # Errors
-    /// [`Error::Rows`] where they are no rows of the weight, and those of
-    /// [`matrix`](Self::matrix). Compressed weights are read whole only.
+    /// [`Error::Rows`] where they are no rows of the weight or it is [read whole only](Self::reads_rows), and
+    /// those of [`matrix`](Self::matrix).
     pub fn matrix_rows(&self, module: &str, rows: Range<usize>) -> Result<Matrix> {
         let module = self.resolved(module);
         let [all, _] = weight_shape(&self.config, module)?;
@@ -161,6 +161,19 @@ impl Checkpoint {
                 format => Err(refused(format!("a weight in {format} is read whole only"))),
             },
             Tensors::Gguf(t) => t.rows(&self.config, module, rows),
+        }
+    }
+
+    /// Whether some rows of a weight can be read without the others: dense ones, and all of a GGUF file.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModule`].
+    pub fn reads_rows(&self, module: &str) -> Result<bool> {
+        let module = self.resolved(module);
+        weight_shape(&self.config, module)?;
+        match &self.tensors {
+            Tensors::Hf(t) => Ok(matches!(t.format(module)?, Format::Dense(_))),
+            Tensors::Gguf(_) => Ok(true),
         }
     }
 

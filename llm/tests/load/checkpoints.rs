@@ -3,9 +3,10 @@
 use crate::files::{Folder, Gguf, Meta, assert_names, config, ramp, shapes, with};
 use half::f16;
 use lacuna::format::{Dtype, Format, Matrix, Values};
-use lacuna_io::{Output, RawTensor, save};
+use lacuna_io::{GgufFile, Output, RawTensor, save};
 use lacuna_llm::{Checkpoint, EMBEDDING, Error, HEAD, Linear, Recipe, apply};
 use serde_json::json;
+use std::path::Path;
 
 const DENSE_BF16: Format = Format::Dense(Dtype::Bf16);
 
@@ -216,12 +217,32 @@ fn quantised(architecture: &str, scale: f16) -> Gguf {
 
 /// Rows of one block of `Q8_0`, row 9 of this scale.
 fn eight_bits(rows: u8, scale: f16) -> Vec<u8> {
+    blocks(
+        rows,
+        |row| if row == 9 { scale } else { f16::from_f32(0.5) },
+    )
+}
+
+/// Rows of one block of `Q8_0`.
+fn blocks(rows: u8, scale: impl Fn(u8) -> f16) -> Vec<u8> {
     let block = |row: u8| {
-        let d = if row == 9 { scale } else { f16::from_f32(0.5) };
+        let d = scale(row);
         let q = (0..32u8).map(move |i| if i == 7 { 100 + row } else { i });
         d.to_le_bytes().into_iter().chain(q)
     };
     (0..rows).flat_map(block).collect()
+}
+
+/// Rows of 32 values of a tensor as its file decodes, out of Llama's interleaved order of heads of four.
+fn decoded(path: &Path, tensor: &str, interleaved: bool) -> Vec<f32> {
+    let values = GgufFile::open(path).unwrap().read_f32(tensor).unwrap();
+    let from = |row: usize| match interleaved {
+        true => row / 4 * 4 + [0, 2, 1, 3][row % 4],
+        false => row,
+    };
+    let rows = 0..values.len() / 32;
+    let row = |row| &values[from(row) * 32..][..32];
+    rows.flat_map(row).copied().collect()
 }
 
 #[test]
@@ -234,10 +255,11 @@ fn blocks_of_codes_stay_codes() {
         let v = (vec![4, 32], 6, five.repeat(4));
         file.tensors.insert("blk.0.attn_v.weight".into(), v);
         let (_dir, path) = file.save();
-        let c = Checkpoint::open(path).unwrap();
-        for (linear, stored, format) in [
-            (Linear::Q, "Q8_0", "w8g32-sym"),
-            (Linear::V, "Q5_0", "w5g32-sym"),
+        let c = Checkpoint::open(&path).unwrap();
+        let interleaved = architecture == "llama";
+        for (linear, tensor, stored, format) in [
+            (Linear::Q, "blk.0.attn_q.weight", "Q8_0", "w8g32-sym"),
+            (Linear::V, "blk.0.attn_v.weight", "Q5_0", "w5g32-sym"),
         ] {
             let module = linear.module(0);
             let format: Format = format.parse().unwrap();
@@ -245,9 +267,13 @@ fn blocks_of_codes_stay_codes() {
             assert_eq!(c.format(&module).unwrap(), format);
             let codes = c.matrix(&module).unwrap();
             assert_eq!(codes.format(), format);
-            // The same values, in the same order of rows, as decoding gives: they are halves here.
-            let decoded = c.matrix_rows(&module, 0..codes.rows()).unwrap();
-            assert_eq!(values(&codes), values(&decoded), "{architecture} {module}");
+            let decoded = decoded(&path, tensor, interleaved && linear == Linear::Q);
+            assert_eq!(values(&codes), decoded, "{architecture} {module}");
+            for rows in [0..1, 1..4, 3..4, 4..4] {
+                let part = c.matrix_rows(&module, rows.clone()).unwrap();
+                assert_eq!(part.format(), format);
+                assert_eq!(values(&part), decoded[rows.start * 32..rows.end * 32]);
+            }
 
             // What is pruned of codes is in f16, as what is pruned of dense halves.
             let recipe = Recipe::uniform("2:4".parse().unwrap());
@@ -258,16 +284,17 @@ fn blocks_of_codes_stay_codes() {
 }
 
 #[test]
-fn rows_of_codes_become_f16() {
+fn rows_of_codes_stay_codes() {
     let (_dir, path) = quantised("qwen2", f16::from_f32(2.0)).save();
     let c = Checkpoint::open(path).unwrap();
     assert_eq!(c.stored_format(EMBEDDING).unwrap(), "Q8_0");
     assert_eq!(c.format(HEAD).unwrap().to_string(), "w8g32-sym");
     let whole = c.matrix(EMBEDDING).unwrap().to_dense();
     assert_eq!((whole.get(9, 7), whole.get(9, 8)), (218.0, 16.0));
+    assert!(c.reads_rows(HEAD).unwrap());
     let rows = c.matrix_rows(HEAD, 9..11).unwrap();
-    let Matrix::Dense(rows) = &rows else { panic!() };
-    assert!(matches!(rows.values(), Values::F16(_)));
+    assert_eq!(rows.format(), c.format(HEAD).unwrap());
+    let rows = rows.to_dense();
     assert_eq!((rows.get(0, 7), rows.get(1, 31)), (218.0, 15.5));
 }
 
@@ -282,23 +309,33 @@ fn blocks_with_a_least_value_stay_codes() {
     let q = (vec![8, 32], 3, (0..8).flat_map(block).collect());
     file.tensors.insert("blk.0.attn_q.weight".into(), q);
     let (_dir, path) = file.save();
-    let c = Checkpoint::open(path).unwrap();
+    let c = Checkpoint::open(&path).unwrap();
     let module = Linear::Q.module(0);
     assert_eq!(c.stored_format(&module).unwrap(), "Q4_1");
     let codes = c.matrix(&module).unwrap();
     assert_eq!(codes.format().to_string(), "w4g32-real");
     assert_eq!(c.format(&module).unwrap(), codes.format());
     // Rows are interleaved, and their zeros with them.
-    let decoded = c.matrix_rows(&module, 0..8).unwrap();
-    assert_eq!(values(&codes), values(&decoded));
+    let decoded = decoded(&path, "blk.0.attn_q.weight", true);
+    assert_eq!(values(&codes), decoded);
+    let part = c.matrix_rows(&module, 3..7).unwrap();
+    assert_eq!(values(&part), decoded[3 * 32..7 * 32]);
 }
 
 #[test]
 fn values_that_overflow_f16_are_named() {
-    let (_dir, path) = quantised("qwen2", f16::from_f32(1000.0)).save();
+    let mut file = quantised("qwen2", f16::ONE);
+    // Scales too far apart to be halves of one factor, and values beyond a half.
+    let scale = |row| match row {
+        9 => f16::from_f32(1000.0),
+        _ => f16::from_bits(1),
+    };
+    let embedding = (vec![16, 32], 8, blocks(16, scale));
+    file.tensors.insert("token_embd.weight".into(), embedding);
+    let (_dir, path) = file.save();
     let c = Checkpoint::open(path).unwrap();
     let parts = [EMBEDDING, "109000", "row 9, column 7", "bf16"];
-    c.matrix(EMBEDDING).unwrap();
+    assert_names(c.matrix(EMBEDDING), &parts);
     assert_names(c.matrix_rows(EMBEDDING, 8..10), &parts);
     c.matrix_rows(EMBEDDING, 0..9).unwrap();
 
