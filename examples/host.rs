@@ -1,5 +1,5 @@
-//! A host that owns everything: device, queue, one arena for all activations, the encoder. Its own
-//! compute pass runs between two products of ours, in one submission:
+//! A host application that owns everything: device, queue, one arena for all activations, the encoder.
+//! Its own compute pass runs between two products of the engine, in one submission:
 //!
 //! ```text
 //! arena | x | h | y |      h = W₁·x     h ← max(h, 0), the host's     y = W₂·h
@@ -21,7 +21,7 @@ const MODEL: usize = 512;
 const HIDDEN: usize = 2048;
 const BATCH: usize = 3;
 
-/// Everything in the arena begins at a multiple of this, which suits every device.
+/// Offsets in the arena are multiples of this many bytes, which suits every device.
 const STEP: usize = 256;
 
 const RELU: &str = "

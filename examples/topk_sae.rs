@@ -1,4 +1,4 @@
-//! Decoding a `TopK` sparse autoencoder, `y = Σ_k v_k · D[idx_k, :]`
+//! Decodes a `TopK` sparse autoencoder, `y = Σ_k v_k · D[idx_k, :]`
 //! (<https://arxiv.org/abs/2406.04093>): of 16 384 features 64 are active, so the product reads
 //! 64 rows of the dictionary instead of all.
 //!
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let decoder = Dense::new(HIDDEN, FEATURES, values)?.into();
     let bands = gpu.upload_bands(&decoder)?;
 
-    // What the encoder left: K features, everything else zero.
+    // The encoder's output: K features, everything else zero.
     let mut code = random.vector(FEATURES);
     let mut sorted: Vec<f32> = code.iter().map(|v| v.abs()).collect();
     sorted.sort_by(f32::total_cmp);

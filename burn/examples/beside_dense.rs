@@ -1,10 +1,10 @@
-//! `SparseLinear` beside Burn's dense linear on one device: results checked, then timed in turns.
+//! Compares `SparseLinear` with Burn's dense linear on one device: checks results, then times in turns.
 //!
 //! ```text
 //! WGPU_BACKEND=vulkan cargo run --release --example beside_dense -- [ROUNDS]
 //! ```
-//! Burn's fastest way to write the product is what the ratios are against: its `Linear` as it
-//! stores weights by default, with `LinearLayout::Col`, and `W·x` with x a column.
+//! Ratios are to Burn's fastest form of the product, out of its `Linear` with the default layout and
+//! with `LinearLayout::Col`, and `W·x` with x as a column.
 
 use burn::{
     nn::{Linear, LinearConfig, LinearLayout},
@@ -24,14 +24,14 @@ use std::{error::Error, time::Instant};
 const N: usize = 4096;
 const FORMATS: [&str; 2] = ["2:4", "w4g64s50"];
 
-/// Two inputs take turns, so that a result left over from the run before shows as wrong.
+/// Two inputs alternate, so that a result left over from the previous run is detected.
 const INPUTS: usize = 2;
 
 type Forward = Box<dyn Fn(Tensor<2>) -> Tensor<2>>;
 
 struct Subject {
     name: String,
-    /// `[1, N]` to `N` values in whatever shape.
+    /// Maps `[1, N]` to `N` values in any shape.
     forward: Forward,
     truths: Vec<Sampled>,
     samples: usize,
@@ -58,7 +58,7 @@ impl Subject {
         })
     }
 
-    /// One product, from the call to the result; checked outside the clock.
+    /// Times one product, from the call to the result; checks it outside the timed span.
     fn sample(
         &mut self,
         device: &Device,
@@ -81,7 +81,7 @@ impl Subject {
         Ok([whole, call].map(|time| 1e3 * time.as_secs_f64()))
     }
 
-    /// Until three samples in a row are near the fastest: Burn tunes in its first calls.
+    /// Runs until three samples in a row are near the fastest, as Burn tunes in its first calls.
     fn warm_up(&mut self, device: &Device, inputs: &[Tensor<2>]) -> Result<(), Box<dyn Error>> {
         let (mut fastest, mut near) = (f64::INFINITY, 0);
         while near < 3 && self.samples < 40 {
@@ -102,7 +102,7 @@ fn median(samples: &[f64]) -> f64 {
 fn linear(device: &Device, layout: LinearLayout, weight: &Tensor<2>) -> Linear {
     let config = LinearConfig::new(N, N).with_bias(false).with_layout(layout);
     let mut linear = config.init(device);
-    // Stored as [d_input, d_output], or the other way round and turned.
+    // Stored as [d_input, d_output], or as its transpose in memory.
     linear.weight = linear.weight.map(|_| {
         let turned = weight.clone().transpose();
         match layout {
@@ -184,7 +184,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .min_by(|&a, &b| medians[a].total_cmp(&medians[b]))
         .unwrap_or(0);
     for subject in &subjects {
-        // Round by round: whatever else the machine does meets both.
+        // Ratios within a round, so that whatever else the machine does affects both.
         let rounds = subject.whole.iter().zip(&subjects[fastest].whole);
         let ratios: Vec<_> = rounds.map(|(own, theirs)| theirs / own).collect();
         println!(

@@ -2,18 +2,18 @@
 
 use burn::tensor::{DType, Device};
 
-/// Result with [`Error`].
+/// A result whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why a product of Burn's tensors was refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Burn opens no such device, or has opened it before.
+    /// Burn cannot open such a device, or has already opened it.
     #[error("Burn opens no such device: {0}")]
     Open(String),
 
-    /// The last dimension of x is not what the weight takes.
+    /// The last dimension of x differs from the number of columns of the weight.
     #[error("the last dimension of x is {got}, the weight takes {expected}")]
     Shape {
         /// Size of the last dimension of x.
@@ -22,12 +22,12 @@ pub enum Error {
         expected: usize,
     },
 
-    /// x is of another type.
+    /// x has a type that products do not take.
     #[error("x is {0:?}, products take f32, f16 and bf16")]
     DType(DType),
 
-    /// x is no plain tensor of a wgpu device: one of another backend, or one that gradients are
-    /// tracked for, which do not pass a packed weight (`x.inner()` leaves them behind).
+    /// x is not a plain tensor of a wgpu device: it belongs to another backend, or its gradients are
+    /// tracked, which a packed weight cannot propagate (`x.inner()` drops the tracking).
     #[error("x is no plain tensor of Burn's wgpu backend: {0}")]
     Backend(String),
 
@@ -40,15 +40,15 @@ pub enum Error {
         expected: Box<Device>,
     },
 
-    /// Burn records a graph on this stream, in which a product of ours would be missing.
+    /// Burn is recording a graph on this stream, and our product would be missing from it.
     #[error("a product cannot be part of a graph that Burn records")]
     Recording,
 
-    /// Burn gives no memory, or what was to write x has failed.
+    /// Burn could not provide memory, or the work that was to write x has failed.
     #[error("Burn: {0}")]
     Burn(String),
 
-    /// The engine refused.
+    /// An error of the engine.
     #[error(transparent)]
     Engine(#[from] lacuna::Error),
 }

@@ -1,4 +1,4 @@
-//! A tensor of Burn's lent to the engine: the same bytes of the same buffer.
+//! Lends Burn's tensors to the engine: the same bytes of the same buffer.
 
 use crate::{
     error::{Error, Result},
@@ -17,10 +17,10 @@ use burn_cubecl::{
 };
 use lacuna::{Gpu, format::Dtype};
 
-/// Keeps an allocation alive and in place. Its type has no public name.
+/// Keeps an allocation alive and in place. Burn's type for that has no public name.
 type Pinned = Box<dyn Send>;
 
-/// Vectors of Burn's, which its pool neither moves nor gives to others while this lives.
+/// Memory of a Burn tensor, which Burn's pool neither moves nor reuses while this lives.
 pub struct Lent {
     pub tensor: lacuna::Tensor,
     pub client: Client,
@@ -29,11 +29,11 @@ pub struct Lent {
 }
 
 impl Lent {
-    /// The elements of `x` as `[batch, len]`, which must be their number.
+    /// Lends `x` as `[batch, len]`; it must have `batch * len` elements.
     ///
-    /// Everything that Burn still had to do on the stream of `x`, and on that of this thread,
-    /// has then been submitted to the queue: what is submitted next finds `x` written. Nobody
-    /// waits for the device. Burn copies `x` only where it is no contiguous row-major tensor.
+    /// On return, all pending work of Burn on the stream of `x` and on that of this thread has been
+    /// submitted to the queue, so whatever is submitted next finds `x` written. This does not wait for
+    /// the device. Burn copies `x` only if it is not contiguous and row-major.
     ///
     /// # Errors
     /// [`Error::DType`], [`Error::Backend`], [`Error::Recording`], [`Error::Burn`], [`Error::Engine`].
@@ -42,8 +42,8 @@ impl Lent {
         Self::of(gpu, x, batch, len)
     }
 
-    /// Memory for a tensor of `shape` and of the type of `beside`, with unknown values, to which one
-    /// may write `[batch, len]`; and the tensor.
+    /// Uninitialised memory to which the engine may write `[batch, len]`, and Burn's tensor of `shape`
+    /// in it. Type and device are those of `beside`.
     ///
     /// # Errors
     /// [`Error::Burn`], [`Error::Engine`].
@@ -55,7 +55,7 @@ impl Lent {
     ) -> Result<(Self, Tensor<D>)> {
         let (client, device) = (beside.client.clone(), beside.device.clone());
         let elements = beside.tensor.dtype();
-        // In whole words, which is what the engine writes.
+        // The engine writes whole words.
         let bytes = (elements.size() * batch * len).next_multiple_of(4);
         let y = client.empty(bytes);
         let y = CubeTensor::new_contiguous(client, device, shape, y, dtype_of(elements));
@@ -90,7 +90,7 @@ impl Lent {
     }
 }
 
-/// What the engine calls the elements of a tensor of Burn's.
+/// The engine's name for the element type of a Burn tensor.
 ///
 /// # Errors
 /// [`Error::DType`] for those that products do not take.
@@ -111,7 +111,7 @@ fn dtype_of(elements: Dtype) -> DType {
     }
 }
 
-/// Where in which buffer the bytes of `handle` lie, after a flush of the streams concerned.
+/// The buffer and offset of the bytes of `handle`, after flushing the streams that use them.
 pub fn memory(client: &Client, handle: Handle) -> Result<(WgpuResource, Pinned)> {
     let memory = client.get_resource::<WgpuServer<AutoCompiler>>(handle);
     let memory = memory.map_err(|e| Error::Burn(e.to_string()))?;

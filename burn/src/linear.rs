@@ -1,4 +1,4 @@
-//! The module.
+//! [`SparseLinear`]: a linear layer for Burn.
 
 use crate::{
     error::{Error, Result},
@@ -20,8 +20,8 @@ use std::sync::Arc;
 /// `y = x · Wᵀ + bias` with a weight in one of Lacuna's formats, on Burn's device and in Burn's
 /// buffers.
 ///
-/// Weight and bias are constants to Burn: no parameters, not trained, not in its records, and
-/// they stay on their device where a module is moved (`to_device`). Clones share them.
+/// To Burn, weight and bias are constants: they are not parameters, not trained and not in its
+/// records, and stay on their device when the module is moved (`to_device`). Clones share them.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct SparseLinear {
@@ -37,22 +37,22 @@ struct Inner {
     plans: Plans,
 }
 
-/// What one product reads and writes.
+/// The operands of one product.
 pub(crate) struct Bound<const D: usize> {
     pub x: Lent,
     pub y: Lent,
-    /// The tensor that `y` is the memory of.
+    /// Burn's tensor that `y` is the memory of.
     pub result: Tensor<D>,
 }
 
 impl SparseLinear {
-    /// A module of `weight` `[d_output, d_input]` and `bias` `[d_output]`, uploaded to the
-    /// device.
+    /// A module with `weight` `[d_output, d_input]` and `bias` `[d_output]`, which are uploaded to
+    /// the device.
     ///
     /// # Errors
-    /// [`Error::Engine`]: [`Shape`](lacuna::Error::Shape) where `bias` has another length,
-    /// [`Limit`](lacuna::Error::Limit) or [`OutOfMemory`](lacuna::Error::OutOfMemory) where the
-    /// weight does not fit.
+    /// [`Error::Engine`]: [`Shape`](lacuna::Error::Shape) if `bias` has another length,
+    /// [`Limit`](lacuna::Error::Limit) or [`OutOfMemory`](lacuna::Error::OutOfMemory) if the weight
+    /// does not fit.
     pub fn new(shared: &Shared, weight: &Matrix, bias: Option<&[f32]>) -> Result<Self> {
         let rows = weight.rows();
         if let Some(bias) = bias
@@ -76,12 +76,12 @@ impl SparseLinear {
         })
     }
 
-    /// The module in place of a dense `linear`, which is read back, pruned by magnitude and
-    /// rounded as `format` says.
+    /// A replacement for a dense `linear`, whose weight is read back, pruned by magnitude and rounded
+    /// as `format` demands.
     ///
     /// # Errors
-    /// [`Error::Burn`] where it cannot be read, [`Error::Engine`] where a weight is not finite or
-    /// does not fit the format, and those of [`new`](Self::new).
+    /// [`Error::Burn`] if it cannot be read, [`Error::Engine`] if a weight is not finite or does not
+    /// fit the format, and the errors of [`new`](Self::new).
     pub fn compress(shared: &Shared, linear: &Linear, format: Format) -> Result<Self> {
         let weight = linear.weight.val();
         let [cols, rows] = weight.dims();
@@ -97,10 +97,10 @@ impl SparseLinear {
         )
     }
 
-    /// `x` `[…, d_input]` in f32, f16 or bf16 to `[…, d_output]` of the same.
+    /// Maps `x` `[…, d_input]` in f32, f16 or bf16 to y `[…, d_output]` of the same type.
     ///
     /// # Panics
-    /// Where [`try_forward`](Self::try_forward) gives an error: modules of Burn return plain
+    /// If [`try_forward`](Self::try_forward) returns an error, as Burn's modules return plain
     /// tensors.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match self.try_forward(x) {
@@ -109,11 +109,11 @@ impl SparseLinear {
         }
     }
 
-    /// `x` `[…, d_input]` in f32, f16 or bf16 to `[…, d_output]` of the same, in memory of Burn's pool.
-    /// Sums are f32, rounded once. Returns when the product is submitted; Burn's later work on the
-    /// result comes after it.
+    /// Maps `x` `[…, d_input]` in f32, f16 or bf16 to y `[…, d_output]` of the same type, in memory of
+    /// Burn's pool. Sums are f32, rounded once. Returns as soon as the product is submitted; Burn's
+    /// later work on the result runs after it.
     ///
-    /// The first product of a batch makes pipelines, which takes a moment.
+    /// The first product with a batch size compiles pipelines, which takes a moment.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::DType`], [`Error::Backend`], [`Error::Device`],
@@ -135,7 +135,7 @@ impl SparseLinear {
         Ok(bound.result)
     }
 
-    /// The number of vectors in `x`, if it is what the weight takes.
+    /// The number of vectors in `x`, or an error if its shape, type or device does not suit the weight.
     fn check<const D: usize>(&self, x: &Tensor<D>) -> Result<usize> {
         let expected = self.inner.weight.cols();
         let shape = x.shape();
@@ -156,7 +156,7 @@ impl SparseLinear {
         Ok(outer.iter().product())
     }
 
-    /// Lends `x` to the engine, and memory for the result beside it.
+    /// Lends `x` and new memory for the result to the engine.
     pub(crate) fn bind<const D: usize>(&self, x: Tensor<D>, batch: usize) -> Result<Bound<D>> {
         let Inner { shared, weight, .. } = &*self.inner;
         let mut shape = x.shape();

@@ -1,19 +1,19 @@
-//! Plans of one product, kept by batch.
+//! A cache of the plans of one product, by batch size and type.
 
 use lacuna::{Gpu, Plan, PlanBuilder, Tensor, Weight, format::Dtype};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Batches whose plans are kept.
+/// Number of plans that are kept.
 const KEPT: usize = 4;
 
-/// A plan with more memory of its own than this is made anew for each call: so large a product does not
-/// notice, and the memory would be held for every layer of a model.
+/// A plan that holds more bytes than this is built anew for each call: for so large a product that costs
+/// little, and keeping it would hold the memory for every layer of a model.
 const MOST_HELD: u64 = 64 << 10;
 
-/// Vectors of x, and their type, which is y's too.
+/// Number of vectors, and the type of x and y.
 type Key = (usize, Dtype);
 
-/// The product of one batch, whose x and y each call names.
+/// The product for one batch size and type; each call binds its own x and y.
 #[derive(Debug)]
 pub struct Product {
     plan: Plan,
@@ -33,7 +33,7 @@ impl Product {
         Ok(Self { plan, key, x, y })
     }
 
-    /// Bytes that the plan holds between calls: scratch, and f32 beside x and y of 16 bits.
+    /// Bytes that the plan holds between calls: scratch, and f32 copies of x and y if these have 16 bits.
     fn held(&self) -> u64 {
         let beside = |t: &Tensor| match t.dtype() {
             Dtype::F32 => 0,
@@ -51,12 +51,12 @@ impl Product {
     }
 }
 
-/// The batches used last, the last one in front.
+/// The products used most recently, the latest in front.
 #[derive(Debug, Default)]
 pub struct Plans(Mutex<Vec<Arc<Product>>>);
 
 impl Plans {
-    /// The product of a batch, kept or new.
+    /// The product for `key`, from the cache or new.
     pub fn product(
         &self,
         gpu: &Gpu,

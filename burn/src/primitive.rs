@@ -1,4 +1,4 @@
-//! Burn's tensors as what its wgpu backend keeps of them: a slice of a buffer with a shape.
+//! Conversion between Burn's tensors and what its wgpu backend stores for them: a buffer slice with a shape.
 
 use crate::error::{Error, Result};
 use burn::{
@@ -7,10 +7,10 @@ use burn::{
 };
 use burn_cubecl::tensor::CubeTensor;
 
-/// What Burn keeps of a float tensor: itself, or with fusion a promise of it.
+/// What Burn stores for a float tensor: the tensor itself, or, with fusion, a promise of it.
 type Primitive = <Cube as BackendTypes>::FloatTensorPrimitive;
 
-/// The tensor in memory. Whatever Burn still holds back to fuse it is handed to its stream.
+/// The tensor in memory. Operations on it that Burn still holds back to fuse are sent to its stream.
 ///
 /// # Errors
 /// [`Error::Backend`] for a tensor of another backend or with gradients.
@@ -21,7 +21,7 @@ pub fn resolve<const D: usize>(x: Tensor<D>) -> Result<CubeTensor> {
         .map_err(|e| Error::Backend(format!("{e:?}")))
 }
 
-/// A tensor in memory as one of Burn's own.
+/// Turns a tensor in memory into one of Burn's public tensors.
 pub fn wrap<const D: usize>(tensor: CubeTensor) -> Tensor<D> {
     Tensor::from_primitive::<Cube>(promised(tensor))
 }
@@ -42,7 +42,7 @@ fn in_memory(tensor: Primitive) -> CubeTensor {
     client.resolve_tensor_float::<burn_cubecl::CubeBackend>(tensor)
 }
 
-/// As Burn does with data from the host: the handle is there, and the stream learns of it.
+/// Registers a handle that already has its data with the stream, as Burn does for data from the host.
 #[cfg(feature = "fusion")]
 fn promised(tensor: CubeTensor) -> Primitive {
     use burn::backend::{

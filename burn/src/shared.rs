@@ -1,4 +1,4 @@
-//! One wgpu device with two owners.
+//! A wgpu device that Burn and the engine share.
 
 use crate::error::{Error, Result};
 use burn::tensor::{
@@ -7,7 +7,7 @@ use burn::tensor::{
 };
 use lacuna::{Gpu, Tuning};
 
-/// A wgpu device of Burn's with the engine on it. Cheap to clone.
+/// A wgpu device that Burn and the engine share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Shared {
     device: Device,
@@ -18,8 +18,8 @@ pub struct Shared {
 impl Shared {
     /// Opens the device that `options` (`Device::wgpu_options()`) select, for Burn and the engine.
     ///
-    /// Burn opens a device once in a process, and never again with other options: open it here
-    /// before a tensor of Burn's does.
+    /// Burn opens a device only once per process and cannot reopen it with other options, so call this
+    /// before the first Burn tensor on the device is created.
     ///
     /// # Errors
     /// [`Error::Open`].
@@ -28,9 +28,9 @@ impl Shared {
         Ok(Self::of(device, setup))
     }
 
-    /// Gives a device that is already the host's to Burn and to the engine, with the memory and
-    /// task limits of `options`. Create it with `SUBGROUP` and `SHADER_INT64` where the adapter
-    /// has them.
+    /// Registers a device that the host application already has with Burn and the engine, with the
+    /// memory and task limits of `options`. Create the device with the features `SUBGROUP` and
+    /// `SHADER_INT64` if the adapter has them.
     ///
     /// # Errors
     /// [`Error::Open`].
@@ -48,7 +48,7 @@ impl Shared {
         }
     }
 
-    /// The same device, whose products are chosen by what was measured on it.
+    /// The same device, with kernels chosen by the measurements in `tuning`.
     #[must_use]
     pub fn tuned(self, tuning: Tuning) -> Self {
         Self {
@@ -57,17 +57,17 @@ impl Shared {
         }
     }
 
-    /// Burn's device: where tensors are made.
+    /// Burn's device, on which to create tensors.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// The engine.
+    /// The engine on this device.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
     }
 
-    /// The wgpu handles of both.
+    /// The wgpu handles that both use.
     pub fn setup(&self) -> &WgpuSetup {
         &self.setup
     }

@@ -1,4 +1,4 @@
-//! On an adapter: values against the reference, buffers against Burn's own account of them.
+//! Tests on an adapter: values against the reference, buffers against Burn's own account of them.
 
 use crate::{Error, Shared, SparseLinear, lent, primitive};
 use burn::{
@@ -26,7 +26,7 @@ const FORMATS: &[&str] = &[
     "w4g64s50",
 ];
 
-/// Burn's device with the engine on it, once for all tests: Burn opens an adapter only once.
+/// The device that Burn and the engine share in all tests, as Burn opens an adapter only once.
 fn shared() -> Option<&'static Shared> {
     static SHARED: OnceLock<Option<Shared>> = OnceLock::new();
     let opened = SHARED.get_or_init(|| {
@@ -55,7 +55,7 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec_as::<f32>().unwrap()
 }
 
-/// Burn's dense linear with the very weights that `matrix` stands for.
+/// Burn's dense linear layer with exactly the weights of `matrix`.
 fn dense(shared: &Shared, matrix: &Matrix, bias: Option<&[f32]>) -> Linear {
     let (rows, cols) = (matrix.rows(), matrix.cols());
     let mut linear = LinearConfig::new(cols, rows)
@@ -69,7 +69,7 @@ fn dense(shared: &Shared, matrix: &Matrix, bias: Option<&[f32]>) -> Linear {
     linear
 }
 
-/// The client of a tensor, and its buffer as Burn itself binds it: buffer, first byte, bytes.
+/// The client of a tensor, and its memory as Burn itself binds it: buffer, offset, bytes.
 fn place<const D: usize>(tensor: &Tensor<D>) -> (Client, (lacuna::wgpu::Buffer, u64, u64)) {
     let tensor = primitive::resolve(tensor.clone()).unwrap();
     let (place, _pinned) = lent::memory(&tensor.client, tensor.handle).unwrap();
@@ -85,7 +85,7 @@ fn every_format_and_batch_is_within_the_bound() {
         let matrix = matrix(rows, cols, format);
         let bias = (i % 2 == 0).then_some(&bias[..]);
         let module = SparseLinear::new(shared, &matrix, bias).unwrap();
-        // More batches than plans are kept for.
+        // More batch sizes than plans are kept.
         for batch in [1, 2, 5, 33, 1, 64, 2] {
             let x = Random(batch as u64).vector(batch * cols);
             let y = module.forward(tensor(shared, &x, [batch, cols]));
@@ -174,7 +174,7 @@ fn products_bind_the_very_buffers_that_burn_holds() {
     let (_, (x_buffer, x_at, x_bytes)) = place(&x);
     assert_eq!(x_bytes, 4 * (batch * cols) as u64);
 
-    // What `try_forward` binds; a tensor of the engine is equal to another of the same bytes.
+    // What `try_forward` binds; tensors of the engine are equal if they are the same bytes of a buffer.
     let bound = module.bind(x, batch).unwrap();
     let gpu = shared.gpu();
     let own = |buffer, at, len| gpu.tensor_in(buffer, at, batch, len).unwrap();
@@ -208,7 +208,7 @@ fn slices_of_one_buffer_are_read_and_written_where_they_lie() {
     }
     assert_eq!(values(whole), all, "a product wrote beside its result");
 
-    // Burn's pool gives x and y from one page: that is what sharing is about.
+    // Burn's pool places x and y in one buffer, which is the case that sharing has to handle.
     let mut met = false;
     for _ in 0..8 {
         let bound = module
@@ -232,14 +232,14 @@ fn burns_work_before_and_behind_a_product_keeps_its_order() {
     let matrix = matrix(n, n, "2:4");
     let module = SparseLinear::new(shared, &matrix, None).unwrap();
     let relu = Relu::new();
-    // Nobody waits between the layers; Burn computes what a layer reads, and reads what it wrote.
+    // Nothing waits between the layers: Burn computes what a layer reads, and reads what it wrote.
     let mut x = Random(7).vector(n);
     let mut y = tensor(shared, &x, [1, n]);
     for _ in 0..20 {
         y = relu
             .forward(module.forward(y.mul_scalar(0.5)))
             .add_scalar(0.125);
-        // The memory of an x that is no longer needed is filled from the host at once.
+        // Overwrites at once, from the host, the memory of an x that is no longer needed.
         let scratch = tensor(shared, &vec![f32::NAN; n], [1, n]);
         drop(scratch);
         let halves: Vec<f32> = x.iter().map(|v| v * 0.5).collect();
@@ -321,7 +321,7 @@ fn forward_panics_with_the_error() {
 #[test]
 fn a_device_of_the_hosts_is_shared_and_kept_apart_from_others() {
     let Some(shared) = shared() else { return };
-    // A second device on the adapter, which Burn gets from the host.
+    // A second device on the adapter, which the host creates and registers with Burn.
     let host = lacuna::Gpu::new_blocking(&lacuna::gpu::Options::default()).unwrap();
     let setup = WgpuSetup {
         device: host.device().clone(),
@@ -365,7 +365,7 @@ fn memory_is_given_back() {
             .bytes_in_use
     };
     let (client, _) = place(&tensor(shared, &[0.0], [1]));
-    // With fusion a tensor that is dropped goes when its stream is drained.
+    // With fusion, a dropped tensor is freed only when its stream is drained.
     shared.device().sync().unwrap();
     let before = in_use(&client);
     for batch in [1, 64, 1, 8, 3, 64, 2, 16] {
@@ -381,7 +381,7 @@ fn memory_is_given_back() {
         before,
         "a product keeps memory of Burn's pool"
     );
-    // Nor does a plan keep a page that the pool has given up.
+    // Nor does a plan keep a page alive that the pool has freed.
     let allocated = || {
         shared.gpu().wait().unwrap();
         let report = shared.gpu().device().generate_allocator_report();

@@ -10,12 +10,12 @@ pub use lacuna;
 use lacuna::{Gpu, Plan, PlanBuilder, Weight, format::Matrix};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Batches whose plans are kept.
+/// Number of plans that are kept.
 const KEPT: usize = 4;
 
 /// `y = x · Wᵀ + bias` with a weight in one of Lacuna's formats, on Lacuna's device.
 ///
-/// Clones share the weight. Several threads may call it at once.
+/// Clones share the weight. Several threads may use it at the same time.
 #[derive(Debug, Clone)]
 pub struct SparseLinear(Arc<Product>);
 
@@ -24,11 +24,11 @@ struct Product {
     gpu: Gpu,
     weight: Weight,
     bias: Option<lacuna::Tensor>,
-    /// Idle products, the one that was used last in front.
+    /// Plans not in use, the most recently used in front.
     idle: Mutex<Vec<Ready>>,
 }
 
-/// The product of one batch, with memory for x and y.
+/// The plan for one batch size, with memory for x and y.
 #[derive(Debug)]
 struct Ready {
     batch: usize,
@@ -38,12 +38,12 @@ struct Ready {
 }
 
 impl SparseLinear {
-    /// A layer of `weight` `[d_output, d_input]` and `bias` `[d_output]`, uploaded to `gpu`.
+    /// A layer with `weight` `[d_output, d_input]` and `bias` `[d_output]`, which are uploaded to `gpu`.
     ///
     /// # Errors
-    /// [`Shape`](lacuna::Error::Shape) where `bias` has another length,
-    /// [`Limit`](lacuna::Error::Limit) or [`OutOfMemory`](lacuna::Error::OutOfMemory) where the
-    /// weight does not fit.
+    /// [`Shape`](lacuna::Error::Shape) if `bias` has another length,
+    /// [`Limit`](lacuna::Error::Limit) or [`OutOfMemory`](lacuna::Error::OutOfMemory) if the weight
+    /// does not fit.
     pub fn new(gpu: &Gpu, weight: &Matrix, bias: Option<&[f32]>) -> lacuna::Result<Self> {
         let bias = bias.map(|bias| gpu.tensor_from(1, weight.rows(), bias));
         Ok(Self(Arc::new(Product {
@@ -61,8 +61,9 @@ impl SparseLinear {
 }
 
 impl Module for SparseLinear {
-    /// `x` `[…, d_input]` of floats to `[…, d_output]` of the same type on the same device. Returns
-    /// when y is there. The first product of a batch makes pipelines, which takes a moment.
+    /// Maps `x` `[…, d_input]` of a float type to y `[…, d_output]` of the same type on the same device.
+    /// Returns when y is computed. The first product with a batch size compiles pipelines, which takes a
+    /// moment.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if !x.dtype().is_float() {
             bail!("x is {:?}, products take floats", x.dtype());
@@ -73,7 +74,7 @@ impl Module for SparseLinear {
     }
 }
 
-/// The product of what lies on the host, as Candle records it.
+/// The product as a Candle operation on host tensors.
 struct Op(Arc<Product>);
 
 impl CustomOp1 for Op {
@@ -116,7 +117,7 @@ impl Product {
         Ok(y)
     }
 
-    /// An idle product of `batch`, or a new one.
+    /// An idle plan for `batch` vectors, or a new one.
     fn take(&self, batch: usize) -> lacuna::Result<Ready> {
         {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! `--activations`: how products take their activations.
+//! `--activations`: the precision in which products take their activations.
 
 use crate::error::{Error, Result};
 use lacuna::{Gpu, format::Precision};
@@ -6,19 +6,19 @@ use lacuna::{Gpu, format::Precision};
 /// The precision of activations in products.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Activations {
-    /// As they are
+    /// Unchanged
     F32,
-    /// In f16, for the matrix units of a GPU
+    /// Rounded to f16, for the matrix units of a GPU
     F16,
-    /// As integers of eight bits, which the product makes of each block of up to 32 columns
+    /// Rounded to 8-bit integers in blocks of up to 32 columns
     I8,
-    /// As integers of 24 bits where a product multiplies bytes, which costs little precision, else as
-    /// they are
+    /// Rounded to 24-bit integers, which costs little precision, where a product multiplies bytes;
+    /// else unchanged
     I24,
 }
 
 impl Activations {
-    /// Refuses what the device cannot do at all.
+    /// Refuses a precision that the device does not support.
     pub fn check(self, gpu: &Gpu) -> Result<()> {
         if self == Self::F16 && gpu.caps().cooperative.is_none() {
             return Err(Error::Usage(
@@ -30,7 +30,7 @@ impl Activations {
         Ok(())
     }
 
-    /// As on the command line.
+    /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",

@@ -1,7 +1,7 @@
-//! `calibrate`: what the inputs of a model's weights look like, over a text.
+//! `calibrate`: gathers statistics of the inputs of a model's weights over a text.
 //!
-//! The model runs layer by layer. In memory are the residual streams of all windows, one layer,
-//! and what is gathered of it.
+//! The model runs layer by layer. Memory holds the residual streams of all windows, one layer, and
+//! the statistics gathered from it.
 
 mod dump;
 mod layer;
@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bytes of text that are made tokens at one time, and the rest of their line.
+/// Bytes of text, rounded up to whole lines, that are tokenised at a time.
 const PIECE: usize = 1 << 17;
 
 #[derive(clap::Args)]
@@ -37,16 +37,16 @@ const PIECE: usize = 1 << 17;
 pub struct Args {
     /// A Hugging Face folder, a .safetensors beside its config.json, or a .gguf
     model: PathBuf,
-    /// Texts like those the model is for, UTF-8; never the one it is judged by
+    /// Texts of the kind the model is used for, UTF-8; never the one it is evaluated on
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     text: Vec<PathBuf>,
     /// The file to write, for `compress --stats` and `thresholds`; it appears complete or not at all
     #[arg(short, long, value_name = "STATS")]
     output: PathBuf,
-    /// Tokens to run, in windows taken evenly from all the text; Hessians want 64 thousand
+    /// Tokens to run, in windows spread evenly over all the text; Hessians need 64 thousand
     #[arg(long, value_name = "N", default_value_t = 65_536)]
     tokens: usize,
-    /// Tokens of a window [default: 512, or the model's limit or --tokens where that is less]
+    /// Tokens per window [default: 512, or the model's limit or --tokens if that is less]
     #[arg(long, value_name = "N")]
     context: Option<usize>,
     /// Keeps the Hessian E[x xᵀ] of every input, which sparsegpt and --recover need: 2 · cols²
@@ -56,10 +56,10 @@ pub struct Args {
     /// Keeps means and mean squares only, which wanda and ria need
     #[arg(long)]
     no_hessian: bool,
-    /// Leaves out what `thresholds` needs: every layer then runs once, not twice
+    /// Leaves out what `thresholds` needs, so that every layer runs once, not twice
     #[arg(long)]
     no_thresholds: bool,
-    /// Writes all activations to this folder: a safetensors file a layer, 4 bytes an element
+    /// Writes all activations to this folder: one safetensors file per layer, 4 bytes per element
     #[arg(long, value_name = "DIR")]
     dump: Option<PathBuf>,
     #[command(flatten)]
@@ -87,9 +87,9 @@ struct Report {
     thresholds: bool,
     bytes: u64,
     seconds: f64,
-    /// Of them, what adding up the inputs took.
+    /// The part of `seconds` spent on adding up the inputs.
     summing_seconds: f64,
-    /// Of the process, where the system says.
+    /// Of the process, if the system reports it.
     peak_memory_bytes: Option<u64>,
 }
 
@@ -165,7 +165,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     }
 }
 
-/// Windows of all texts, as many as hold the tokens that are wanted, taken evenly.
+/// Windows spread evenly over all texts, enough for the requested number of tokens.
 fn windows(args: &Args, checkpoint: &Checkpoint, context: usize) -> Result<Vec<Vec<u32>>> {
     let mut all = vec![];
     for file in &args.text {
@@ -183,7 +183,7 @@ fn windows(args: &Args, checkpoint: &Checkpoint, context: usize) -> Result<Vec<V
     Ok(spread(all, args.tokens, context))
 }
 
-/// All windows of a file, which may be large.
+/// All windows of a text file, which may be large.
 pub fn windows_of(file: &Path, checkpoint: &Checkpoint, context: usize) -> Result<Vec<Vec<u32>>> {
     let tokenizer = checkpoint.tokenizer()?;
     let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
@@ -197,15 +197,15 @@ pub fn windows_of(file: &Path, checkpoint: &Checkpoint, context: usize) -> Resul
     Ok(windows.map(|window| window.ids).collect())
 }
 
-/// As many windows of `context` as hold `tokens`, taken evenly.
+/// As many windows of `context` tokens as make up `tokens`, spread evenly over `all`.
 pub fn spread(mut all: Vec<Vec<u32>>, tokens: usize, context: usize) -> Vec<Vec<u32>> {
     let (found, wanted) = (all.len(), (tokens / context).min(all.len()));
     let evenly = (0..wanted).map(|i| std::mem::take(&mut all[i * found / wanted]));
     evenly.collect()
 }
 
-/// `text` in pieces that end with a line. A tokenizer takes a hundred times the memory of its
-/// text, and where lines end it hardly matters.
+/// `text` in pieces that end with a line. A tokenizer needs a hundred times the memory of its text,
+/// and a cut at the end of a line hardly changes the tokens.
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -216,7 +216,7 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What the products of all layers take.
+/// The distinct inputs of all layers' products.
 fn shared(config: &Config) -> Vec<Shared> {
     let sites = (0..config.layers.len()).flat_map(|layer| Site::ALL.map(|site| (layer, site)));
     sites
@@ -236,7 +236,7 @@ fn gates(config: &Config) -> Vec<Gated> {
     (0..config.layers.len()).map(gated).collect()
 }
 
-/// The most memory that this process had, by Linux.
+/// Peak memory of this process, as Linux reports it.
 fn peak_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;

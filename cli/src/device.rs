@@ -18,22 +18,22 @@ pub struct Args {
     /// Adapter to use: its number in `lacuna info`, or a part of its name
     #[arg(long, global = true, value_name = "INDEX|NAME")]
     adapter: Option<String>,
-    /// Gives the device up when one call takes longer
+    /// Gives up on the device if one call takes longer
     #[arg(long, global = true, value_name = "SECONDS")]
     timeout: Option<u32>,
-    /// Cuts work into submissions of at most so long: some systems reset devices that work longer
+    /// Splits work into submissions of at most this duration: some systems reset devices that work longer
     #[arg(long, global = true, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..))]
     max_dispatch_ms: Option<u32>,
-    /// Uses cooperative matrices, an experimental feature of wgpu, where x may be taken in f16
+    /// Uses cooperative matrices, an experimental feature of wgpu, for products with f16 activations
     #[arg(long, global = true)]
     cooperative: bool,
-    /// What `tune` wrote [default: that of the adapter in your data folder, if it is there]
+    /// The table that `tune` wrote [default: that of the adapter in your data folder, if there is one]
     #[arg(long, global = true, value_name = "FILE")]
     tuning: Option<PathBuf>,
-    /// Chooses kernels by guess, whatever was measured
+    /// Ignores measurements and chooses kernels by the built-in heuristics
     #[arg(long, global = true, conflicts_with = "tuning")]
     untuned: bool,
-    /// Neither reads nor writes compiled pipelines in your cache folder
+    /// Does not read or write compiled pipelines in your cache folder
     #[arg(long, global = true)]
     no_pipeline_cache: bool,
 }
@@ -94,12 +94,12 @@ pub fn open(args: &Args) -> Result<Gpu> {
     tuning::apply(gpu, args.tuning.as_deref())
 }
 
-/// Where compiled pipelines are kept, if this system has a place for that.
+/// Where compiled pipelines are kept, if the system has a cache folder.
 fn pipelines() -> Option<PathBuf> {
     dirs::cache_dir().map(|cache| cache.join("lacuna/pipelines"))
 }
 
-/// In words, for `info`.
+/// Where pipelines are kept, in words, for `info`.
 pub fn describe_pipelines(gpu: &Gpu) -> String {
     gpu.pipelines_file().map_or_else(
         || "not kept".into(),

@@ -1,29 +1,29 @@
-//! What can go wrong, and the exit code it has.
+//! The errors of commands and their exit codes.
 
 use std::{io, io::Write};
 
 /// Result of every fallible function of the command line.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a command ends before its time.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The engine refused.
+    /// An error of the engine.
     #[error(transparent)]
     Engine(#[from] lacuna::Error),
 
-    /// A weight file refused.
+    /// An error about a weight file.
     #[error(transparent)]
     File(#[from] lacuna_io::Error),
 
-    /// A language model refused.
+    /// An error about a language model.
     #[error(transparent)]
     Model(#[from] lacuna_llm::Error),
 
-    /// Compression by statistics refused.
+    /// An error of compression by statistics.
     #[error(transparent)]
     Prune(#[from] lacuna_prune::Error),
-    /// A recovery refused.
+    /// An error of recovery.
     #[cfg(feature = "recover")]
     #[error(transparent)]
     Recovery(Box<lacuna_recover::Error>),
@@ -46,7 +46,7 @@ pub enum Error {
         reason: Box<lacuna_prune::Error>,
     },
 
-    /// A work folder holds the shards of another job.
+    /// A work folder holds the files of another job.
     #[error(
         "{folder} holds another job's shards: its {what} is {got}, this job's is {expected}; \
          go on with its arguments, or remove it"
@@ -54,11 +54,11 @@ pub enum Error {
     OtherJob {
         /// The folder.
         folder: String,
-        /// What differs.
+        /// Which setting differs.
         what: String,
-        /// The folder's.
+        /// Its value in the folder.
         got: String,
-        /// That of the arguments.
+        /// Its value according to the arguments.
         expected: String,
     },
 
@@ -79,7 +79,7 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
 
-    /// Results were computed and are wrong.
+    /// Results that were computed are wrong.
     #[error("{0}")]
     Check(String),
 
@@ -151,7 +151,7 @@ const fn model_code(error: &lacuna_llm::Error) -> u8 {
         | E::Context { .. }
         | E::Empty => 2,
         E::Cancelled => 130,
-        // The rest is about what a checkpoint holds.
+        // All others concern the content of a checkpoint.
         _ => 4,
     }
 }
@@ -162,12 +162,12 @@ const fn prune_code(error: &lacuna_prune::Error) -> u8 {
         E::Engine(e) => engine_code(e),
         E::File(e) => file_code(e),
         E::NoInputs { .. } | E::NoHessian { .. } | E::NoThresholds { .. } | E::Format { .. } => 2,
-        // The rest is about what the statistics hold.
+        // All others concern the content of the statistics.
         _ => 4,
     }
 }
 
-/// What a recovery hands on is what it was.
+/// Errors that a recovery passes on keep their kind.
 #[cfg(feature = "recover")]
 impl From<lacuna_recover::Error> for Error {
     fn from(error: lacuna_recover::Error) -> Self {
@@ -188,7 +188,7 @@ const fn recovery_code(error: &lacuna_recover::Error) -> u8 {
     match error {
         E::Choice { .. } => 2,
         E::Device(_) => 5,
-        // The rest is about what files hold.
+        // All others concern the content of files.
         _ => 4,
     }
 }
@@ -212,17 +212,17 @@ const fn engine_code(error: &lacuna::Error) -> u8 {
         | E::Code { .. }
         | E::Group { .. }
         | E::Threshold { .. } => 4,
-        // The rest is the device's: lost, late, out of memory, or refusing a call.
+        // All others are failures of the device: lost, too slow, out of memory, or a refused call.
         _ => 5,
     }
 }
 
-/// Prints one line `error: …`; a stderr that is gone is nobody's loss.
+/// Prints one line `error: …`; a closed stderr is ignored.
 pub fn print(error: &Error) {
     let _ = writeln!(io::stderr(), "error: {}", one_line(&error.to_string()));
 }
 
-/// `text` on one line without anything that could steer a terminal.
+/// `text` on one line, with everything that could affect a terminal escaped.
 pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for word in text.split_whitespace() {

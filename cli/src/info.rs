@@ -1,4 +1,4 @@
-//! `info`: one block to paste into a report.
+//! `info`: describes the adapters in one block to paste into a report.
 
 use crate::{
     device::{self, Adapter},
@@ -22,7 +22,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Formats and batches that stand for the rest.
+/// The formats and batches that are listed, as examples.
 const FORMATS: [&str; 4] = ["f32", "2:4", "2:4x8", "1:8"];
 const BATCHES: [usize; 3] = [1, 8, 64];
 const SIDE: usize = 4096;
@@ -45,9 +45,9 @@ struct Selected {
     timestamps: bool,
     features: Vec<String>,
     limits: Vec<(&'static str, u64)>,
-    /// Products whose choices were measured, and where that is kept.
+    /// Number of tuned products, and the file that holds the measurements.
     tuning: String,
-    /// Where compiled pipelines are kept from one run to the next.
+    /// Where compiled pipelines are kept between runs.
     pipelines: String,
     products: Vec<Product>,
 }
@@ -56,7 +56,7 @@ struct Selected {
 #[derive(Serialize)]
 struct Product {
     problem: String,
-    /// Whether the default was measured to be the fastest.
+    /// Whether the default was chosen by measurement.
     tuned: bool,
     default: Option<String>,
     others: Vec<String>,

@@ -1,4 +1,4 @@
-//! `inspect`: what a weight file holds and how it would compress without loss.
+//! `inspect`: shows what a weight file holds and how it would compress without loss.
 
 use crate::{
     compress::is_gguf,
@@ -31,21 +31,21 @@ struct Weight {
     name: String,
     /// How the file stores it.
     layout: String,
-    /// The format it is read in; of a GGUF file its type.
+    /// The format in which it is read; for a GGUF file, the type of the tensor.
     format: String,
-    /// By what the layout was told, and what that means.
+    /// How the layout was recognised, and what that implies.
     evidence: Vec<String>,
     warnings: Vec<String>,
     rows: usize,
     cols: usize,
     bytes: u64,
     dense_bytes: u64,
-    /// Codes have no exact form with fewer of them.
+    /// Whether it holds codes, for which no pattern is exact.
     #[serde(skip)]
     quantised: bool,
     zero_share: f64,
     patterns: Vec<Pattern>,
-    /// The smallest of the patterns that lose nothing.
+    /// The smallest lossless pattern.
     exact: Option<Exact>,
 }
 
@@ -59,14 +59,14 @@ impl Refused {
     }
 }
 
-/// How far a weight obeys a pattern.
+/// How well a weight obeys a pattern.
 #[derive(Serialize)]
 struct Pattern {
     #[serde(rename = "pattern")]
     name: String,
     windows: usize,
     violating: usize,
-    /// Bytes once compressed to it, losing something where windows violate it.
+    /// Size when compressed to it, which loses weights in windows that violate it.
     bytes: Option<u64>,
 }
 
@@ -99,7 +99,7 @@ struct Report {
     refused: Vec<Refused>,
     others: Vec<Other>,
     bytes: u64,
-    /// With every weight in its smallest exact format.
+    /// Size of the file with every weight in its smallest exact format.
     compressed_bytes: u64,
 }
 
@@ -159,7 +159,7 @@ fn safetensors(file: &WeightFile) -> Result<(Vec<Weight>, Vec<Other>)> {
     Ok((weights, file.plain_tensors().map(other).collect()))
 }
 
-/// Matrices of types that can be read are weights.
+/// The tensors of a GGUF file; its weights are the matrices of readable types.
 fn gguf(file: &GgufFile) -> Result<(Vec<Weight>, Vec<Other>)> {
     let bar = progress::bar(file.tensors().count());
     let (mut weights, mut others) = (vec![], vec![]);
@@ -177,7 +177,7 @@ fn gguf(file: &GgufFile) -> Result<(Vec<Weight>, Vec<Other>)> {
                     evidence: &[],
                     warnings: &[],
                     dtype,
-                    // What blocks of codes are decoded to when they are loaded.
+                    // Blocks of codes are decoded to f16 when they are loaded.
                     dense: dtype.unwrap_or(Dtype::F16),
                     quantised: dtype.is_none(),
                     bytes: tensor.bytes,
@@ -198,16 +198,16 @@ fn gguf(file: &GgufFile) -> Result<(Vec<Weight>, Vec<Other>)> {
     Ok((weights, others))
 }
 
-/// What a file says of a weight.
+/// What a file tells about a weight.
 struct Stored<'a> {
     name: &'a str,
     layout: String,
     format: String,
     evidence: &'a [String],
     warnings: &'a [String],
-    /// Of its values, unless they are codes.
+    /// The type of its values, unless they are codes.
     dtype: Option<Dtype>,
-    /// The type of its values once they are dense.
+    /// The type of its values when unpacked.
     dense: Dtype,
     quantised: bool,
     bytes: u64,
@@ -325,8 +325,8 @@ fn text(report: &Report) -> String {
     text
 }
 
-/// How layouts of other programs were told, once for all weights of which it is the same, and
-/// what may be wrong with weights.
+/// How layouts of other programs were recognised, grouped by weights with the same evidence, and the
+/// warnings about weights.
 fn evidence(weights: &[Weight]) -> String {
     let mut text = String::new();
     let mut counts: BTreeMap<(&str, &[String]), usize> = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! Ctrl-C: at once where nothing is at stake, at the next safe point where a file or a row
-//! is being written.
+//! Ctrl-C: ends the program at once, or, after [`defer`], at the next safe point, so that no file or
+//! row is left half written.
 
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -11,7 +11,7 @@ static DEFERRED: AtomicBool = AtomicBool::new(false);
 pub fn install() {
     let handler = || {
         let again = INTERRUPTED.swap(true, SeqCst);
-        // Asked twice, do not wait for the safe point.
+        // A second request does not wait for the safe point.
         if again || !DEFERRED.load(SeqCst) {
             std::process::exit(i32::from(Error::Interrupted.code()));
         }
@@ -21,12 +21,12 @@ pub fn install() {
     }
 }
 
-/// From here on an interruption waits for [`check`].
+/// From now on an interruption waits for the next [`check`].
 pub fn defer() {
     DEFERRED.store(true, SeqCst);
 }
 
-/// A safe point.
+/// A safe point: fails if an interruption is pending.
 pub fn check() -> Result<()> {
     if INTERRUPTED.load(SeqCst) {
         Err(Error::Interrupted)

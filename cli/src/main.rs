@@ -28,11 +28,11 @@ use std::process::ExitCode;
 
 /// Sparse neural-network weights on any GPU.
 ///
-/// Weight formats are written f32, f16, bf16 or N:M[xV][@f32|@f16|@bf16]: N kept of every M
-/// columns, one choice for V rows, values of the type after the @ (default: the input's own);
-/// or as codes: wBgG and wBrow (B bits, a scale for G columns or the row), N:M+wBgG, and wBgGsPP
-/// (PP % of the groups dropped), with -sym (no zeros), -real (zeros that are no codes) and -ragged
-/// (rows of any length) behind.
+/// Weight formats are f32, f16, bf16 or N:M[xV][@f32|@f16|@bf16]: N kept of every M columns, one
+/// choice for V rows, values of the type after the @ (default: the input's own). Formats of codes
+/// are wBgG and wBrow (B bits, a scale for G columns or the row), N:M+wBgG, and wBgGsPP (PP % of the
+/// groups dropped), with the suffixes -sym (no zeros), -real (any f16 as zero) and -ragged (rows
+/// keep different numbers of groups).
 ///
 /// Exit codes: 0 ok, 1 a check failed, 2 usage, 3 no adapter or feature, 4 bad input file,
 /// 5 device lost, timeout or out of memory, 6 output failed, 130 interrupted.
@@ -51,15 +51,15 @@ enum Command {
     Info(info::Args),
     /// Lists the tensors of a weight file, their zeros and the patterns they obey
     Inspect(inspect::Args),
-    /// Runs a model over text and stores what the inputs of its weights look like
+    /// Runs a model over text and stores statistics of the inputs of its weights
     Calibrate(calibrate::Args),
-    /// Chooses thresholds under which activations are dropped, by what `calibrate` stored
+    /// Chooses thresholds below which activations are dropped, from what `calibrate` stored
     Thresholds(model::thresholds::Args),
     /// Prunes and quantises the weights of a file or model and stores them compressed
     Compress(compress::Args),
     /// Joins the layers that `compress --layers` wrote
     Merge(compress::merge::Args),
-    /// Trains what a compressed model kept against the dense model
+    /// Trains a compressed model's kept weights against the dense model
     #[cfg(feature = "recover")]
     Recover(recover::Args),
     /// Writes every weight of a file in a form that other programs read: dense or pack-quantized
@@ -68,9 +68,9 @@ enum Command {
     Matmul(matmul::Args),
     /// Checks every kernel against the reference on this adapter
     Verify(verify::Args),
-    /// Checks, then times products, cold and against the fastest dense kernel
+    /// Checks products, then times them, with cold weights and against the fastest dense kernel
     Bench(bench::Args),
-    /// Times every candidate of products and notes the fastest, for every command after it
+    /// Times every candidate kernel of products and stores the fastest for all later commands
     Tune(bench::tune::Args),
     /// Measures how well a language model predicts a text
     Eval(model::eval::Args),
@@ -85,7 +85,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // wgpu's own warnings are about drivers and repeat what errors say.
+    // wgpu's own warnings concern drivers or repeat what our errors say.
     let log = env_logger::Env::default()
         .default_filter_or("warn,wgpu_core=error,wgpu_hal=off,naga=error");
     env_logger::Builder::from_env(log)
@@ -115,7 +115,7 @@ fn main() -> ExitCode {
         Command::Man(args) => shell::man(&args, Cli::command()),
     };
     match result {
-        // Whoever closed the pipe has read what they wanted.
+        // A reader that closed the pipe has seen all it wanted.
         Ok(()) | Err(error::Error::Pipe) => ExitCode::SUCCESS,
         Err(error) => {
             error::print(&error);

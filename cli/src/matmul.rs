@@ -17,7 +17,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// A .safetensors file, a shard index, or a folder with either
     weights: PathBuf,
-    /// Module name: the weight P.weight or a compressed P, with P.bias where there is one
+    /// Module name P: the weight is P.weight or a compressed P, with P.bias if there is one
     #[arg(long, value_name = "P")]
     tensor: String,
     /// A .safetensors file with a tensor x [batch, cols]
@@ -66,7 +66,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         Where::Cpu => product.on_cpu()?,
         Where::Gpu => product.on_gpu(&device::open(device)?)?,
         Where::Auto => match device::open(device).and_then(|gpu| product.on_gpu(&gpu)) {
-            // Without an adapter, or on one that is too small.
+            // There is no adapter, or it is too small.
             Err(e) if e.code() == 3 => {
                 log::warn!("computing on the CPU: {e}");
                 product.on_cpu()?
@@ -83,7 +83,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     Ok(())
 }
 
-/// The weight and its bias. Files may hold empty matrices, which no format is needed for.
+/// The weight and its bias. Empty matrices, which files may hold, need no format.
 fn load(file: &WeightFile, module: &str) -> Result<(Matrix, Option<Vec<f32>>)> {
     let name = format!("{module}.weight");
     if let Some(tensor) = file.tensor(&name)
@@ -110,7 +110,7 @@ impl Product {
         let weight = gpu.upload(&self.weight)?;
         let bias = self.bias.as_ref().map(|b| gpu.tensor_from(1, rows, b));
         let bias = bias.transpose()?;
-        // As many vectors at a time as one binding holds.
+        // Runs as many vectors at a time as one binding holds.
         let vector_bytes = 4 * rows.max(cols).max(1) as u64;
         let most = (gpu.caps().max_binding_bytes / vector_bytes).max(1) as usize;
         let mut y = Vec::with_capacity(self.batch * rows);

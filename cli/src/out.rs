@@ -1,10 +1,10 @@
-//! stdout, whose reader may go away.
+//! Writing to stdout, which its reader may close.
 
 use crate::error::{Error, Result};
 use serde::Serialize;
 use std::io::{self, Write};
 
-/// Writes `text` and flushes it: a line that is there is complete.
+/// Writes `text` and flushes it, so that readers see whole lines.
 pub fn write(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())

@@ -9,7 +9,7 @@ pub fn bar(total: usize) -> ProgressBar {
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Something of unknown length.
+/// A spinner for work of unknown length.
 pub fn spinner() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {pos} {wide_msg}");
     ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))

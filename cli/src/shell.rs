@@ -1,4 +1,4 @@
-//! What a shell and a reader of manuals want of the program: `completions` and `man`.
+//! `completions` and `man`: completion scripts and manual pages.
 
 use crate::{
     error::{Error, Result},
@@ -32,7 +32,7 @@ pub fn man(args: &Man, program: clap::Command) -> Result<()> {
         return pages(folder, program);
     }
     let mut page = vec![];
-    // As in a folder, where `help` has no page.
+    // Pages in a folder have none for `help` either.
     clap_mangen::Man::new(program.disable_help_subcommand(true))
         .render(&mut page)
         .map_err(Error::Stdout)?;

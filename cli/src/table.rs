@@ -1,4 +1,4 @@
-//! Tables for people: columns as wide as they need to be, numbers to the right.
+//! Tables for people: columns as wide as their content, numbers aligned to the right.
 
 use std::fmt::Write;
 
@@ -20,7 +20,7 @@ impl Table {
         self.rows.push(Vec::from(cells));
     }
 
-    /// The text, one line a row.
+    /// The text, one line per row.
     pub fn text(&self) -> String {
         let columns = self.rows[0].len();
         let width = |c: usize| {
@@ -28,7 +28,7 @@ impl Table {
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
-        // A column of numbers starts with a digit in its first row.
+        // A column counts as numbers if its first row starts with a digit and holds no `:` or `x`.
         let numeric = |c: usize| {
             let first = self.rows.get(1).and_then(|r| r[c].chars().next());
             first.is_some_and(|c| c.is_ascii_digit()) && !self.rows[1][c].contains([':', 'x'])

@@ -1,4 +1,4 @@
-//! `unpack`: every weight in a form that programs read which know nothing of this one.
+//! `unpack`: writes every weight in a form that other programs can read.
 
 use crate::{
     compress::join::{Place, names_a_file},
@@ -144,7 +144,7 @@ impl Unpacking<'_> {
         }
     }
 
-    /// `config.json` of the output: that of the input, and how weights are quantised now.
+    /// `config.json` of the output: that of the input, with the new quantisation of the weights.
     fn config(&self, input: &[u8]) -> Result<Vec<u8>> {
         let Form::PackQuantized = self.form else {
             return Ok(input.to_vec());

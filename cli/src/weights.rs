@@ -1,4 +1,4 @@
-//! Opening weights of which the user may know more than the files tell.
+//! Opens weights, with options for what their files leave open.
 
 use crate::error::Result;
 use lacuna_io::{Reading, WeightFile, ZeroPoints, printable};
@@ -7,8 +7,8 @@ use std::path::Path;
 
 #[derive(clap::Args, Clone, Copy, Default)]
 pub struct Args {
-    /// How a GPTQ file stores zero points, v1 (less one) or v2 (as they are)
-    /// [default: what its symmetric weights show, else what its configuration says]
+    /// How a GPTQ file stores zero points, v1 (less one) or v2 (unchanged)
+    /// [default: as its symmetric weights show, else as its configuration says]
     #[arg(long, value_name = "v1|v2")]
     gptq_zeros: Option<ZeroPoints>,
 }
@@ -23,7 +23,7 @@ impl Args {
         Ok(Checkpoint::open_as(path, self.reading())?)
     }
 
-    /// Opens a file of weights, all of which can be read, and tells what may be wrong with them.
+    /// Opens a file of weights, all of which must be readable, and logs warnings about them.
     pub fn file(self, path: &Path) -> Result<WeightFile> {
         let file = self.any_file(path)?;
         file.check_readable()?;
@@ -35,7 +35,7 @@ impl Args {
         Ok(file)
     }
 
-    /// Opens a file of weights, some of which may not be readable.
+    /// Opens a file of weights, some of which may be unreadable.
     pub fn any_file(self, path: &Path) -> Result<WeightFile> {
         Ok(WeightFile::open_as(path, self.reading())?)
     }

@@ -1,4 +1,4 @@
-//! `calibrate`, and what `compress` makes of it. No adapter needed, but for what says so.
+//! `calibrate`, and `compress` with its statistics. Only tests that say so need an adapter.
 
 mod common;
 
@@ -34,7 +34,7 @@ impl Folder {
         file
     }
 
-    /// What a run of the model over [`TEXT`] gives, in a file.
+    /// Calibrates the model on [`TEXT`]; returns the path of the statistics.
     fn statistics(&self, device: &str, more: &[&str]) -> String {
         let (text, file) = (self.text(), self.path("stats"));
         let args = ["calibrate", MODEL, "--text", &text, "-o", &file];
@@ -54,7 +54,7 @@ fn error(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What every product of the model takes over [`TEXT`], by layer and site, by the CPU twin.
+/// The inputs of all products of the model over [`TEXT`], by layer and site, from the CPU twin.
 fn truth() -> Vec<[Vec<f32>; 4]> {
     let checkpoint = Checkpoint::open(MODEL).expect("it is shipped");
     let recipe = Recipe::default();
@@ -77,7 +77,7 @@ fn truth() -> Vec<[Vec<f32>; 4]> {
     (0..checkpoint.config().layers.len()).map(layer).collect()
 }
 
-/// Mean, mean square and Hessian of one input, summed one product after the other.
+/// Mean, mean square and Hessian of one input, by naive sums.
 fn naive(x: &[f32], cols: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
     let n = (x.len() / cols) as f64;
     let mut sums = (vec![0.0; cols], vec![0.0; cols], vec![0.0; cols * cols]);
@@ -94,7 +94,7 @@ fn naive(x: &[f32], cols: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
     sums
 }
 
-/// Largest difference from `expected`, as a share of `scale(i, j)`.
+/// Largest difference from `expected`, relative to `scale(i)`.
 fn apart(got: &[f32], expected: &[f64], scale: impl Fn(usize) -> f64) -> f64 {
     assert_eq!(got.len(), expected.len());
     let differences = got.iter().zip(expected).enumerate();
@@ -240,7 +240,7 @@ fn outputs_are_nearer_where_columns_make_up_for_each_other() {
     for format in ["2:4", "w3g64", "w4g16s50"] {
         let [none, wanda, sparsegpt] =
             ["magnitude", "wanda", "sparsegpt"].map(|s| error(format, &["--score", s]));
-        // Which scales are best is known from the moments, whatever the score.
+        // With any score, scales are chosen by the moments in the statistics.
         assert!(wanda <= none, "{format}: {wanda} {none}");
         assert!(sparsegpt < wanda, "{format}: {sparsegpt} {wanda}");
         let recovered = error(format, &["--score", "sparsegpt", "--recover", "layer"]);
@@ -267,7 +267,7 @@ fn statistics_that_do_not_fit_are_refused_before_work_begins() {
     let broken = folder.path("broken");
     fs::write(&broken, &sound[..sound.len() / 2]).unwrap();
     assert_eq!(refused(&broken).0, 4);
-    // The header is text: another version takes no more room.
+    // The new version has as many digits, so the header keeps its size.
     let (version, newer) = (
         br#""lacuna_statistics.version":"1""#,
         br#""lacuna_statistics.version":"2""#,
@@ -281,7 +281,7 @@ fn statistics_that_do_not_fit_are_refused_before_work_begins() {
     assert!(message.contains("version 2"), "{message}");
     assert_eq!(refused(&folder.path("nowhere")).0, 4);
 
-    // Another model's: of other columns, or without a layer.
+    // Statistics of another model: other columns, or a missing layer.
     let other = folder.path("other");
     let write = |cols: usize, layers: usize| {
         let linear = |layer| Linear::ALL.map(|l: Linear| (l, l.module(layer)));

@@ -1,4 +1,4 @@
-//! Checkpoints of other programs, through the commands: no adapter needed.
+//! Checkpoints of other programs, given to the commands. No adapter needed.
 
 mod common;
 
@@ -52,7 +52,7 @@ fn gptq(name: &str, weight: &Matrix) -> [(String, RawTensor); 3] {
     ]
 }
 
-/// The model of a folder in GPTQ's layout, in another.
+/// Writes the model in the folder `packed` to another folder in GPTQ's layout.
 fn to_gptq(packed: &str, folder: &str) {
     fs::create_dir(folder).expect("a folder");
     for entry in fs::read_dir(packed).expect("a folder") {
@@ -127,7 +127,7 @@ fn a_model_of_codes_is_one_model_in_every_layout() {
     };
     assert_eq!(generated(&others), generated(&container));
 
-    // Written for others from either, it is read again; so is the dense model.
+    // Unpacked from either form, it can be read again; so can the dense model.
     for (from, to) in [(&container, path("packed-1")), (&others, path("packed-2"))] {
         stdout(&lacuna(&[
             "unpack",
@@ -150,7 +150,7 @@ fn a_model_of_codes_is_one_model_in_every_layout() {
     let config = fs::read_to_string(format!("{dense}/config.json")).expect("a configuration");
     assert!(!config.contains("quantization_config"), "{config}");
 
-    // Codes that are not asked for stay codes.
+    // Codes of weights that are not selected stay codes.
     let again = path("again");
     let only = ["--format", "2:4@f16", "--tensor", "*.0.mlp.up_proj"];
     stdout(&lacuna(
@@ -184,7 +184,7 @@ fn conventions_can_be_said() {
     ];
     save(&file, tensors).expect("a file");
     save(&x, [("x", RawTensor::from_f32(&[1, 8], &[1.0; 8]))]).expect("an input");
-    // Codes 0 … 7 add up to 28, and there are eight zeros.
+    // Codes 0 … 7 add up to 28, from which eight zero points are subtracted.
     for (said, sum) in [(None, -36.0), (Some("v1"), -36.0), (Some("v2"), -28.0)] {
         let out = folder.path("y.safetensors");
         let args = [

@@ -223,7 +223,7 @@ fn bench_rows_hold_what_they_promise() {
     assert!(report["copy_gb_per_s"].as_f64().is_some_and(|g| g > 0.0));
     let rows = report["rows"].as_array().unwrap();
     for batch in [1, 5] {
-        // Two formats asked for, their f16 baseline among them, and the f32 one.
+        // The two requested formats, one of which is the f16 baseline, and the f32 baseline.
         let formats = rows
             .iter()
             .filter(|r| r["batch"] == batch && r["rows"] == 64);

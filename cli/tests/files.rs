@@ -1,4 +1,4 @@
-//! Files in, files out: no adapter needed.
+//! Commands that read and write files. No adapter needed.
 
 mod common;
 

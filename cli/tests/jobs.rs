@@ -1,4 +1,4 @@
-//! `compress` as a job: interrupted, split, joined; models and GGUF files in. No adapter needed.
+//! `compress` jobs that are interrupted, split and joined, of models and GGUF files. No adapter needed.
 
 mod common;
 
@@ -73,7 +73,7 @@ fn a_split_job_joins_to_the_same_bytes_as_a_whole_one() {
     );
 }
 
-/// Whoever computes a layer, on however many threads, does so from the same statistics.
+/// The result depends neither on the split nor on the number of threads.
 #[test]
 fn statistics_give_the_same_bytes_whatever_the_split() {
     let folder = Folder::new();
@@ -158,7 +158,7 @@ fn a_started_job_goes_on_and_refuses_to_become_another() {
     assert_eq!(weights(&out), weights(&whole));
 }
 
-/// A model with layers large enough that killing comes in between.
+/// A model with layers large enough for a kill to land in the middle of a job.
 fn large(folder: &Folder) -> String {
     let path = folder.path("large.safetensors");
     let side = 512;
@@ -256,7 +256,7 @@ fn corrupt_shards_are_refused_by_merge_and_computed_again_by_compress() {
     assert_eq!(code(&output), 4);
     assert!(error(&output).contains("layer-00002.safetensors: it is corrupt"));
 
-    // A report of another job beside tensors that are sound.
+    // Sound tensors beside the report of another job.
     fs::write(&shard, &sound).expect("writable");
     let record = Path::new(&parts).join("layer-00002.json");
     let text = fs::read_to_string(&record).expect("a report");
@@ -338,7 +338,8 @@ fn recipes_and_reports_say_what_each_weight_costs() {
         (&"2:4@f16".into(), &9.0.into())
     );
     let up = row("model.layers.0.mlp.up_proj");
-    // 16 group numbers of one byte fit a row of 256: d · (4 + 28 / 16) and the row's offset.
+    // Half of the groups of 16, each with a scale of 16 bits, a zero of 4 and a group number of 8, and
+    // an offset of 32 bits per row.
     let bits = up["bits_per_weight"].as_f64().unwrap();
     let expected = 0.5 * (4.0 + (8.0 + 16.0 + 4.0) / 16.0) + 32.0 * 769.0 / (768.0 * 256.0);
     assert!((bits - expected).abs() < 1e-9, "{bits} {expected}");

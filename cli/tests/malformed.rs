@@ -1,5 +1,5 @@
-//! Files that lie about themselves, given to the program: each ends with exit code 4 and one line
-//! that names the fault, and leaves nothing behind.
+//! Malformed files given to the program: each ends it with exit code 4 and one line that names the
+//! fault, and leaves no output behind.
 
 #![allow(clippy::too_many_lines)] // Tables.
 
@@ -145,7 +145,7 @@ fn containers(model: &Model) -> Vec<Case> {
     let section = |name: &str| format!("{up}.{name}");
     let without = |of: &Parts, name: &str| {
         changed(of, &|p| {
-            // Renamed: its bytes stay accounted for.
+            // Renamed, so that the header still accounts for all bytes.
             let tensor = p.header.remove(&section(name)).unwrap();
             p.header.insert("other".into(), tensor);
         })
@@ -317,7 +317,7 @@ fn malformed_files_are_named_and_leave_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         let out = path("out.safetensors");
-        // Of the commands that write, `compress` reads GGUF.
+        // Of the commands that write files, only `compress` reads GGUF.
         let (input, arguments) = if name.starts_with("GGUF") {
             (path("x.gguf"), vec!["compress", "--format", "2:4"])
         } else {

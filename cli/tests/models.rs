@@ -68,7 +68,7 @@ fn several_models_or_formats_make_a_table() {
         .map(|row| row["bits_per_weight"].as_f64().expect("a number"))
         .collect();
     assert!((bits[0] - 16.0).abs() < 1e-9, "{bits:?}");
-    // 4 bits, and a scale and a zero of 20 for 32 columns.
+    // Codes of 4 bits, and 20 bits of scale and zero for 32 columns.
     assert!((bits[1] - (4.0 + 20.0 / 32.0)).abs() < 1e-9, "{bits:?}");
     assert!(bits[2] < bits[1]);
     assert!(rows[2]["perplexity"].as_f64() > rows[0]["perplexity"].as_f64());
@@ -77,7 +77,7 @@ fn several_models_or_formats_make_a_table() {
         "not of the reference"
     );
 
-    // A folder of compressed weights is what compressing while loading gives.
+    // A folder of compressed weights gives the same as compressing while loading.
     let one = parsed(packed, &["--json", "--speed", "2"]);
     assert_eq!(one["perplexity"], rows[1]["perplexity"]);
     assert_eq!(one["bits_per_weight"], rows[1]["bits_per_weight"]);
@@ -135,7 +135,7 @@ fn generation_is_reproducible_and_ends_where_it_must() {
     assert!(text.starts_with("ROMEO:\n"));
     assert_eq!(text, seeded("1"));
     assert_ne!(text, seeded("2"));
-    // A context of 10 holds 7 of prompt and 3 more; the token after them is shown.
+    // A context of 10 holds the 7 tokens of the prompt and 3 more; the token after them is printed too.
     let short = stdout(&run(&["--ctx", "10"]));
     assert_eq!(short.len(), 7 + 4 + 1, "{short:?}");
 }

@@ -1,4 +1,4 @@
-//! `recover`: a compressed model trained against its dense one, stopped and gone on with.
+//! `recover`: trains a compressed model against its dense one, is stopped and continues.
 #![cfg(feature = "recover")]
 
 mod common;
@@ -27,7 +27,7 @@ fn weights(folder: &str) -> Vec<u8> {
     fs::read(Path::new(folder).join("model.safetensors")).expect("weights")
 }
 
-/// Little enough for a test: 64 windows of 32 bytes.
+/// Arguments that make training short enough for a test: 64 windows of 32 bytes.
 const LITTLE: [&str; 10] = [
     "--text",
     TEXT,
@@ -62,7 +62,7 @@ fn a_recovered_model_is_nearer_and_as_large() {
     assert_eq!(weights(&out).len(), weights(&packed).len());
     assert!(Path::new(&out).join("tokenizer.json").exists());
     assert!(!Path::new(&path(folder.path(), "out.recovery")).exists());
-    // The output is there.
+    // The output exists already.
     assert_eq!(code(&lacuna(&arguments.concat())), 2);
 }
 
@@ -81,7 +81,7 @@ fn a_started_recovery_refuses_to_become_another() {
     fs::write(Path::new(&work).join("notes.txt"), "mine").unwrap();
     assert_eq!(code(&run(&[])), 2, "somebody's folder");
     fs::remove_file(Path::new(&work).join("notes.txt")).unwrap();
-    // Killed after its first file.
+    // Two runs give the same bits.
     stdout(&run(&[]));
     let first = weights(&out);
     fs::remove_dir_all(&out).unwrap();
@@ -89,6 +89,7 @@ fn a_started_recovery_refuses_to_become_another() {
     assert_eq!(weights(&out), first, "the same bits twice");
     fs::remove_dir_all(&out).unwrap();
 
+    // Killed after its first file.
     let mut child =
         common::command(&[&["recover", MODEL, &packed, "-o", &out], &LITTLE[..]].concat())
             .stderr(std::process::Stdio::null())

@@ -1,4 +1,4 @@
-//! Streams and paths that go wrong, and records to compare with.
+//! Streams and paths that fail, and `bench --baseline`.
 #![cfg(unix)]
 
 mod common;
@@ -17,7 +17,7 @@ fn stderr(output: &std::process::Output) -> String {
 
 #[test]
 fn a_full_disk_is_said() {
-    // Every write to it fails for want of space.
+    // Every write to /dev/full fails with "no space left".
     let Ok(full) = File::options().write(true).open("/dev/full") else {
         return;
     };
@@ -47,7 +47,7 @@ fn paths_need_not_be_text() {
     let mut inspect = command(&["inspect", "--json"]);
     let text = stdout(&inspect.arg(&out).output().expect("the binary starts"));
     assert!(text.contains("layers.0.up"), "{text}");
-    // No stdin: a file of that name, which is not there.
+    // `-` does not mean stdin but a file of that name, which does not exist.
     let output = lacuna(&["inspect", "-"]);
     assert_eq!(code(&output), 4, "{}", stderr(&output));
 }
@@ -72,7 +72,7 @@ fn a_baseline_of_another_machine_is_refused() {
         bench(&[&["--baseline", &file][..], more].concat())
     };
 
-    // Nothing takes no time: all of it is slower by far.
+    // Against a baseline of almost no time, every product is far slower.
     let at_once = |line: &str| {
         let mut row: serde_json::Value = serde_json::from_str(line).expect("JSON");
         if row["median_us"].is_number() {

@@ -1,4 +1,4 @@
-//! `thresholds`, and models that run with them. Only what says so needs an adapter.
+//! `thresholds`, and models that run with them. Only tests that say so need an adapter.
 
 mod common;
 
@@ -12,7 +12,7 @@ const TEXT: &str = "What's in a name? That which we call a rose by any other nam
                     sweet; so Romeo would, were he not Romeo call'd, retain that dear perfection \
                     which he owes without that title.";
 
-/// A text and what calibrating on it gives.
+/// A text and the statistics of calibrating on it.
 struct Calibrated {
     folder: Folder,
     text: String,
@@ -98,7 +98,7 @@ fn the_sparsity_asked_for_is_met_where_it_was_calibrated() {
         let met = report["gates"].as_array().unwrap();
         assert_eq!(met.len(), gates);
         for gate in met {
-            // The last token is predicted and not run; later layers see sparse ones before them.
+            // Not exact: the last token is not run, and later layers see the output of sparse ones.
             let sparsity = gate["sparsity"].as_f64().unwrap();
             assert!((sparsity - 0.5).abs() < 0.06, "{method:?}: {gate}");
         }
@@ -111,7 +111,7 @@ fn the_sparsity_asked_for_is_met_where_it_was_calibrated() {
             assert!((cpu / gpu - 1.0).abs() < 2e-3, "{method:?}: {cpu} {gpu}");
         }
     }
-    // Text says the same.
+    // The report as text says the same.
     let t = calibrated.folder.path("t");
     let args = [
         "eval",

@@ -1,4 +1,4 @@
-//! `tune`, and what other commands make of its table. Needs an adapter.
+//! `tune`, and how other commands use its table. Needs an adapter.
 
 mod common;
 
@@ -27,12 +27,12 @@ fn a_table_is_written_read_and_refused_elsewhere() {
     let tuning = Tuning::parse(&text).unwrap();
     assert!(text.contains(&format!("{product} < ")), "{text}");
 
-    // Another run goes on with it.
+    // Another run extends the table.
     tune("f16");
     let now = Tuning::parse(&fs::read_to_string(path).unwrap()).unwrap();
     assert!(now.len() > tuning.len());
 
-    // Products of other activations are other products.
+    // Products with another precision of activations have lines of their own.
     let asked = [
         "--format",
         "w4g32",

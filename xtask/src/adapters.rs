@@ -1,9 +1,8 @@
-//! `cargo xtask adapters`: every kernel on several drivers, and under the tools that watch memory.
+//! `cargo xtask adapters`: runs every kernel on several drivers and under tools that check memory.
 //!
-//! SwiftShader has subgroups of four, another compiler and bindings of exactly their size; Mesa of
-//! Debian testing has cooperative matrices and a validation layer that knows today's SPIR-V. The
-//! layer also finds data races in workgroup memory; that it would is tested with a kernel whose
-//! barriers are taken out.
+//! SwiftShader has subgroups of four, another compiler and bindings of exactly their size. Debian
+//! testing has a Mesa with cooperative matrices and a validation layer for current SPIR-V. The layer
+//! also finds data races in workgroup memory; a kernel without its barriers tests that it does.
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -15,7 +14,7 @@ use crate::{
     workspace::Workspace,
 };
 
-/// What naga writes about every array: a stride, also where an array is in no buffer and needs
+/// An expected finding: naga gives every array a stride, even one that is in no buffer and must have
 /// none. No WGSL avoids it: <https://github.com/gfx-rs/wgpu/issues/7696>.
 const OF_NAGA: &str = "VUID-StandaloneSpirv-None-10684";
 
@@ -70,7 +69,7 @@ pub fn run(if_reachable: bool) -> Result<()> {
         detect(&mut command);
         command
     };
-    // The detector first: what it does not find proves nothing.
+    // First tests the detector itself: if it misses a known race, a clean run proves nothing.
     let found = findings(&mut test("without_barriers"))?;
     if !found.keys().any(|name| name.starts_with(RACE)) {
         return Err(Error::new(format!(
@@ -86,7 +85,7 @@ pub fn run(if_reachable: bool) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command that has to succeed, and whose log may hold no other errors than `known`.
+/// Runs a command that must succeed and log no other errors than `known`.
 fn watched(command: &mut Command, known: &[&str]) -> Result<()> {
     let mut found = findings(command)?;
     found.retain(|name, _| !known.contains(&name.as_str()));
@@ -99,8 +98,8 @@ fn watched(command: &mut Command, known: &[&str]) -> Result<()> {
     }
 }
 
-/// The errors that the validation layer reports of a command that has to succeed: name and
-/// first text.
+/// The errors that the validation layer reports while a command, which must succeed, runs: the first
+/// message by name.
 fn findings(command: &mut Command) -> Result<BTreeMap<String, String>> {
     eprintln!("\n$ {}", process::line(command));
     command.env("RUST_LOG", "wgpu_hal::vulkan=warn");

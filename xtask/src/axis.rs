@@ -9,7 +9,7 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// Holds all values with room around them.
+    /// An axis that covers all values, with room around them.
     pub fn around(values: impl Iterator<Item = f64> + Clone, start: f64, end: f64) -> Self {
         let low = values.clone().fold(f64::INFINITY, f64::min) / 1.7;
         let high = values.fold(0.0, f64::max) * 1.7;

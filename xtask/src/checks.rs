@@ -1,4 +1,4 @@
-//! A tally of what was checked. A failure is shown at once and remembered to the end.
+//! Counts checks. A failure is shown at once and repeated at the end.
 
 #[derive(Default)]
 pub struct Checks {
@@ -7,7 +7,7 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Notes one check; the words are built for a failure only.
+    /// Records a check; `otherwise` gives the message of a failure.
     pub fn that(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
         if holds {
             self.passed += 1;

@@ -18,7 +18,7 @@ const PACKAGES: [&str; 3] = [
     "libvulkan1",
     "vulkan-validationlayers",
 ];
-/// SwiftShader is a small part of it, and needs none of what it depends on.
+/// The package that contains SwiftShader, which needs none of the package's dependencies.
 const SWIFTSHADER: &str = "chromium-common";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
@@ -35,7 +35,7 @@ pub enum Driver {
 }
 
 impl Drivers {
-    /// Those under `folder`, downloaded where they are not there yet.
+    /// The drivers under `folder`, downloaded if they are not there yet.
     pub fn get(folder: &Path) -> Result<Self> {
         let drivers = Self {
             root: folder.join("root"),
@@ -51,8 +51,8 @@ impl Drivers {
         Ok(drivers)
     }
 
-    /// Runs `program` with the driver. Its C library is newer than the system's may be, so the
-    /// program is started by the loader that belongs to it.
+    /// A command that runs `program` with the driver. The driver's C library may be newer than the
+    /// system's, so its own loader starts the program.
     pub fn command(&self, driver: Driver, program: &Path) -> Command {
         let libraries = self.root.join(LIBRARIES);
         let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
@@ -80,7 +80,7 @@ impl Drivers {
         self.root.join("lavapipe.json")
     }
 
-    /// Mesa's own description names a library of the system.
+    /// Writes a driver description for the unpacked Mesa, as Mesa's own names a library of the system.
     fn describe(&self) -> Result<()> {
         let library = self.root.join(LIBRARIES).join("libvulkan_lvp.so");
         let text = format!(
@@ -92,7 +92,7 @@ impl Drivers {
     }
 }
 
-/// Packages of another suite, with lists and a state of their own: the system's stay as they are.
+/// Downloads packages of another suite, with package lists and state apart from the system's.
 fn download(folder: &Path) -> Result<()> {
     let mirror = mirror()?;
     for made in ["lists/partial", "archives/partial"] {

@@ -1,4 +1,4 @@
-//! What can go wrong, in words: every message names the file or command it is about.
+//! Errors as messages, each of which names the file or command that it concerns.
 
 use std::{fmt::Display, path::Path};
 
@@ -6,7 +6,7 @@ use std::{fmt::Display, path::Path};
 pub enum Error {
     /// The command line was not understood.
     Usage(String),
-    /// Something did not work or did not hold.
+    /// A step or a check failed.
     Failed(String),
 }
 
@@ -17,7 +17,7 @@ impl Error {
         Self::Failed(message.into())
     }
 
-    /// For `map_err` on whatever a file operation returned.
+    /// For `map_err` on the result of a file operation.
     pub fn at<E: Display>(path: &Path) -> impl FnOnce(E) -> Self {
         move |error| Self::Failed(format!("{}: {error}", path.display()))
     }

@@ -1,7 +1,7 @@
-//! `cargo xtask fuzz`: searches for bytes that make a target fail, for as long as it is given.
+//! `cargo xtask fuzz`: searches for bytes that make a target fail, for a given time.
 //!
-//! cargo-fuzz builds the targets with the coverage that libFuzzer goes by, for which it needs a
-//! nightly compiler. What a run learns stays in the target folder; the committed corpus is read only.
+//! cargo-fuzz builds the targets with the coverage instrumentation of libFuzzer, which needs a nightly
+//! compiler. Inputs that a run finds stay in the target folder; the committed corpus is only read.
 
 use std::{fs, process::Command};
 
@@ -11,17 +11,17 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Longer files only take longer: every reader is fuzzed by small ones.
+/// Largest input: small files reach all code of the readers, and larger ones only take longer.
 const MOST_BYTES: usize = 16 << 10;
 
-/// One run, or one of each target.
+/// How long to fuzz, and which target; without a name, each in turn.
 pub struct Options {
     pub minutes: u64,
     pub target: Option<String>,
 }
 
 impl Options {
-    /// What stands behind `fuzz` on the command line.
+    /// Parses the arguments after `fuzz`.
     pub fn parse(arguments: &[String]) -> Result<Self> {
         let mut options = Self {
             minutes: 10,
@@ -69,7 +69,7 @@ pub fn run(options: &Options) -> Result<()> {
 
     let build = workspace.target.join("fuzz");
     for target in targets {
-        // libFuzzer writes what it learns into the first folder of those it reads.
+        // libFuzzer writes new inputs to the first of the folders that it reads.
         let learnt = build.join("corpus").join(&target);
         let found = build.join("found").join(&target);
         for folder in [&learnt, &found] {
@@ -100,14 +100,14 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A nightly cargo, whatever toolchain runs this.
+/// A nightly cargo, whatever toolchain runs this program.
 fn nightly() -> Command {
     let mut command = Command::new("rustup");
     command.args(["run", "nightly", "cargo"]);
     command
 }
 
-/// Says how to get what is missing.
+/// Fails if a tool is missing, with a message that says how to get it.
 fn check_tools() -> Result<()> {
     if process::ask(Command::new("rustup").arg("--version")).is_none() {
         return Err(Error::new(

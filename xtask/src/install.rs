@@ -34,7 +34,7 @@ pub fn software_adapter(may_install: bool) -> Outcome {
     }
 }
 
-/// As much of /etc/os-release as decides what to do.
+/// The part of /etc/os-release that decides what to do.
 #[derive(Default)]
 struct System {
     /// The distribution's own name and those of its ancestors.
@@ -78,8 +78,8 @@ impl System {
     }
 }
 
-/// The words to put before a command that needs root; none where it cannot be had
-/// without asking for a password.
+/// The words to put before a command that needs root; `None` if root cannot be had without a
+/// password.
 fn become_root() -> Option<Vec<&'static str>> {
     if ask(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0") {
         return Some(Vec::new());
@@ -91,8 +91,8 @@ fn become_root() -> Option<Vec<&'static str>> {
 /// Installs the driver and its loader; returns the version.
 fn install(codename: &str, sudo: &[&str]) -> Result<String> {
     let apt = |arguments: &[&str]| {
-        // sudo clears the environment, so `env` sets it behind sudo; a fresh machine may
-        // still be running its own first updates, hence the patience with the lock.
+        // sudo clears the environment, so `env` sets it after sudo. A fresh machine may still be
+        // running its first updates, so apt waits for the lock.
         let fixed = [
             "env",
             "DEBIAN_FRONTEND=noninteractive",
@@ -108,7 +108,7 @@ fn install(codename: &str, sudo: &[&str]) -> Result<String> {
             .collect();
         stream_as_progress(Command::new(words[0]).args(&words[1..]))
     };
-    // One unreachable repository fails the update as a whole; the install decides.
+    // A single unreachable repository fails the whole update, so a failure here is not fatal.
     if let Err(error) = apt(&["update", "-q"]) {
         eprintln!("warning: {error}; trying with the package lists at hand");
     }
@@ -130,7 +130,7 @@ fn install(codename: &str, sudo: &[&str]) -> Result<String> {
     })
 }
 
-/// Whether one line of `apt-cache madison` (package | version | source) is of that suite.
+/// Whether a line of `apt-cache madison` (package | version | source) is of that suite.
 fn has_backport(madison: &str, suite: &str) -> bool {
     let component = format!(" {suite}/");
     madison
@@ -139,7 +139,7 @@ fn has_backport(madison: &str, suite: &str) -> bool {
         .any(|source| source.contains(&component))
 }
 
-/// What to install where xtask does not do it.
+/// What to install on systems where xtask does not install it.
 fn advice(os: &str, system: &System) -> String {
     let command = match os {
         "linux" if system.is("debian") || system.is("ubuntu") => {

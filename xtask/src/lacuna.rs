@@ -1,4 +1,4 @@
-//! The command line under test, run as a user would run it.
+//! Runs the command line under test as a user would.
 
 use std::{
     ffi::OsStr,
@@ -15,7 +15,7 @@ use crate::{
 
 pub struct Lacuna {
     pub executable: PathBuf,
-    /// What `WGPU_BACKEND` is set to.
+    /// The value of `WGPU_BACKEND`.
     pub backend: String,
 }
 
@@ -95,7 +95,7 @@ impl Lacuna {
         quietly(&mut command)
     }
 
-    /// The prompt and what the model writes after it, the same in every run.
+    /// The prompt and its continuation by the model, the same in every run.
     pub fn generate(&self, model: &Path, prompt: &str, device: Device) -> Result<String> {
         let mut command = self.command();
         command
@@ -117,7 +117,7 @@ impl Lacuna {
     ) -> Result<Value> {
         let mut command = self.command();
         command.arg("eval").arg(model).arg("--text").arg(text);
-        // The windows that the model was trained on.
+        // The window length with which the model was trained.
         command.args(["--ctx", "256", "--device", device.name(), "--json"]);
         command.args(format.into_iter().flat_map(|format| ["--format", format]));
         let text = answer(&mut command)?;
@@ -129,19 +129,19 @@ impl Lacuna {
         let mut command = self.command();
         command.arg("bench-model").arg(model);
         command.args(["--format", &formats.join(","), "--json"]);
-        // Many short rounds: a median that other programs disturb little.
+        // With many short rounds, other programs hardly disturb the median.
         command.args(["--prompt-tokens", "16", "--tokens", "32", "--rounds", "9"]);
         let text = answer(&mut command)?;
         json(&command, &text)
     }
 
-    /// Times products; false beside the figures says that one of them was wrong.
+    /// Times products; returns the figures, and whether all products were right.
     pub fn bench(&self, arguments: &[&str]) -> Result<(Value, bool)> {
         let mut command = self.command();
         command.arg("bench").args(arguments).args(["-o", "json"]);
         eprintln!("$ {}", process::line(&command));
         let output = process::capture(command.stderr(Stdio::inherit()))?;
-        // Status 1, a failed check, still comes with all rows.
+        // After a failed check (status 1) all rows are still printed.
         let right = match output.code {
             Some(0) => true,
             Some(1) => false,
@@ -151,12 +151,12 @@ impl Lacuna {
     }
 }
 
-/// Runs with the output kept back, and shown only where the command fails.
+/// Runs a command and shows its output only if it fails.
 fn quietly(command: &mut Command) -> Result<()> {
     printed(command).map(|_| ())
 }
 
-/// Names the command, which may take a while, and returns what it printed.
+/// Announces the command, as it may take a while, and returns its output.
 fn answer(command: &mut Command) -> Result<String> {
     eprintln!("$ {}", process::line(command));
     printed(command)

@@ -1,4 +1,4 @@
-//! The whole model at work: text it writes, and what each format costs and buys it.
+//! Runs the whole model: a text sample, and the quality, size and speed of each format.
 
 use std::{fs, path::Path};
 
@@ -14,12 +14,12 @@ use crate::{
 
 const PROMPT: &str = "KING HENRY V:\n";
 
-/// So much of the held-out text, from its start, is predicted: enough to rank the formats,
-/// little enough for a software adapter.
+/// How much of the held-out text, from its start, is predicted: enough to rank the formats, little
+/// enough for a software adapter.
 const TEXT_BYTES: usize = 3072;
 
-/// What adapter and reference may differ by, in bits per byte: rounding explains far less,
-/// and it is less than the table shows.
+/// Allowed difference between adapter and reference in bits per byte: far more than rounding explains,
+/// and too little to show in the table.
 const TOLERANCE: f64 = 5e-4;
 
 pub struct Language {
@@ -39,7 +39,7 @@ impl Language {
     }
 }
 
-/// Without an adapter the reference does it, and nothing is timed.
+/// Without an adapter the reference computes everything, and nothing is timed.
 pub fn run(
     lacuna: &Lacuna,
     adapter: bool,
@@ -56,7 +56,7 @@ pub fn run(
     let mut rows = vec![];
     for format in [None].into_iter().chain(FORMATS.map(Some)) {
         let found = bits(format, device)?;
-        // One format stands for all: the reference takes as long as a software adapter.
+        // Checks one format only, as the reference takes as long as a software adapter.
         if adapter && format == Some(FORMATS[0]) {
             let expected = bits(format, Device::Cpu)?;
             checks.that((found - expected).abs() <= TOLERANCE, || {
@@ -89,7 +89,7 @@ fn bits_per_byte(report: &Value) -> Result<f64> {
     bits.ok_or_else(|| Error::new("`lacuna eval` gave no bits per byte"))
 }
 
-/// `rows` are formats and their bits per byte, `times` what the bench says of the same.
+/// `rows` are formats and their bits per byte; `times` is the bench's result for the same formats.
 fn table(rows: &[(&str, f64)], times: Option<&Value>) -> Result<Table> {
     let mut head = vec!["format", "bits per byte"];
     let mut notes = vec![format!(
@@ -133,7 +133,7 @@ fn table(rows: &[(&str, f64)], times: Option<&Value>) -> Result<Table> {
     Ok(table)
 }
 
-/// The cells that a row of the bench gives.
+/// The table cells from one row of the bench.
 fn timed(row: &Value) -> Option<[String; 3]> {
     Some([
         megabytes(row["weight_bytes"].as_u64()? as usize),

@@ -1,4 +1,4 @@
-//! A plot of lines over a logarithmic axis, each with the floor that nothing can be under.
+//! A plot of lines over logarithmic axes, with the floor that no product can be under.
 
 use std::fmt::Write;
 
@@ -13,14 +13,14 @@ const LEFT: f64 = 50.0;
 const RIGHT: f64 = 430.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 286.0;
-/// The least distance of two names that stand above one another.
+/// The least vertical distance between two names.
 const LINE: f64 = 14.0;
 
 pub struct Plot {
     pub across: &'static str,
     pub up: &'static str,
     pub lines: Vec<Line>,
-    /// Points `[x, y]` of what memory alone allows, and of whom.
+    /// Points `[x, y]` of the floor; `floor_name` says which bandwidth and rate it assumes.
     pub floor: Vec<[f64; 2]>,
     pub floor_name: String,
 }

@@ -1,8 +1,8 @@
-//! The repository's chores as one program: `cargo xtask demo`, `test` and more rarely needed ones.
+//! The repository's chores as one program: `cargo xtask demo`, `test` and others needed more rarely.
 //!
-//! Those that run on an adapter start from a fresh clone and a Rust toolchain and do the rest
-//! themselves: they build the command line, look for a graphics adapter, install a software one
-//! where that is possible, and say what to install where it is not. The others say what they miss.
+//! Those that run on an adapter need only a fresh clone and a Rust toolchain: they build the command
+//! line, look for a graphics adapter, and install a software one or say what to install. The others say
+//! which tools are missing.
 
 mod adapters;
 mod axis;

@@ -1,4 +1,4 @@
-//! The N:M rule, checked on the numbers themselves, apart from the engine's own code.
+//! Checks the N:M rule on the values themselves, independently of the engine's code.
 
 use crate::safetensors::Matrix;
 
@@ -23,8 +23,8 @@ impl Pattern {
         })
     }
 
-    /// What is wrong with `pruned` as the magnitude-pruned form of `original`, if anything:
-    /// the largest weights of each window are kept to the bit, and the others are zero.
+    /// What is wrong with `pruned` as the magnitude-pruned form of `original`, if anything: each
+    /// window must keep its largest weights bit for bit, and the others must be zero.
     pub fn fault(&self, original: &Matrix, pruned: &Matrix) -> Option<String> {
         if (original.rows, original.cols) != (pruned.rows, pruned.cols) {
             return Some(format!(
@@ -74,7 +74,7 @@ impl Pattern {
                 most_dropped = most_dropped.max(score);
             }
         }
-        // Sums in another order may differ in the last digits, so near ties go either way.
+        // Sums in another order may differ in the last digits, so either choice is right in a near tie.
         let best = most_dropped <= least_kept * (1.0 + 1e-5);
         if kept > self.kept {
             Some(format!("{kept} columns kept"))

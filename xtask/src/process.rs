@@ -1,4 +1,4 @@
-//! Running other programs: streamed for what a person watches, captured for what is read.
+//! Runs other programs, with output streamed for a person or captured for this program.
 
 use std::{
     io,
@@ -7,15 +7,15 @@ use std::{
 
 use crate::error::{Error, Result};
 
-/// What a captured program left behind.
+/// The result of a captured program.
 pub struct Output {
-    /// The exit status; none where a signal ended the program.
+    /// The exit status; `None` if a signal ended the program.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
-/// Runs with both streams shown, and fails where the program does.
+/// Runs with both streams shown, and fails if the program fails.
 pub fn stream(command: &mut Command) -> Result<()> {
     eprintln!("\n$ {}", line(command));
     let status = command.status().map_err(|e| not_started(command, &e))?;
@@ -37,7 +37,7 @@ pub fn capture(command: &mut Command) -> Result<Output> {
     Ok(read(&output))
 }
 
-/// Runs with standard output captured and progress shown; fails where the program does.
+/// Runs with standard output captured and standard error shown; fails if the program fails.
 pub fn capture_stdout(command: &mut Command) -> Result<String> {
     eprintln!("\n$ {}", line(command));
     let output = command
@@ -52,13 +52,13 @@ pub fn capture_stdout(command: &mut Command) -> Result<String> {
     }
 }
 
-/// The standard output of a program that may be absent or fail: then there is none.
+/// The standard output of a program; `None` if the program is absent or fails.
 pub fn ask(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     output.status.success().then(|| read(&output).stdout)
 }
 
-/// The command as a person would type it; quoting is for reading, not for pasting.
+/// The command as a person would type it, for display only: the quoting is not safe for a shell.
 pub fn line(command: &Command) -> String {
     let program = std::path::Path::new(command.get_program());
     let program = program.file_name().unwrap_or(command.get_program());

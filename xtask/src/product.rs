@@ -1,4 +1,4 @@
-//! A matrix product in plain double precision, and how far an honest one may be from it.
+//! A matrix product in double precision, and the error that a single-precision one may have.
 
 use crate::safetensors::Matrix;
 
@@ -10,8 +10,8 @@ pub struct Product {
 }
 
 impl Product {
-    /// `x · wᵀ`, with the bound that the engine promises: each output may be off by
-    /// (16 + cols / 32) roundings of the sum of its terms' magnitudes.
+    /// `x · wᵀ`, with the error bound that the engine promises: (16 + cols / 32) roundings of the sum
+    /// of the terms' magnitudes, for each output.
     pub fn of(weight: &Matrix, x: &Matrix) -> Self {
         let mut product = Self {
             values: Vec::new(),
@@ -34,7 +34,7 @@ impl Product {
         product
     }
 
-    /// The same allowance around values computed elsewhere.
+    /// The same error bounds around values computed elsewhere.
     pub fn around(&self, values: &Matrix) -> Self {
         Self {
             values: values.values.iter().copied().map(f64::from).collect(),
@@ -43,8 +43,8 @@ impl Product {
         }
     }
 
-    /// The worst error as a share of what is allowed: right up to 1. Infinite for a wrong
-    /// shape or for a value that is no number.
+    /// The worst ratio of an error to its bound; up to 1 is right. Infinite for a wrong shape or a
+    /// NaN.
     pub fn worst(&self, got: &Matrix) -> f64 {
         if (got.rows, got.cols) != self.shape || self.values.len() != self.allowed.len() {
             return f64::INFINITY;

@@ -18,7 +18,7 @@ use crate::{
 /// From half the weights kept to one in sixteen; x8 lets eight rows share a choice.
 pub const FORMATS: [&str; 5] = ["2:4", "2:4x8", "1:4", "1:8", "1:16"];
 
-/// The layers multiplied: three kinds, so that wide, tall and square ones are met.
+/// The layers whose products are checked: a square, a tall and a wide one.
 const LAYERS: [&str; 3] = ["q_proj", "up_proj", "down_proj"];
 
 /// An odd batch, which no tile size divides.
@@ -74,11 +74,11 @@ struct Run<'a> {
     folder: &'a Path,
 }
 
-/// One compressed model, with the sums that its rows of the tables need.
+/// One compressed model, with the figures for its rows of the tables.
 struct Compressed {
     file: PathBuf,
     modules: Vec<String>,
-    /// The compressed file once more, as dense weights.
+    /// The compressed weights, unpacked to dense ones.
     unpacked: Safetensors,
     bytes_before: usize,
     bytes_after: usize,
@@ -99,7 +99,7 @@ impl Run<'_> {
         self.lacuna.compress(model, &file, self.format)?;
         self.lacuna.unpack(&file, &dense_file)?;
         let (packed, unpacked) = (Safetensors::read(&file)?, Safetensors::read(&dense_file)?);
-        // Large, and `lacuna unpack` makes it again at any time.
+        // The file is large, and `lacuna unpack` can write it again at any time.
         fs::remove_file(&dense_file).map_err(Error::at(&dense_file))?;
         let modules = packed.modules();
         if modules.is_empty() {
@@ -143,8 +143,8 @@ impl Run<'_> {
         })
     }
 
-    /// Multiplies a few layers with made-up inputs. The reference is held against plain
-    /// sums over the unpacked weights, and the adapter against the reference.
+    /// Multiplies a few layers with pseudo-random inputs. Checks the reference against plain sums over
+    /// the unpacked weights, and the adapter against the reference.
     fn products(&self, compressed: &Compressed, checks: &mut Checks) -> Result<Vec<String>> {
         let (mut outputs, mut worst_reference, mut worst_adapter) = (0, 0_f64, 0_f64);
         for layer in LAYERS {
@@ -206,7 +206,7 @@ impl Compressed {
         let kept = Pattern::parse(format).map_or(1.0, |p| p.kept as f64 / p.window as f64);
         vec![
             format.into(),
-            // Powers of two: 6.25 and the like are shown in full.
+            // Shares are powers of two, so all digits are shown, as in 6.25.
             format!("{} %", 100.0 * kept),
             megabytes(self.bytes_after),
             format!(

@@ -1,4 +1,4 @@
-//! `cargo xtask record`: the whole bench on the adapter at hand, written down.
+//! `cargo xtask record`: runs the whole bench on this machine's adapter and writes a dated record.
 
 use std::{
     fmt::Write,
@@ -17,7 +17,7 @@ use crate::{
     workspace::Workspace,
 };
 
-/// What is timed: decoding and prefill by format, then what skips, then a model.
+/// What is timed: decoding and prefill by format, then products that skip, then a model.
 const RUNS: [&str; 8] = [
     "bench --rounds 25 --shape 4096x4096 --format f32,2:4,2:4x4,2:4x8,1:8,f16,2:4@f16,2:4x8@f16,1:8@f16",
     "bench --rounds 15 --shape 4096x4096,11008x4096 --format f16,2:4@f16,2:4x4@f16,w8g128,w4g128,w3g64,w2g64",
@@ -58,7 +58,7 @@ pub fn run(may_install: bool) -> Result<()> {
     Ok(())
 }
 
-/// What the tree is at.
+/// The commit of the working tree, as `git describe` names it.
 pub fn commit(workspace: &Workspace) -> String {
     let mut git = Command::new("git");
     let git = git.args(["describe", "--always", "--dirty"]);
@@ -103,7 +103,7 @@ impl Adapter {
         )
     }
 
-    /// A file of the day that is not there yet, in the adapter's folder.
+    /// A file name for `day` in the adapter's folder that is not used yet.
     pub fn file(&self, workspace: &Workspace, day: &str) -> PathBuf {
         let folder = workspace.root.join("benches/record").join(self.slug());
         let names = std::iter::once(format!("{day}.md"));
@@ -112,14 +112,14 @@ impl Adapter {
         free.unwrap_or(folder)
     }
 
-    /// `llvmpipe-mesa-25.0.7`: names without what is in brackets, and the version.
+    /// The adapter's name and driver version without what is in brackets, as `llvmpipe-mesa-25.0.7`.
     fn slug(&self) -> String {
         let plain = |text: &str| {
             let text = text.split(['(', '~']).next().unwrap_or_default();
             text.trim().to_lowercase()
         };
         let driver = plain(&self.driver_info);
-        // Debian's revision says nothing.
+        // Drops Debian's revision.
         let driver = driver.split('-').next().unwrap_or_default();
         let words = format!("{} {driver}", plain(&self.name));
         let words: Vec<String> = words

@@ -1,7 +1,7 @@
-//! `cargo xtask release`: what must hold before packages are published.
+//! `cargo xtask release`: checks what must hold before packages are published.
 //!
-//! Their oldest Rust compiles them, and each builds from what `cargo package` puts into its
-//! archive, where files outside of `include` are missing and paths lead nowhere.
+//! Every package must compile with the oldest Rust that it declares, and build from the archive of
+//! `cargo package`, in which files outside of `include` are missing and relative paths lead nowhere.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Burn asks for a younger Rust than the rest.
+/// The package that depends on Burn, which needs a newer Rust than the others.
 const YOUNGER: &str = "lacuna-recover";
 
 pub fn run() -> Result<()> {
@@ -33,8 +33,8 @@ pub fn run() -> Result<()> {
             "Rust {oldest} is not here: rustup toolchain install {oldest} --profile minimal"
         )));
     }
-    // Another compiler's products lie apart, or each would drive out the other's. rustup chooses
-    // the compiler by the argument only if none is chosen yet.
+    // Each compiler has its own target folder, or each would replace the other's products. rustup
+    // obeys the toolchain argument only if the environment does not choose one already.
     let mut check = Command::new("cargo");
     check
         .current_dir(&workspace.root)
@@ -54,7 +54,7 @@ pub fn run() -> Result<()> {
 
 struct Package {
     name: String,
-    /// The least Rust that it declares.
+    /// The oldest Rust that it declares to support.
     rust: String,
     published: bool,
 }

@@ -1,4 +1,4 @@
-//! The demo's result as one HTML file that needs nothing beside itself.
+//! The demo's result as one self-contained HTML file.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use crate::{
 
 const STYLE: &str = include_str!("report.css");
 
-/// A page that needs nothing beside itself.
+/// A self-contained HTML page.
 pub fn page(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

@@ -1,8 +1,8 @@
-//! The roofline: how much work each product gets out of a byte, and how fast it goes.
+//! The roofline plot: work per byte of each product, and its speed.
 //!
-//! Work is that of the product with no weight left out, so leaving weights out moves a
-//! point to the right (fewer bytes for the same product), and up is always faster. What
-//! memory can deliver is a slope that points can follow but hardly cross.
+//! Work is that of the dense product, so leaving weights out moves a point to the right (fewer bytes
+//! for the same product), and higher is always faster. Memory bandwidth is a slope that points can
+//! reach but hardly cross.
 
 use std::fmt::Write;
 
@@ -18,7 +18,7 @@ const LEFT: f64 = 44.0;
 const RIGHT: f64 = 440.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 316.0;
-/// The least distance of two labels that stand above one another.
+/// The least vertical distance between two labels.
 const LINE: f64 = 14.0;
 
 /// A product that could be measured.
@@ -40,7 +40,7 @@ impl<'a> Point<'a> {
     }
 }
 
-/// The plot and its key; none where nothing was measured.
+/// The plot and its key; `None` if nothing was measured.
 pub fn draw(speed: &Speed) -> Option<String> {
     let points: Vec<Point> = speed.rows.iter().filter_map(Point::of).collect();
     if points.is_empty() {
@@ -92,7 +92,7 @@ pub fn draw(speed: &Speed) -> Option<String> {
                 marker(number, left, top)
             );
         }
-        // Products with one batch lie on top of one another: the last of them is labelled.
+        // Products with the same batch lie on top of one another, so only the last is labelled.
         let next = products.get(number + 1);
         let batch = own[0].row.batch;
         if !next.is_some_and(|next| {
@@ -113,7 +113,7 @@ pub fn draw(speed: &Speed) -> Option<String> {
     Some(format!("{svg}<ul class=\"key\">\n{key}</ul>\n"))
 }
 
-/// Memory bandwidths worth drawing: the processor's own says nothing about a graphics card.
+/// Memory bandwidths worth drawing; the processor's own only for a software adapter.
 fn roofs(speed: &Speed) -> Vec<(&'static str, &'static str, f64)> {
     let copy = speed
         .copy_gb_per_s
@@ -191,7 +191,7 @@ fn labels(svg: &mut String, points: &[&Point], x: &Axis, y: &Axis) {
     for upper in 1..tops.len() {
         tops[upper] = tops[upper].max(tops[upper - 1] + LINE);
     }
-    // Down to the axis at most; what would fall below it is pushed up again.
+    // Labels that would fall below the axis are pushed up again.
     let mut lowest = BOTTOM - 4.0;
     for top in tops.iter_mut().rev() {
         *top = top.min(lowest);

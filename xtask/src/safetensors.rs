@@ -1,5 +1,5 @@
-//! As much of the safetensors format as the checks need, written apart from `lacuna-io`
-//! so that the demo's figures come from a second reader.
+//! The part of the safetensors format that the checks need, written independently of `lacuna-io` so
+//! that a second reader confirms the demo's figures.
 //!
 //! A file is the length of a JSON header (8 bytes, little-endian), the header, the data.
 
@@ -44,7 +44,7 @@ impl Safetensors {
         Ok(Self { header, data, name })
     }
 
-    /// The modules with a sparse weight, by name: those that the metadata describes.
+    /// The names of modules with a sparse weight, which are those that the metadata describes.
     pub fn modules(&self) -> Vec<String> {
         let entries = self.header.get("__metadata__").and_then(Value::as_object);
         let keys = entries.into_iter().flat_map(Map::keys);
@@ -56,12 +56,12 @@ impl Safetensors {
         names
     }
 
-    /// How many bytes a tensor takes; none where there is no such tensor.
+    /// The bytes that a tensor takes; `None` if there is no such tensor.
     pub fn size(&self, tensor: &str) -> Option<usize> {
         self.bytes(tensor).map(<[u8]>::len)
     }
 
-    /// A 2-D tensor of f32 or bf16 values, all that the asset and `lacuna unpack` hold.
+    /// A 2-D tensor of f32 or bf16 values, the only types in the asset and the output of `lacuna unpack`.
     pub fn matrix(&self, tensor: &str) -> Result<Matrix> {
         self.decode(tensor).ok_or_else(|| {
             Error::new(format!(
@@ -114,7 +114,7 @@ pub fn write_matrix(path: &Path, tensor: &str, matrix: &Matrix) -> Result<()> {
         .collect();
     let entry = json!({"dtype": "F32", "shape": [matrix.rows, matrix.cols], "data_offsets": [0, data.len()]});
     let mut header = json!({ tensor: entry }).to_string();
-    // Readers may map the data in place: it starts at a multiple of 8 bytes.
+    // The data starts at a multiple of 8 bytes, as readers may map it in place.
     header.extend(std::iter::repeat_n(
         ' ',
         header.len().next_multiple_of(8) - header.len(),

@@ -1,4 +1,4 @@
-//! An adapter to run on: the one that is there, or a software one installed for it.
+//! Finds an adapter to run on, or installs a software one.
 
 use std::path::{Path, PathBuf};
 
@@ -12,21 +12,21 @@ use crate::{
     workspace::Workspace,
 };
 
-/// The families that Lacuna is made for. Many machines without any of these drivers still
-/// offer OpenGL; it is left out, because it is a last resort with fewer features.
+/// The backends that Lacuna is made for. OpenGL, which many machines without these drivers still
+/// offer, is left out, as it has fewer features.
 pub const BACKENDS: &str = "vulkan,metal,dx12";
 
 /// The exit status with which `lacuna` says that there is no adapter.
 const NO_ADAPTER: i32 = 3;
 
 pub enum Setup {
-    /// `lacuna` that uses the adapter found.
+    /// `lacuna`, set to use the adapter that was found.
     Ready(Lacuna),
-    /// No adapter, nor a way to install one; the text says what a person can do.
+    /// There is no adapter and no way to install one; the text says what a person can do.
     NoAdapter { advice: String },
 }
 
-/// Builds `lacuna` and finds it an adapter, without which there is nothing to do.
+/// Builds `lacuna` and finds an adapter for it; fails without one.
 pub fn lacuna(workspace: &Workspace, may_install: bool) -> Result<Lacuna> {
     let executable = workspace.build(&["--release", "--package", "lacuna-cli"], "lacuna")?;
     match adapter(&executable, may_install)? {
@@ -35,12 +35,12 @@ pub fn lacuna(workspace: &Workspace, may_install: bool) -> Result<Lacuna> {
     }
 }
 
-/// Finds an adapter, installing a software one where that is needed and possible.
+/// Finds an adapter; installs a software one if that is needed and possible.
 pub fn adapter(executable: &Path, may_install: bool) -> Result<Setup> {
     if let Some(lacuna) = find(executable)? {
         return Ok(Setup::Ready(lacuna));
     }
-    // A driver for Vulkan helps only where Vulkan may be used.
+    // The software adapter is a Vulkan driver, which helps only if Vulkan may be used.
     if let Some(wanted) = wanted().filter(|wanted| !wanted.to_lowercase().contains('v')) {
         let advice = format!("WGPU_BACKEND={wanted} finds no adapter; unset it to look for all.");
         return Ok(Setup::NoAdapter { advice });
@@ -61,7 +61,7 @@ pub fn adapter(executable: &Path, may_install: bool) -> Result<Setup> {
     }
 }
 
-/// Asks `lacuna info` whether there is an adapter, and keeps later runs to its family.
+/// Asks `lacuna info` whether there is an adapter, and restricts later runs to its backend.
 fn find(executable: &Path) -> Result<Option<Lacuna>> {
     let backends = wanted().unwrap_or_else(|| BACKENDS.into());
     let lacuna = Lacuna::new(PathBuf::from(executable), backends);
@@ -80,7 +80,7 @@ fn find(executable: &Path) -> Result<Option<Lacuna>> {
         .map_err(|e| Error::new(format!("`lacuna info --json` printed no JSON: {e}")))?;
     let adapter = &info["selected"]["adapter"];
     eprintln!("\nAdapter: {}", describe(adapter));
-    // One family from here on, so that all programs and tests meet the same adapter.
+    // One backend from here on, so that all programs and tests use the same adapter.
     let family = adapter["backend"]
         .as_str()
         .unwrap_or_default()
@@ -94,13 +94,13 @@ fn find(executable: &Path) -> Result<Option<Lacuna>> {
     Ok(Some(lacuna))
 }
 
-/// The families that the user asks for.
+/// The backends that the user asks for.
 fn wanted() -> Option<String> {
     let wanted = std::env::var("WGPU_BACKEND").ok();
     wanted.filter(|backends| !backends.is_empty())
 }
 
-/// Name, driver and family of an adapter as `lacuna` describes it in JSON.
+/// Name, driver, backend and type of an adapter as `lacuna` describes it in JSON.
 pub fn describe(adapter: &Value) -> String {
     let text = |key: &str| adapter[key].as_str().unwrap_or_default();
     let driver = format!("{} {}", text("driver"), text("driver_info"));

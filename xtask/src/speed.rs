@@ -17,13 +17,13 @@ struct Run {
 }
 
 const RUNS: [Run; 2] = [
-    // One vector at a time, as a language model writes: the time goes into reading weights.
+    // One vector at a time, as in decoding: reading weights takes the time.
     Run {
         shapes: &["4096x4096", "11008x4096"],
         batch: "1",
         formats: &["f32", "2:4@f32", "2:4x8@f32", "1:8@f32", "f16", "2:4@f16"],
     },
-    // Many at once, as it reads a prompt: the time goes into arithmetic.
+    // Many at once, as in prefill: arithmetic takes the time.
     Run {
         shapes: &["2048x2048"],
         batch: "128",
@@ -37,7 +37,7 @@ const ROUNDS: &str = "15";
 pub struct Speed {
     /// The adapter in a line, as the bench names it.
     pub adapter: String,
-    /// A software adapter: its memory is the machine's own.
+    /// Whether it is a software adapter, whose memory is the host's.
     pub on_processor: bool,
     pub copy_gb_per_s: Option<f64>,
     pub host_read_gb_per_s: Option<f64>,
@@ -54,7 +54,7 @@ pub struct Row {
     pub bytes: Option<f64>,
     pub gb_per_s: Option<f64>,
     pub percent_of_copy: Option<f64>,
-    /// Work of the product with no weight left out, per second.
+    /// Work of the dense product per second.
     pub gflop_per_s_dense: Option<f64>,
     pub x_dense: Option<f64>,
     pub error_over_bound: Option<f64>,

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every suite, on an adapter that is there for certain.
+//! `cargo xtask test`: runs every suite, after making sure that there is an adapter.
 
 use crate::{
     error::{Error, Result},
@@ -7,8 +7,8 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Recovery by gradient builds Burn, which takes minutes: its tests are for the full run, and
-/// so are those of the modules for Burn.
+/// Excludes gradient recovery, which builds Burn, which takes minutes. The full run has its tests, and
+/// those of the modules for Burn.
 pub const WITHOUT_BURN: [&str; 2] = ["--exclude", "lacuna-recover"];
 
 /// Tests of the full run that need a file, and the variable that names it.
@@ -19,9 +19,8 @@ const NAMED: [(&str, &str); 2] = [
 
 pub fn run(may_install: bool, full: bool) -> Result<()> {
     let workspace = Workspace::find()?;
-    // The tests are built along with the command line: one resolution of features, and so
-    // one build of the dependencies. Not xtask, which is running and could not be replaced
-    // on Windows.
+    // Builds the tests together with the command line, so that features are resolved once and the
+    // dependencies built once. xtask is excluded: it is running, and Windows could not replace it.
     eprintln!("Building the command line and the tests; the first time takes minutes.");
     let targets = ["--lib", "--bins", "--tests", "--examples"];
     let built = [
@@ -45,12 +44,12 @@ pub fn run(may_install: bool, full: bool) -> Result<()> {
         let mut command = workspace.cargo();
         command.args(["test", "--release"]).args(arguments);
         command.env("WGPU_BACKEND", &lacuna.backend);
-        // Tests that need an adapter then fail where they would be skipped.
+        // Makes tests that need an adapter fail rather than be skipped.
         command.env("LACUNA_TEST_ADAPTER", "1");
         process::stream(&mut command)
     };
     if full {
-        // Documentation examples marked `ignore` are not meant to run, so they stay out.
+        // Leaves out documentation examples marked `ignore`, which are not meant to run.
         let all = [&["--workspace"][..], &WITHOUT_BURN, &targets];
         let mut ignored = vec!["--", "--ignored"];
         for (variable, test) in NAMED {
@@ -62,7 +61,7 @@ pub fn run(may_install: bool, full: bool) -> Result<()> {
         cargo_test(&[&all.concat()[..], &ignored].concat())?;
         let recovery = ["-p", "lacuna-recover", "-p", "lacuna-cli"];
         cargo_test(&[&recovery[..], &["--features", "lacuna-cli/recover"]].concat())?;
-        // Outside the workspace, for what they would bring into its lock file.
+        // These are outside the workspace, to keep their dependencies out of its lock file.
         for package in ["burn/Cargo.toml", "candle/Cargo.toml"] {
             cargo_test(&["--locked", "--manifest-path", package])?;
         }

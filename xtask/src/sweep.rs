@@ -1,4 +1,4 @@
-//! `cargo xtask sweep`: products over sizes, batches, zeros and active shares, as lines.
+//! `cargo xtask sweep`: times products over sizes, batches, sparsities and active shares, and plots lines.
 
 use std::{collections::BTreeMap, fmt::Write, fs};
 
@@ -16,7 +16,7 @@ use crate::{
     workspace::Workspace,
 };
 
-/// A point is a cliff where it is so many times what its neighbours on both sides suggest.
+/// A point is a cliff if it is this many times what its neighbours on both sides suggest.
 const CLIFF: f64 = 1.3;
 
 /// Products that differ in one thing.
@@ -25,10 +25,10 @@ struct Sweep {
     across: &'static str,
     up: &'static str,
     arguments: &'static str,
-    /// Where along the axis a row of `bench` lies, on which line, and how many microseconds it is
-    /// to count as; `None` leaves it out.
+    /// The line of a row of `bench`, its place along the axis, and the microseconds to plot; `None`
+    /// leaves the row out.
     place: fn(&Value) -> Option<(String, f64, f64)>,
-    /// Formats whose floor, the lowest of them, is drawn.
+    /// Selects the formats of whose floors the lowest is drawn.
     floor: fn(&str) -> bool,
     note: &'static str,
 }
@@ -107,7 +107,7 @@ fn micros(row: &Value) -> Option<f64> {
     number(row, "median_us")
 }
 
-/// The format without its type where that is f32.
+/// The format without its type if that is f32.
 fn format(row: &Value) -> Option<String> {
     Some(row["format"].as_str()?.trim_end_matches("@f32").into())
 }
@@ -136,7 +136,7 @@ impl Sweep {
 
     fn read(&self, json: &Value) -> Result<Measured> {
         let rows = json["rows"].as_array().map_or(&[][..], Vec::as_slice);
-        // Of several candidates the fastest; the bench lists other dense ones that it tried.
+        // Keeps the fastest of several candidates, as the bench also lists other dense ones that it tried.
         let mut points: BTreeMap<String, BTreeMap<u64, [f64; 2]>> = BTreeMap::new();
         let mut order = vec![];
         // The lowest floor at a place.
@@ -231,8 +231,8 @@ fn place_text(place: f64) -> String {
     }
 }
 
-/// Points that cost so much more than their neighbours suggest, which meet at them on a straight
-/// line of the plot.
+/// Points that take [`CLIFF`] times as long as a straight line in the plot between their neighbours
+/// suggests.
 fn cliffs(line: &Line) -> impl Iterator<Item = ([f64; 2], f64)> {
     line.points.windows(3).filter_map(|points| {
         let [before, here, after] = points else {

@@ -1,4 +1,4 @@
-//! A table, written once and shown twice: on the terminal and in the report.
+//! A table that is shown on the terminal and in the report.
 
 use std::fmt::Write;
 
@@ -21,7 +21,8 @@ impl Table {
         }
     }
 
-    /// The first column is words, to the left; the others are figures, to the right.
+    /// The table as text. The first column holds words, aligned to the left; the others hold figures,
+    /// aligned to the right.
     pub fn to_text(&self) -> String {
         let lines = || std::iter::once(&self.head).chain(&self.rows);
         let width = |column: usize| {
@@ -55,7 +56,7 @@ impl Table {
         text
     }
 
-    /// As in a record; without the title and the notes.
+    /// The table as in a record, without the title and the notes.
     pub fn to_markdown(&self) -> String {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let rule = vec!["---".to_owned(); self.head.len()];
@@ -91,13 +92,13 @@ impl Table {
     }
 }
 
-/// Text that HTML shows as it is.
+/// Escapes `text` for HTML.
 pub fn escape(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     text.replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// A note in lines of at most `width` characters, broken at spaces, all but the first indented.
+/// Breaks a note at spaces into lines of at most `width` characters, all but the first indented.
 pub fn wrap(text: &str, width: usize) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -126,7 +127,7 @@ pub fn figure(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// A figure that could not be measured is said to be missing, never shown as zero.
+/// `figure`, or "n/a" for a value that could not be measured.
 pub fn figure_or_none(value: Option<f64>) -> String {
     value.map_or_else(|| "n/a".into(), figure)
 }

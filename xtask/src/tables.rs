@@ -1,6 +1,6 @@
-//! `cargo xtask tables`: the README's tables of measurements, made from records.
+//! `cargo xtask tables`: makes the README's tables of measurements from records.
 //!
-//! A comment says what a table takes, and the table stands between it and the next:
+//! A comment says what a table contains; the table stands between it and the end comment:
 //!
 //! ```text
 //! <!-- record benches/record/ADAPTER/DAY.md
@@ -10,8 +10,8 @@
 //! <!-- end -->
 //! ```
 //!
-//! The lines name products of one batch, and formats: of each the fastest candidate. Behind
-//! the batch may be what `bench --op` was; such lines become a table by active shares.
+//! Each line names a product, a batch and formats, of each of which the table has the fastest candidate.
+//! After the batch may come the value of `bench --op`; such lines become a table by active shares.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -38,7 +38,7 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// `text` with its tables as the records are, whose paths begin at `root`.
+/// `text` with its tables made anew from the records, whose paths are relative to `root`.
 fn renewed(text: &str, root: &Path) -> Result<String> {
     let mut new = String::new();
     let mut rest = text;
@@ -62,11 +62,11 @@ fn renewed(text: &str, root: &Path) -> Result<String> {
 
 /// One line of a table that `lacuna bench` printed.
 struct Row<'a> {
-    /// What `--op` was, if it was not `linear`.
+    /// The value of `--op`; empty for `linear`.
     op: &'a str,
     shape: &'a str,
     batch: &'a str,
-    /// With the active share, where there is one.
+    /// The format, with the active share if there is one.
     format: &'a str,
     micros: f64,
     gb_per_s: &'a str,
@@ -75,7 +75,7 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// A line under a table's head, which has more columns in later records.
+    /// Reads a line of a table, whose columns are found by name, as later records have more of them.
     fn read(op: &'a str, heads: &[&str], cells: &[&'a str]) -> Option<Self> {
         let cell = |head| {
             let at = heads.iter().position(|&h| h == head)?;
@@ -96,7 +96,7 @@ impl<'a> Row<'a> {
 
 struct Record<'a> {
     rows: Vec<Row<'a>>,
-    /// Microseconds of cuBLAS by shape, format and batch, where the record has them.
+    /// Microseconds of cuBLAS by shape, format and batch, if the record has them.
     cublas: BTreeMap<[&'a str; 3], &'a str>,
 }
 
@@ -129,7 +129,7 @@ impl<'a> Record<'a> {
         record
     }
 
-    /// The fastest candidate of a product. The type f32 is not always written out.
+    /// The fastest candidate of a product. Records do not always write out the type f32.
     fn fastest(&self, line: &Line, format: &str) -> Result<&Row<'a>> {
         let long = format!("{format}@f32");
         let is = |row: &&Row| {
@@ -145,7 +145,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// What a table takes: products of one shape and batch.
+/// One line of a comment: products of one shape and batch.
 struct Line<'a> {
     shape: String,
     batch: &'a str,
@@ -192,7 +192,7 @@ fn table(record: &Record, lines: &str) -> Result<String> {
     Ok(text(&rows[0]) + &rule + &rows[1..].iter().map(text).collect::<String>())
 }
 
-/// Time, rate, and how it compares.
+/// The rows of a table of times, rates and ratios.
 fn products(record: &Record, lines: &[Line]) -> Result<Vec<Vec<String>>> {
     let mut found = vec![];
     for line in lines {
@@ -220,7 +220,7 @@ fn products(record: &Record, lines: &[Line]) -> Result<Vec<Vec<String>>> {
     for (line, format, row) in found {
         let scale = if slow { 1000.0 } else { 1.0 };
         let rate = if slow { row.gb_per_s } else { row.of_copy };
-        // Arithmetic bounds products of many vectors, not memory.
+        // Products of many vectors are bound by arithmetic, so their memory rate says nothing.
         let few = line.batch.parse::<usize>().is_ok_and(|batch| batch < 16);
         let mut cells = vec![
             line.shape(),
@@ -239,7 +239,7 @@ fn products(record: &Record, lines: &[Line]) -> Result<Vec<Vec<String>>> {
     Ok(rows)
 }
 
-/// Against the whole product, by active share.
+/// The rows of a table of products that skip, against the whole product, by active share.
 fn shares(record: &Record, lines: &[Line]) -> Result<Vec<Vec<String>>> {
     let (line, format) = match lines {
         [line, ..] if !line.formats.is_empty() => (line, line.formats[0]),

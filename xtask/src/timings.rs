@@ -1,4 +1,4 @@
-//! Timings as tables, in words for a newcomer.
+//! Timings as tables, worded for newcomers.
 
 use crate::{
     pattern::Pattern,
@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl Row {
-    /// The format without the value type that goes without saying.
+    /// The format without `@f32`, which is the default.
     pub fn short_format(&self) -> &str {
         self.format.strip_suffix("@f32").unwrap_or(&self.format)
     }
@@ -33,7 +33,7 @@ impl Row {
 }
 
 impl Speed {
-    /// A table for each product.
+    /// One table per product.
     pub fn tables(&self) -> Vec<Table> {
         let mut tables: Vec<Table> = Vec::new();
         for row in &self.rows {
@@ -59,7 +59,7 @@ impl Speed {
         tables
     }
 
-    /// How to read the tables, and what the machine can do at most.
+    /// How to read the tables, and the limits of the machine.
     pub fn notes(&self) -> Vec<String> {
         let mut notes: Vec<String> = [
             "x dense: how many times as fast as the same product with no weight left out, by our own \
@@ -84,7 +84,7 @@ impl Speed {
         notes
     }
 
-    /// What the machine's memory reaches, in words.
+    /// The machine's memory bandwidths in words.
     pub fn bandwidth(&self) -> String {
         let copy = self
             .copy_gb_per_s
@@ -101,7 +101,7 @@ impl Speed {
     }
 }
 
-/// A format in plain words; its name already says the number type.
+/// A format in plain words, without the number type, which its name shows.
 fn words(format: &str) -> String {
     match Pattern::parse(format) {
         None => "all weights".into(),

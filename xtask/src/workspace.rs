@@ -1,4 +1,4 @@
-//! Where this workspace is, where its build products go, and the cargo that runs it.
+//! The workspace: its root, its target folder, and the cargo that builds it.
 
 use std::{
     ffi::OsString,
@@ -15,13 +15,13 @@ use crate::{
 
 pub struct Workspace {
     pub root: PathBuf,
-    /// Cargo's target folder, wherever the configuration puts it.
+    /// Cargo's target folder, as the configuration sets it.
     pub target: PathBuf,
 }
 
 impl Workspace {
     pub fn find() -> Result<Self> {
-        // The manifest of xtask, so that the current folder does not matter.
+        // Starts from the manifest of xtask, so that the current folder does not matter.
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
         let mut command = Command::new(cargo_program());
         command.args([
@@ -50,12 +50,12 @@ impl Workspace {
         command
     }
 
-    /// Builds, and returns the path of the program of the name given.
+    /// Builds, and returns the path of `program`.
     pub fn build(&self, arguments: &[&str], program: &str) -> Result<PathBuf> {
         self.built(arguments, program, false)
     }
 
-    /// Builds, and returns the path of the test program of the name given.
+    /// Builds, and returns the path of the test program named `program`.
     pub fn build_test(&self, arguments: &[&str], program: &str) -> Result<PathBuf> {
         self.built(arguments, program, true)
     }
@@ -69,14 +69,14 @@ impl Workspace {
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter(|message| message["target"]["name"] == program)
-            // A program and its unit tests have one name.
+            // A program and its unit tests have the same name.
             .filter(|message| message["profile"]["test"] == test)
             .find_map(|message| message["executable"].as_str().map(PathBuf::from))
             .ok_or_else(|| Error::new(format!("the build made no program {program}")))
     }
 }
 
-/// `cargo run` names itself, so that a chosen toolchain stays chosen.
+/// The cargo that runs this program, which names itself in CARGO, so that its toolchain is used again.
 fn cargo_program() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }

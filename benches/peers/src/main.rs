@@ -1,5 +1,5 @@
-//! Burn, Lacuna and a CPU library compute the same products on the same adapter, turn by
-//! turn in one process, so that whatever else the machine does meets all of them.
+//! Burn and Lacuna on the same adapter, and a CPU library, compute the same products in turns within
+//! one process, so that whatever else the machine does affects all of them.
 
 mod subject;
 
@@ -33,7 +33,7 @@ usage: lacuna-peers [--rounds N] [--copies N] [--products N] [--only TEXT] [--ad
   --adapter A   number or part of a name (the best one)
   --json        JSON instead of the tables";
 
-/// One product, dense in `dtype` for everybody and in `sparse` formats for us alone.
+/// One product: dense in `dtype` for all libraries, and in `sparse` formats for Lacuna only.
 struct Case {
     op: &'static str,
     rows: usize,
@@ -113,7 +113,7 @@ enum Library {
     Cpu,
 }
 
-/// A subject with what was seen of it.
+/// A subject and its measurements.
 struct Line {
     library: Library,
     /// Storage type or format of the weight.
@@ -121,7 +121,7 @@ struct Line {
     /// How the product is written or which kernel runs.
     how: String,
     subject: Box<dyn Subject>,
-    /// Which of the case's truths holds.
+    /// Index of its reference result among the case's.
     truth: usize,
     /// Largest normalised mean square error allowed.
     most_nmse: f64,
@@ -129,7 +129,7 @@ struct Line {
     products: usize,
     /// Seconds of the very first sample, in which Burn tunes.
     first: f64,
-    /// Seconds of one product, by the clock and of all the process's threads.
+    /// Seconds per product in each sample: wall clock, and CPU time of all threads of the process.
     wall: Vec<f64>,
     cpu: Vec<f64>,
     error_over_bound: f64,
@@ -161,7 +161,8 @@ impl Line {
         }
     }
 
-    /// Runs one sample, checks its result outside the clock, returns seconds of a product.
+    /// Runs one sample, checks its result outside the timed span, and returns wall and CPU seconds per
+    /// product.
     fn sample(&mut self, products: usize, truths: &[[Sampled; INPUTS]]) -> Result<(f64, f64)> {
         let input = self.samples % INPUTS;
         let (begin, cpu) = (Instant::now(), ProcessTime::now());
@@ -175,8 +176,8 @@ impl Line {
         Ok((wall / products as f64, cpu / products as f64))
     }
 
-    /// Runs until three samples in a row are no longer far from the fastest: Burn
-    /// compiles and tunes in its first calls.
+    /// Runs until three samples in a row are near the fastest, as Burn compiles and tunes in its first
+    /// calls.
     fn warm_up(&mut self, products: usize, truths: &[[Sampled; INPUTS]]) -> Result<()> {
         const MOST: usize = 30;
         let (mut fastest, mut near) = (f64::INFINITY, 0);
@@ -194,7 +195,7 @@ impl Line {
 
     fn passes(&self) -> bool {
         let within = self.error_over_bound <= 1.0;
-        // A result stored in f16 is judged as a whole: its last bit is beyond the bound.
+        // A result stored in f16 is judged by its mean square error: its rounding exceeds the bound.
         self.nmse <= self.most_nmse && (within || self.most_nmse > Comparison::MAX_NMSE)
     }
 
@@ -260,7 +261,7 @@ fn describe(info: &wgpu::AdapterInfo) -> String {
     )
 }
 
-/// The 1, 5 and 15 minute load averages, where the system tells.
+/// The 1, 5 and 15 minute load averages, if the system reports them.
 fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let words: Vec<_> = text.split_whitespace().take(3).collect();
@@ -272,12 +273,12 @@ impl Case {
         format!("{} {}", self.op, self.dtype)
     }
 
-    /// Measures every subject of the case, turn by turn.
+    /// Measures every subject of the case, in turns.
     fn run(&self, args: &Args, products: usize, gpu: &Gpu, device: &Device) -> Result<Vec<Line>> {
         let &Self {
             rows, cols, batch, ..
         } = self;
-        // Values of the storage type, so that whoever multiplies in it gets the same x.
+        // Values are rounded to the storage type, so that a library that multiplies in it has the same x.
         let rounded = |random: &mut Random, len| -> Result<Vec<f32>> {
             Ok(Values::round(self.dtype, &random.vector(len))?.to_f32())
         };
@@ -371,7 +372,7 @@ impl Case {
     }
 }
 
-/// The fastest line of a library at the case's dense weight.
+/// The fastest line of a library with the case's dense weight.
 fn best(lines: &[Line], library: Library) -> Option<&Line> {
     let dense = lines
         .iter()

@@ -1,11 +1,11 @@
-//! The libraries behind one interface: run some products and wait, then read the last one.
+//! The libraries behind one interface: run some products and wait, then read the last result.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use gemm::Parallelism;
 use lacuna::{Gpu, Plan, PlanBuilder, format::Matrix};
 use std::error::Error;
 
-/// Two inputs take turns, so that a result left over from the run before shows as wrong.
+/// Two inputs alternate, so that a result left over from the previous run is detected.
 pub const INPUTS: usize = 2;
 
 /// The product that a subject computes: `y[b, r] = Σ_c W[r, c] · x[b, c]`.
@@ -15,21 +15,21 @@ pub struct Product<'a> {
     /// Each `[batch, cols]`.
     pub inputs: &'a [Vec<f32>; INPUTS],
     pub batch: usize,
-    /// Copies of the weight that successive products go round.
+    /// Copies of the weight, which successive products use in rotation.
     pub copies: usize,
 }
 
 /// A library that computes one product.
 pub trait Subject {
-    /// Runs `count` products of input `input`, the first of them with copy `first`, and
-    /// returns when the device has done them.
+    /// Runs `count` products of input `input`, the first of them with copy `first`, and returns when
+    /// the device has finished.
     fn run(&mut self, input: usize, first: usize, count: usize) -> Result<(), Box<dyn Error>>;
 
     /// `y [batch, rows]` of the last product.
     fn read(&mut self) -> Result<Vec<f32>, Box<dyn Error>>;
 }
 
-/// How a Burn user may write the product.
+/// The ways in which a Burn user may write the product.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// `x.matmul(w.transpose())`, W as checkpoints store it.
@@ -120,7 +120,7 @@ impl Subject for Burn {
 /// The engine, with the kernel that it chooses by itself.
 pub struct Lacuna {
     gpu: Gpu,
-    /// For each copy a plan an input.
+    /// For each copy of the weight, one plan per input.
     plans: Vec<Vec<Plan>>,
     y: lacuna::Tensor,
 }
@@ -151,7 +151,7 @@ impl Lacuna {
         })
     }
 
-    /// Names of the launches.
+    /// Names of the plan's launches.
     pub fn kernel(&self) -> String {
         let names: Vec<_> = self.plans[0][0].steps().map(|s| s.name.as_str()).collect();
         names.join(" + ")
@@ -196,7 +196,8 @@ impl Cpu {
         }
     }
 
-    /// Rows from `row` on, into the columns of `y` that it starts with.
+    /// Multiplies the rows in `w`; the results go to the first columns of `y`, whose rows are
+    /// `self.rows` apart.
     fn part(&self, w: &[f32], x: &[f32], y: &mut [f32], parallelism: Parallelism) {
         let (all, cols) = (self.rows as isize, self.cols as isize);
         let rows = w.len() / self.cols;

@@ -14,14 +14,14 @@ use std::{borrow::Cow, hint::black_box, thread, time::Instant};
 
 /// Bytes of one buffer, within every device's binding limit.
 const BUFFER_BYTES: u64 = 64 << 20;
-/// Bytes read and written by one measurement.
+/// Least bytes that one measurement reads and writes, where memory allows.
 const LEAST_BYTES: u64 = 512 << 20;
-/// A measurement lasts at least this long, so that submitting it does not count.
+/// A measurement repeats its work until it lasts at least this long, so that the cost of submitting vanishes.
 const LEAST_SECONDS: f64 = 0.02;
 const ATTEMPTS: usize = 5;
 
-/// `(element type, its bytes, workgroup, elements of a lane)`. GPUs like 16-byte loads,
-/// CPU adapters scalar ones in neighbouring lanes.
+/// Copy kernels as `(element type, its bytes, workgroup size, elements per lane)`. GPUs prefer 16-byte
+/// loads; CPU adapters prefer scalar loads from neighbouring lanes.
 const KERNELS: [(&str, u64, u32, u32); 5] = [
     ("vec4<u32>", 16, 256, 1),
     ("vec4<u32>", 16, 256, 4),
@@ -30,14 +30,14 @@ const KERNELS: [(&str, u64, u32, u32); 5] = [
     ("u32", 4, 64, 64),
 ];
 
-/// Source and destination buffers of a copy, on the host's side of the engine's interface.
+/// Source and destination buffers of a copy, made as a host application makes its own.
 pub struct Copier {
     gpu: Gpu,
     pairs: Vec<[(wgpu::Buffer, Tensor); 2]>,
 }
 
 impl Copier {
-    /// Allocates what one measurement moves.
+    /// Allocates the buffers of one measurement.
     pub fn new(gpu: &Gpu) -> Result<Self> {
         let bytes = LEAST_BYTES
             .max(machine::cold_bytes(gpu))
@@ -96,7 +96,7 @@ impl Copier {
         Ok(builder.build()?)
     }
 
-    /// Copy bandwidth: the median of a few attempts, by the best of several ways.
+    /// Copy bandwidth of the fastest of several methods; of each, the median of a few attempts counts.
     pub fn measure(&self) -> Result<Bandwidth> {
         let mut best = Bandwidth {
             seconds: f64::INFINITY,
@@ -132,14 +132,14 @@ impl Copier {
         Ok(best)
     }
 
-    /// [`Copier::seconds`] of a way that is checked to have copied.
+    /// [`seconds`] of one copying method, after checking that it did copy.
     fn timed(
         &self,
         method: &str,
         best: f64,
         record: impl Fn(&mut wgpu::CommandEncoder) -> Result<()>,
     ) -> Result<Option<f64>> {
-        // Marks the first source with something that no other way has written.
+        // Fills the first source with a value that no other method has written.
         let mark = method.bytes().fold(1.0, |m, b| m + f32::from(b));
         let [(_, source), (_, destination)] = &self.pairs[0];
         source.write(&self.gpu, &vec![mark; source.len()])?;
@@ -155,7 +155,7 @@ impl Copier {
         Ok(seconds)
     }
 
-    /// Some work of known size, for trying out clocks.
+    /// A plan that copies for about `LEAST_SECONDS`, for testing the device's clock.
     pub fn work(&self, bandwidth: &Bandwidth) -> Result<Timed> {
         let most = (1000 / self.pairs.len()).max(1);
         let repeats = ((LEAST_SECONDS / bandwidth.seconds).ceil() as usize).clamp(1, most);
@@ -164,8 +164,8 @@ impl Copier {
     }
 }
 
-/// Seconds of what `record` records, or nothing where the first tries show that it is slower than
-/// `best`: the median of a few attempts.
+/// Seconds that the work recorded by `record` takes, the median of a few attempts; `None` if the first
+/// tries show that it is slower than `best`.
 pub fn seconds(
     gpu: &Gpu,
     best: f64,
@@ -181,7 +181,7 @@ pub fn seconds(
         gpu.wait()?;
         Ok(begin.elapsed().as_secs_f64() / repeats as f64)
     };
-    // The first one compiles shaders and clears new memory.
+    // The first run compiles shaders and clears new memory.
     if run(1)? > 10.0 * best {
         return Ok(None);
     }
@@ -199,11 +199,11 @@ pub fn seconds(
     Ok(Some(times[ATTEMPTS / 2]))
 }
 
-/// What was measured.
+/// The result of a measurement.
 pub struct Bandwidth {
-    /// Bytes read and written a nanosecond.
+    /// Bytes read and written per nanosecond.
     pub gb_per_s: f64,
-    /// The way of copying that did it.
+    /// The copying method that was fastest.
     pub method: String,
     seconds: f64,
     /// The fastest of the copy kernels.
@@ -219,7 +219,7 @@ impl Bandwidth {
     }
 }
 
-/// A buffer made by wgpu itself and a tensor in it, as an embedder has them.
+/// A buffer made by wgpu itself and a tensor in it, as in an application that embeds the engine.
 fn buffer(gpu: &Gpu) -> Result<(wgpu::Buffer, Tensor)> {
     use wgpu::BufferUsages as U;
     let scope = gpu
@@ -242,8 +242,8 @@ fn buffer(gpu: &Gpu) -> Result<(wgpu::Buffer, Tensor)> {
     Ok((buffer, tensor))
 }
 
-/// What a plain loop on every core reads: the best of a few attempts over 1 GiB, or four
-/// times the last-level cache.
+/// GB/s that a plain loop on every core reads: the best of a few attempts over 1 GiB, or over four
+/// times the last-level cache if that is more.
 pub fn host_read() -> Result<f64> {
     let bytes = (1 << 30).max(4 * machine::last_level_cache());
     let data = vec![1u64; (bytes / 8) as usize];
@@ -262,7 +262,7 @@ pub fn host_read() -> Result<f64> {
     Ok(best)
 }
 
-/// Several sums side by side: one alone would wait for itself, not for memory.
+/// Keeps several sums side by side: a single one would wait for its own additions, not for memory.
 fn sum(data: &[u64]) -> u64 {
     let mut sums = [0u64; 16];
     let chunks = data.chunks_exact(16);

@@ -4,9 +4,9 @@ use crate::error::Result;
 use lacuna::{Gpu, Plan, caps::DeviceClass, gpu::Timestamps};
 use std::time::Instant;
 
-/// Shares of the wall clock at which timestamps are believed. A real device's wall clock also
-/// holds submitting and waking up, which take milliseconds; a software adapter that says less
-/// has stamped when it liked.
+/// Ratios of timestamps to wall clock at which timestamps are trusted. On a real device the wall
+/// clock also covers submitting and waking up, which take milliseconds; a software adapter whose
+/// timestamps say much less has placed them arbitrarily.
 fn believable(class: DeviceClass) -> std::ops::RangeInclusive<f64> {
     match class {
         DeviceClass::Gpu => 0.5..=1.2,
@@ -14,7 +14,7 @@ fn believable(class: DeviceClass) -> std::ops::RangeInclusive<f64> {
     }
 }
 
-/// Plans of the same size that do the same work on different copies, run in turn.
+/// Plans that do the same work on different copies of a weight, run in turn.
 pub struct Timed {
     plans: Vec<Plan>,
     products: usize,
@@ -32,15 +32,15 @@ impl Timed {
         })
     }
 
-    /// Seconds that a product takes in plan `turn`, counted round: the plan's over their number. What
-    /// the device needs from one launch to the next is in it, as it is wherever products follow
-    /// each other; an H100 takes 5 µs for a pass that does nothing, so none has a pass of its own.
+    /// Mean seconds per product of plan `turn`, wrapping round: the plan's time over its number of
+    /// products. This includes what the device needs between launches, as real sequences of products
+    /// do. An H100 takes 5 µs for an empty pass, so products do not get passes of their own.
     pub fn sample(&self, gpu: &Gpu, turn: usize) -> Result<f64> {
         let (span, wall) = self.run(gpu, turn)?;
         Ok(span.unwrap_or(wall) / self.products as f64)
     }
 
-    /// Seconds of plan `turn` by the device's clock, if that is asked, and by the host's.
+    /// Seconds of plan `turn` by the device's clock, if timestamps are on, and by the host's.
     fn run(&self, gpu: &Gpu, turn: usize) -> Result<(Option<f64>, f64)> {
         let plan = &self.plans[turn % self.plans.len()];
         let mut encoder = gpu.encoder();
@@ -66,8 +66,8 @@ impl Timed {
     }
 }
 
-/// Whether the device's timestamps agree with the wall clock on `work`, which takes long
-/// enough for submitting not to matter. Software adapters stamp when they like.
+/// Whether the device's timestamps agree with the wall clock on `work`, which must take long enough
+/// for submitting not to matter. Software adapters may place timestamps arbitrarily.
 pub fn trustworthy(gpu: &Gpu, work: &Timed) -> Result<bool> {
     let mut ratios = vec![];
     for turn in 0..5 {

@@ -1,7 +1,7 @@
 // destination[i] = source[i] for params.words elements of the type Word.
 //
-// A workgroup moves WORKGROUP * WORDS neighbours, lane by lane, so that lanes of one
-// step touch one run of memory. Bytes moved: twice the size of the source.
+// A workgroup moves WORKGROUP * WORDS consecutive elements; in each step its lanes touch
+// neighbours. Bytes moved: twice the size of the source.
 struct Copy {
     words: u32,
 }

@@ -23,7 +23,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 /// Rounds that decide which dense candidate is the baseline.
 pub const TRIAL_ROUNDS: usize = 9;
-/// Dense candidates slower than the fastest by this much at first sight are not tried on.
+/// Candidates that are this many times slower than the fastest in a first estimate are not timed.
 const TRIAL_MARGIN: f64 = 1.5;
 
 /// What stays the same over all groups.
@@ -35,9 +35,9 @@ pub struct Bench<'a> {
     pub floor: Floor,
 }
 
-/// What nothing is under: bytes over bandwidth, operations over the peak.
+/// The lower bound on any product's time: bytes over bandwidth, or operations over the peak rate.
 pub struct Floor {
-    /// Of a plain read loop on a processor's memory, of copying elsewhere.
+    /// Bandwidth of a plain read loop where the device is the processor, of copying elsewhere.
     pub gb_per_s: f64,
     pub gflop_per_s: f64,
 }
@@ -50,17 +50,17 @@ impl Floor {
 
 /// A weight in all formats of the run.
 pub struct Formats {
-    /// Its name, where it is from a file.
+    /// Its name, if it comes from a file.
     pub tensor: Option<String>,
     /// Its rows and columns.
     pub shape: (usize, usize),
-    /// Every format asked for, and the dense ones they are compared with.
+    /// The weight in every requested format, and in the dense ones these are compared with.
     pub weights: Vec<(Format, Matrix)>,
-    /// Those asked for.
+    /// The requested formats.
     pub asked: Vec<Format>,
 }
 
-/// A weight of the group in one format and layout, and its copies on the device.
+/// The weight in one format and layout, and its copies on the device.
 struct Entry<'a> {
     weight: &'a Matrix,
     packed: Packed,
@@ -76,7 +76,7 @@ pub struct Group<'a> {
     x: Tensor,
     values: Vec<f32>,
     entries: BTreeMap<Key, Entry<'a>>,
-    /// The fastest candidate of each format that others are compared with.
+    /// For each format that others are compared with, its fastest candidate.
     baselines: BTreeMap<String, Candidate>,
     refused: Vec<Row>,
 }
@@ -93,7 +93,7 @@ pub fn measure(bench: &Bench<'_>, layer: &Formats, batch: usize) -> Result<Vec<R
         }
     }
     for &format in &layer.asked {
-        // Masked products leave their result in what was active: each has its own.
+        // A masked product writes its result into its list of active channels, so each share has its own.
         let products: Vec<Product> = match op {
             Op::Linear => {
                 let asked = Precision::from(bench.args.activations);
@@ -115,7 +115,7 @@ pub fn measure(bench: &Bench<'_>, layer: &Formats, batch: usize) -> Result<Vec<R
 }
 
 impl<'a> Group<'a> {
-    /// Every format of `layer` on the device, in the layouts that the operation needs.
+    /// Uploads every format of `layer` in the layouts that the operation needs.
     pub fn new(bench: &'a Bench<'a>, layer: &'a Formats, batch: usize) -> Result<Self> {
         let cols = layer.shape.1;
         let x = Random(batch as u64 + 1).vector(batch * cols);
@@ -137,14 +137,14 @@ impl<'a> Group<'a> {
         Ok(group)
     }
 
-    /// The operation's product with so many percent active.
+    /// The operation's product with `percent` of its rows or columns active.
     pub fn skipping(&self, percent: u8) -> Result<Product> {
         let (Bench { gpu, args, .. }, x) = (self.bench, &self.values);
         let shape = self.layer.shape;
         Product::skipping(gpu, args.op.skip(), percent, shape, self.x.batch(), x)
     }
 
-    /// What the run was asked for.
+    /// The arguments of the run.
     pub const fn args(&self) -> &Args {
         self.bench.args
     }
@@ -160,7 +160,7 @@ impl<'a> Group<'a> {
             .unwrap_or_default())
     }
 
-    /// Puts a weight of the group on the device.
+    /// Puts the weight on the device in one format and layout.
     fn enter(&mut self, layout: Layout, format: Format, weight: &'a Matrix) -> Result<()> {
         interrupt::check()?;
         let gpu = self.bench.gpu;
@@ -178,7 +178,7 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// The product as the engine knows it.
+    /// The product in the engine's terms.
     pub fn problem(&self, format: Format, product: &Product) -> Problem {
         let (rows, cols) = self.layer.shape;
         Problem {
@@ -199,8 +199,8 @@ impl<'a> Group<'a> {
         row
     }
 
-    /// Takes a failure that concerns one format or candidate down as a row; one that
-    /// concerns the device or the user ends the bench.
+    /// Records a failure that concerns one format or candidate as a row; any other failure, such as a
+    /// lost device or an interrupt, ends the bench.
     fn own<T>(
         &mut self,
         format: Format,
@@ -232,7 +232,7 @@ impl<'a> Group<'a> {
         Ok(None)
     }
 
-    /// Tries candidates out; those that fail become rows.
+    /// Runs and checks each candidate once; those that fail become rows.
     pub fn try_out(
         &mut self,
         format: Format,
@@ -265,8 +265,8 @@ impl<'a> Group<'a> {
         Ok(ready)
     }
 
-    /// Makes the pipelines of all candidates at once, on all cores. One that fails says why
-    /// when it is tried.
+    /// Compiles the pipelines of all candidates at once, on all cores. Errors are ignored here: a
+    /// candidate that fails reports it when it is tried.
     fn compile(&self, product: &Product, candidates: &[Candidate], weight: &Weight) {
         let gpu = self.bench.gpu;
         let Ok(y) = gpu.tensor(self.x.batch(), weight.rows()) else {
@@ -279,8 +279,8 @@ impl<'a> Group<'a> {
         let _ = builder.build();
     }
 
-    /// The fastest candidate for the whole product: what skips must beat the best, not the
-    /// default.
+    /// The fastest candidate for the whole product: other rows are compared with the best, not with
+    /// the default.
     fn baseline(&mut self, format: Format) -> Result<Option<Subject>> {
         let whole = Product::whole(Precision::F32);
         let legal = self.legal(format, &whole)?;
@@ -294,8 +294,8 @@ impl<'a> Group<'a> {
         Ok(best)
     }
 
-    /// Times candidates against each other, less those that are far slower at first sight; the
-    /// fastest first. The first of them is timed in any case.
+    /// Times candidates against each other and returns them, fastest first. Those that are far slower
+    /// in a first estimate are left out, except the first of `candidates`, which is always timed.
     pub fn contest(
         &mut self,
         format: Format,
@@ -318,7 +318,7 @@ impl<'a> Group<'a> {
         Ok(tried)
     }
 
-    /// The candidates of `format` that the arguments name, less the baseline.
+    /// The candidates of `format` that the arguments select, without the baseline.
     fn asked(&mut self, format: Format, product: &Product) -> Result<Vec<Subject>> {
         let mut legal = self.legal(format, product)?;
         if legal.is_empty() {
@@ -343,12 +343,12 @@ impl<'a> Group<'a> {
         baseline.is_some_and(|b| b.to_string() == candidate.to_string())
     }
 
-    /// Whether it is what others are compared with.
+    /// Whether other subjects are compared with this one.
     fn is_baseline_subject(&self, subject: &Subject) -> bool {
         subject.product.is_plain() && self.is_baseline(subject.format, subject.candidate)
     }
 
-    /// Times `subjects` against each other; how each weight was rotated.
+    /// Times `subjects` against each other; returns how each weight was rotated.
     pub fn compete(
         &mut self,
         subjects: &mut [Subject],
@@ -371,7 +371,7 @@ impl<'a> Group<'a> {
             entry.copies.truncate(1);
             entry.turn = 0;
         }
-        // Dropped buffers go when the device is asked.
+        // wgpu frees dropped buffers when the device is polled.
         gpu.wait()?;
         let rotations = match self.bench.args.cache {
             Cache::Hot => rotation::hot(&needs),
@@ -390,7 +390,7 @@ impl<'a> Group<'a> {
                 interrupt::check()?;
                 match gpu.upload_packed(&entry.packed) {
                     Ok(copy) => entry.copies.push(copy),
-                    // Fewer copies than the budget promised: less cold, and said so.
+                    // Fewer copies than the budget promised: the row says that it is not wholly cold.
                     Err(lacuna::Error::OutOfMemory { .. }) => {
                         rotation.shrink_to(entry.copies.len());
                     }
@@ -433,7 +433,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// A row without numbers.
+/// A row without measurements.
 pub fn blank(bench: &Bench<'_>, layer: &Formats, format: Format, batch: usize) -> Row {
     Row {
         op: bench.args.op.name(),

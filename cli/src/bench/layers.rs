@@ -1,4 +1,4 @@
-//! Which weights are timed: shapes of random values, or real ones from a file.
+//! Which weights are timed: random values of given shapes, or real weights from a file.
 
 use super::Args;
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ impl FromStr for Shape {
     }
 }
 
-/// Layer shapes of known models, each once.
+/// The distinct layer shapes of known models.
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub enum Preset {
     /// Attention, gate and up, down, head
@@ -59,7 +59,7 @@ impl Preset {
 
 /// A weight to be timed, in all formats.
 pub struct Layer {
-    /// Its name in the file, where it is from one.
+    /// Its name in the file, if it comes from one.
     pub tensor: Option<String>,
     /// Its shape.
     pub shape: Shape,
@@ -67,18 +67,18 @@ pub struct Layer {
 
 /// Where the values come from.
 pub enum Source {
-    /// The first half of the rows larger where `unbalanced`.
+    /// Random values, larger in the first half of the rows if `unbalanced`.
     Random {
         unbalanced: bool,
     },
     File(Box<WeightFile>),
 }
 
-/// How much larger the first half of the rows is: enough for all its groups to be kept.
+/// Factor of the larger rows: enough for all their groups to be kept.
 const LARGER: f32 = 100.0;
 
 impl Source {
-    /// The source and the layers that the arguments name.
+    /// The source and the layers that the arguments select.
     pub fn open(args: &Args) -> Result<(Self, Vec<Layer>)> {
         let Some(path) = &args.weights else {
             if !args.tensors.is_empty() {
@@ -120,7 +120,7 @@ impl Source {
         Ok((Self::File(Box::new(file)), layers))
     }
 
-    /// The values of `layer`, in their own storage type.
+    /// The dense values of `layer`, in the type in which they are stored.
     pub fn dense(&self, layer: &Layer) -> Result<Dense> {
         let Shape { rows, cols } = layer.shape;
         if let (Self::File(file), Some(name)) = (self, &layer.tensor) {

@@ -1,22 +1,22 @@
-//! What is known about the machine: its memory, and when it runs at its full clock.
+//! What is known about the machine: its memory, its caches and how long it takes to warm up.
 
 use lacuna::{Gpu, caps::DeviceClass, wgpu};
 use std::time::Duration;
 
-/// Bytes that must be touched before a weight counts as cold again, whatever the caches.
+/// Least bytes that must be touched before a weight counts as cold again, however small the caches.
 const LEAST_COLD_BYTES: u64 = 256 << 20;
-/// Assumed free where nothing tells: every GPU worth timing has twice that.
+/// Budget where free memory is unknown: every GPU worth timing has twice as much memory.
 const UNKNOWN_BUDGET: u64 = 4 << 30;
 
-/// Bytes touched between two uses of a cold weight: 256 MiB, or four times the last-level
-/// cache where the device is the processor.
+/// Bytes touched between two uses of a cold weight: 256 MiB, or, where the device is the processor,
+/// four times the last-level cache if that is more.
 pub fn cold_bytes(gpu: &Gpu) -> u64 {
     let on_cpu = gpu.info().device_type == wgpu::DeviceType::Cpu;
     let cache = if on_cpu { last_level_cache() } else { 0 };
     LEAST_COLD_BYTES.max(4 * cache)
 }
 
-/// Bytes that copies of weights may take: half of what is free.
+/// Bytes that copies of weights may take: half of free memory where the host's memory is used.
 pub fn memory_budget(gpu: &Gpu) -> u64 {
     use wgpu::DeviceType::{Cpu, IntegratedGpu};
     match gpu.info().device_type {
@@ -25,9 +25,9 @@ pub fn memory_budget(gpu: &Gpu) -> u64 {
     }
 }
 
-/// How long a GPU works before anything counts. It idles while the host prepares weights, and then
-/// runs at a fifth of its clock: an H100 took twice as long for dense products and four times as
-/// long for sparse ones.
+/// How long a GPU runs products before samples count. While the host prepares weights it idles, and
+/// then starts at a fifth of its clock: an H100 took twice as long for dense products and four times
+/// as long for sparse ones.
 pub fn warm_up(gpu: &Gpu) -> Duration {
     match gpu.caps().class {
         DeviceClass::Gpu => Duration::from_millis(300),

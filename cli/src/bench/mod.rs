@@ -1,7 +1,7 @@
-//! `bench`: checks, then times.
+//! `bench`: checks every candidate, then times it.
 //!
-//! All formats of a product run side by side, round by round, so that whatever else the
-//! machine does hits all of them; ratios are taken inside each round.
+//! All formats of a product run in the same rounds, one sample each, so that whatever else the
+//! machine does affects all of them; ratios are taken within a round.
 
 pub mod bandwidth;
 mod clock;
@@ -43,7 +43,7 @@ pub struct Args {
     /// What to time
     #[arg(long, value_enum, default_value_t = Op::Linear)]
     op: Op,
-    /// Percents of rows or columns that are active, where --op skips the others
+    /// Percentages of rows or columns that are active, where --op skips the others
     #[arg(
         long,
         value_name = "N",
@@ -73,10 +73,10 @@ pub struct Args {
         ]
     )]
     formats: Vec<Format>,
-    /// How activations are taken; all but f32 add rows for formats that have such products, of --op linear
+    /// Precision of activations; others than f32 add rows to --op linear, for formats that have such products
     #[arg(long, value_enum, default_value_t = Activations::F32)]
     activations: Activations,
-    /// Whether weights come from memory or may be in a cache
+    /// Whether weights are read from memory or may still be in a cache
     #[arg(long, value_enum, default_value_t = Cache::Cold)]
     cache: Cache,
     /// How to print the rows
@@ -88,8 +88,8 @@ pub struct Args {
     /// Samples of each row
     #[arg(long, value_name = "N", default_value = "25", value_parser = at_least_one)]
     rounds: usize,
-    /// Makes the first half of the rows of random weights larger, so that formats that are
-    /// -ragged keep their groups there
+    /// Makes the first half of the rows of random weights larger, so that -ragged formats keep
+    /// their groups there
     #[arg(long, conflicts_with = "weights")]
     unbalanced: bool,
     /// Times the candidates whose name contains this instead of the default ones
@@ -101,13 +101,13 @@ pub struct Args {
     /// Compares with what -o json or jsonl printed in another run on this adapter
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Ends with exit code 1 where a product takes longer than in the baseline by more than this
+    /// Ends with exit code 1 if a product takes longer than in the baseline by more than this share
     #[arg(long, value_name = "SHARE", requires = "baseline", value_parser = record::share)]
     fail_above: Option<f64>,
     /// Times the weights of this file, compressed to each format
     #[arg(long, value_name = "FILE", conflicts_with_all = ["shapes", "preset"])]
     weights: Option<PathBuf>,
-    /// Which of them, by module name; !GLOB excludes
+    /// Selects among them by module name; !GLOB excludes
     #[arg(long = "tensor", value_name = "GLOB")]
     tensors: Vec<String>,
 }
@@ -116,9 +116,9 @@ pub struct Args {
 enum Op {
     /// y = x · Wᵀ
     Linear,
-    /// The same for active rows of W
+    /// The same, but only for active rows of W
     Masked,
-    /// The same over active columns of W
+    /// The same, but only over active columns of W
     #[value(name = "input_sparse", alias = "input-sparse")]
     InputSparse,
 }
@@ -143,9 +143,9 @@ impl Op {
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
 enum Cache {
-    /// Enough other memory is touched between two uses of a weight
+    /// Between two uses of a weight so much other memory is touched that no cache holds it
     Cold,
-    /// One weight, used again and again
+    /// One copy of the weight is used again and again
     Hot,
 }
 
@@ -228,7 +228,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     bar.finish_and_clear();
     let unmatched = args.candidate.as_deref().filter(|name| !report.has(name));
     match result {
-        // What is known by now is still worth printing.
+        // The rows measured so far are still worth printing.
         Err(Error::Interrupted) => report.end().and(Err(Error::Interrupted)),
         Err(e) => Err(e),
         Ok(()) => {
@@ -255,7 +255,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     }
 }
 
-/// What `--fail-above` says of the product that lost most.
+/// The message for the product that became slowest, if `--fail-above` forbids that much.
 fn too_slow(changes: &[record::Change], limit: Option<f64>) -> Option<String> {
     let worst = changes
         .iter()
@@ -271,7 +271,7 @@ fn too_slow(changes: &[record::Change], limit: Option<f64>) -> Option<String> {
     })
 }
 
-/// The rows of one product; where not even its vectors fit, the reason in each.
+/// The rows of one product; if not even its vectors fit into memory, each row says so.
 fn rows_of(bench: &Bench<'_>, formats: &Formats, batch: usize) -> Result<Vec<Row>> {
     use lacuna::Error as E;
     match group::measure(bench, formats, batch) {
@@ -286,8 +286,8 @@ fn rows_of(bench: &Bench<'_>, formats: &Formats, batch: usize) -> Result<Vec<Row
     }
 }
 
-/// What a product of `format` is compared with: dense in its value type, or all of it where
-/// it skips.
+/// The format that `format` is compared with: dense in its value type, or the same format without
+/// skipping where the operation skips.
 fn baseline_of(op: Op, format: Format) -> Format {
     match op {
         Op::Linear => Format::Dense(format.dense_dtype()),
@@ -295,7 +295,7 @@ fn baseline_of(op: Op, format: Format) -> Format {
     }
 }
 
-/// The weight in every format that is asked for and in the dense ones they are compared with.
+/// The weight in every requested format and in those they are compared with.
 fn formats(layer: &Layer, dense: &Dense, args: &Args) -> Result<Formats> {
     let own = dense.values().dtype();
     let mut unique: Vec<Format> = vec![];

@@ -1,4 +1,4 @@
-//! How fast arithmetic is: the other roof over every product.
+//! Measures the rate of arithmetic, the other upper limit on every product.
 
 use super::bandwidth::seconds;
 use crate::error::{Error, Result};
@@ -9,21 +9,21 @@ use lacuna::{
 };
 use std::borrow::Cow;
 
-/// `(workgroup, vectors of four chains of a lane)`. A CPU adapter keeps few in registers, a GPU hides
-/// latency by lanes.
+/// `(workgroup size, vectors of four chains per lane)`. A CPU adapter can keep only a few in registers;
+/// a GPU hides latency with more lanes.
 const KERNELS: [(u32, u32); 4] = [(8, 2), (8, 4), (64, 2), (256, 4)];
-/// Steps of a chain; Mesa 22.3 ends loops of more than 65 535.
+/// Steps of a chain; Mesa 22.3 cuts loops off after 65 535.
 const ROUNDS: u32 = 4096;
 /// Lanes, enough for every device.
 const LANES: u32 = 1 << 18;
-/// Lanes of a CPU adapter, whose fastest do a hundredth of what GPUs do.
+/// Lanes on a CPU adapter: even the fastest of these do a hundredth of what GPUs do.
 const FEW_LANES: u32 = 1 << 12;
 
-/// Multiplications and additions in f32 a nanosecond, by the best of several kernels, in one chain
-/// after the other.
+/// Multiplications and additions in f32 per nanosecond (GFLOP/s), by the fastest of several kernels that
+/// run chains of multiply-adds.
 ///
 /// # Errors
-/// [`Error::Check`] where they do not come to what they should.
+/// [`Error::Check`] if the chains do not converge to their known limit.
 pub fn measure(gpu: &Gpu) -> Result<f64> {
     let on_cpu = gpu.info().device_type == wgpu::DeviceType::Cpu;
     let lanes = if on_cpu { FEW_LANES } else { LANES };

@@ -1,7 +1,7 @@
-// y[lane] = what chains of multiply-adds come to: 2 for every sum, after rounds enough.
+// y[lane] = the mean of the lane's chains of multiply-adds, which is 2 after enough rounds.
 //
-// SUMS vectors of four chains a lane, each of `rounds` steps x ← x / 2 + 1, whose limit is 2.
-// 8 · SUMS · rounds operations a lane.
+// A lane has SUMS vectors of four chains, each of `rounds` steps x ← x / 2 + 1, whose limit is 2:
+// 8 · SUMS · rounds operations per lane.
 struct Peak {
     rounds: u32,
     half: f32,

@@ -1,4 +1,4 @@
-//! What is timed: a whole product, or one that skips what is not active.
+//! What is timed: a whole product, or one that skips inactive rows or columns.
 
 use crate::error::Result;
 use lacuna::{
@@ -9,18 +9,18 @@ use lacuna::{
     verify::Random,
 };
 
-/// A product of any weight with the vectors of the group.
+/// A product of the group's vectors with a weight in any format.
 #[derive(Clone)]
 pub struct Product {
     pub layout: Layout,
     pub skip: Skip,
     pub precision: Precision,
-    /// The share that is active, where something is skipped.
+    /// The share of rows or columns that is active, if the product skips the others.
     pub share: Option<f64>,
     search: Option<Search>,
 }
 
-/// How the active channels are found. It is timed with the product: no product goes without.
+/// How the active channels are found. The search is timed with the product, which always needs it.
 #[derive(Clone)]
 struct Search {
     decides: Tensor,
@@ -30,7 +30,7 @@ struct Search {
 }
 
 impl Product {
-    /// All of it, with x taken so.
+    /// The whole product, with x in this precision.
     pub const fn whole(precision: Precision) -> Self {
         Self {
             layout: Layout::Rows,
@@ -41,7 +41,8 @@ impl Product {
         }
     }
 
-    /// `percent` of the rows or columns of a weight `[rows, cols]`, for the vectors `x`.
+    /// The product that uses `percent` of the rows or columns of a weight `[rows, cols]`, for the
+    /// vectors `x`.
     pub fn skipping(
         gpu: &Gpu,
         skip: Skip,
@@ -73,7 +74,7 @@ impl Product {
         })
     }
 
-    /// The same with a result of its own, which no other candidate writes.
+    /// The same product with a result tensor of its own, which no other candidate writes.
     pub fn apart(&self, gpu: &Gpu) -> Result<Self> {
         let mut same = self.clone();
         if let Some(Search { active, .. }) = &mut same.search {
@@ -82,12 +83,12 @@ impl Product {
         Ok(same)
     }
 
-    /// Whether it is what others are compared with: all of it, from x as it is.
+    /// Whether others are compared with it: the whole product, with x in f32.
     pub fn is_plain(&self) -> bool {
         self.skip == Skip::Nothing && self.precision == Precision::F32
     }
 
-    /// The truth about it.
+    /// The reference results that it is checked against.
     pub fn truth(&self, weight: &Matrix, x: &[f32], batch: usize) -> Result<Sampled> {
         Ok(match (&self.search, self.skip) {
             (Some(search), Skip::Rows) => Sampled::new(weight, x, batch)?.masked(&search.kept)?,
@@ -128,7 +129,7 @@ impl Product {
         Ok(())
     }
 
-    /// Where its result is, if not in y.
+    /// The tensor that receives the result, if that is not y.
     pub fn result(&self) -> Option<&Tensor> {
         let search = self.search.as_ref().filter(|_| self.skip == Skip::Rows)?;
         Some(search.active.kept())

@@ -36,7 +36,7 @@ struct Whole {
     rows: Vec<Timed>,
 }
 
-/// What of a row says what was timed, and the time.
+/// The fields of a row that say what was timed and how long it took.
 #[derive(Deserialize)]
 struct Timed {
     op: String,
@@ -69,7 +69,7 @@ impl Timed {
         }
     }
 
-    /// The same for the same product timed in the same way.
+    /// A key that is equal for the same product timed in the same way.
     fn product(&self) -> String {
         let tensor = self.tensor.as_deref().map(lacuna_io::printable);
         let tensor = tensor.map_or(String::new(), |name| format!(", {name}"));
@@ -94,12 +94,12 @@ pub struct Change {
     pub product: String,
     /// Its median in the record, in µs.
     pub before: f64,
-    /// Now.
+    /// Its median now, in µs.
     pub now: f64,
 }
 
 impl Change {
-    /// By which share it takes longer now; below zero it is faster.
+    /// The share by which it takes longer now; negative if it is faster.
     pub fn slower(&self) -> f64 {
         self.now / self.before - 1.0
     }
@@ -137,7 +137,7 @@ impl Record {
         })
     }
 
-    /// The products of `rows` that the record has.
+    /// Compares the products of `rows` that the record has too.
     pub fn compare(&self, rows: &[Row]) -> Result<Vec<Change>> {
         let changes: Vec<_> = fastest(rows.iter().map(Timed::of))
             .into_iter()
@@ -160,7 +160,7 @@ impl Record {
     }
 }
 
-/// Header and rows of either style.
+/// Header and rows of a record in either style.
 fn parse(text: &str) -> serde_json::Result<(Header, Vec<Timed>)> {
     if let Ok(whole) = serde_json::from_str::<Whole>(text) {
         return Ok((whole.header, whole.rows));
@@ -245,7 +245,7 @@ mod tests {
         assert!(changes[0].product.contains("f16 8x4 batch 1"));
         let none = record.compare(&[row(1.0, 3)]).map(|c| c.len());
         assert!(matches!(none, Err(Error::Input(_))));
-        // Another timer is another thing.
+        // Times of another timer are not comparable.
         let stamped = Row {
             timer: "timestamp",
             ..row(20.0, 1)

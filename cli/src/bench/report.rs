@@ -8,23 +8,23 @@ use std::{
     io::{self, Write as _},
 };
 
-/// `-o`.
+/// The value of `-o`.
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
 pub enum Style {
     /// A table for people
     Md,
     /// Numbers for spreadsheets
     Csv,
-    /// One object, at the end
+    /// One object, printed at the end
     Json,
-    /// The same header, then an object a line, each as soon as it is known
+    /// The header, then one object per line, each as soon as it is known
     Jsonl,
 }
 
-/// Changes when a name or the meaning of a number in the JSON does.
+/// Version of the JSON; changes when a name or the meaning of a number does.
 pub const SCHEMA: u32 = 1;
 
-/// What stands above the rows.
+/// What is printed above the rows.
 #[derive(Serialize)]
 pub struct Header {
     pub tool: &'static str,
@@ -36,7 +36,7 @@ pub struct Header {
     pub copy_gb_per_s: f64,
     pub copy_method: String,
     pub host_read_gb_per_s: Option<f64>,
-    /// Multiplications and additions in f32.
+    /// Peak rate of multiplications and additions in f32.
     pub peak_gflop_per_s: f64,
     /// Bytes touched between two uses of a cold weight.
     pub cold_bytes: u64,
@@ -117,7 +117,7 @@ impl Report {
         &self.rows
     }
 
-    /// Says how products compare with a record: under the table, else on stderr.
+    /// Prints how products compare with a record: below the table, or to stderr for other styles.
     pub fn changes(&self, changes: &[Change]) -> Result<()> {
         let mut text = String::from("\nAgainst the baseline, by the fastest candidates:\n\n");
         for change in changes {
@@ -134,7 +134,7 @@ impl Report {
         }
         match self.style {
             Style::Md => out::write(&text),
-            // What is printed stays for machines; a stderr that is gone is nobody's loss.
+            // stdout stays machine-readable; a closed stderr does not matter.
             Style::Csv | Style::Json | Style::Jsonl => {
                 let _ = io::stderr().write_all(text.as_bytes());
                 Ok(())
@@ -142,7 +142,7 @@ impl Report {
         }
     }
 
-    /// Prints what comes after the rows; how many of them were wrong.
+    /// Prints what comes after the rows; returns how many of them were wrong.
     pub fn end(self) -> Result<usize> {
         if self.style == Style::Json {
             out::json(&Whole {
@@ -288,7 +288,7 @@ const CSV: [&str; 23] = [
 fn csv(row: &Row) -> String {
     let value = serde_json::to_value(row).unwrap_or_default();
     let cell = |name: &&str| match &value[*name] {
-        // Names and reasons may hold anything.
+        // Names and reasons may contain commas and quotes.
         serde_json::Value::String(s) => format!("\"{}\"", s.replace('"', "\"\"")),
         serde_json::Value::Null => String::new(),
         other => other.to_string(),

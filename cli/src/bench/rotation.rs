@@ -1,17 +1,17 @@
-//! How many copies of each weight make every use of one a cold one.
+//! How many copies of each weight are needed for every use of a copy to find it cold in cache.
 //!
-//! Subjects run round by round, one sample each. A sample is `per_sample` products on
-//! neighbouring copies; the next sample goes on with the next ones. Between two uses of a
-//! copy lie all other copies of its weight and, where other weights are sampled in
-//! between, what these samples touch.
+//! Subjects run round by round, one sample each. A sample runs `per_sample` products on
+//! neighbouring copies; the next sample continues with the copies after these. Between two uses of
+//! a copy the device touches all other copies of its weight and whatever samples of other weights
+//! in between touch.
 
-/// A sample lasts at least this long.
+/// A sample aims to last at least this long.
 pub const LEAST_SECONDS: f64 = 0.002;
-/// Products of one sample.
+/// Most products that this takes in one sample.
 const MOST_PER_SAMPLE: usize = 256;
-/// Copies of one weight: beyond, uploading them takes longer than timing them.
+/// Most copies of one weight: with more, uploading takes longer than timing.
 const MOST_COPIES: usize = 2048;
-/// Copies of a weight so small that not even the most would do.
+/// Copies of a weight so small that even [`MOST_COPIES`] would not make it cold.
 const HOPELESS_COPIES: usize = 256;
 
 /// A weight in the run.
@@ -31,18 +31,18 @@ pub struct Rotation {
     pub copies: usize,
     /// Products of one sample.
     pub per_sample: usize,
-    /// Whether enough bytes lie between two uses of a copy.
+    /// Whether enough other bytes are touched between two uses of a copy.
     pub cold: bool,
 }
 
 impl Rotation {
-    /// Samples until the first copy is used again.
+    /// Number of samples until the first copy is used again.
     pub fn turns(&self) -> usize {
         (self.copies / self.per_sample).max(1)
     }
 }
 
-/// One copy each, used again and again.
+/// One copy of each weight, used again and again.
 pub fn hot(needs: &[Need]) -> Vec<Rotation> {
     let rotation = |need: &Need| Rotation {
         copies: 1,
@@ -112,7 +112,7 @@ pub fn cold(needs: &[Need], target: u64, budget: u64) -> Vec<Rotation> {
 }
 
 impl Rotation {
-    /// Makes do with the copies that memory allowed.
+    /// Reduces the rotation to the copies that fitted into memory.
     pub fn shrink_to(&mut self, copies: usize) {
         self.copies = copies;
         if self.turns() > 1 {
@@ -122,7 +122,7 @@ impl Rotation {
         self.cold = false;
     }
 
-    /// A sample that needs more products than there are copies goes round them evenly.
+    /// If a sample has more products than there are copies, makes it use each copy equally often.
     fn fit(&mut self) {
         if self.per_sample > self.copies {
             self.per_sample = self.per_sample.next_multiple_of(self.copies);
@@ -135,8 +135,8 @@ fn per_sample(need: &Need) -> usize {
     wanted.clamp(1, MOST_PER_SAMPLE)
 }
 
-/// Bytes that other weights' samples touch between two samples of weight `i`. Where
-/// several subjects share it, their samples may follow each other directly.
+/// Bytes that samples of other weights touch between two samples of weight `i`: 0 if several
+/// subjects share `i`, as their samples may follow each other directly.
 fn help(needs: &[Need], all: &[Rotation], i: usize) -> u64 {
     if needs[i].subjects > 1 {
         return 0;

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-/// What one candidate did on one product. What could not be measured is `None`, with the
-/// reason beside it.
+/// The measurements of one candidate on one product. A figure that could not be measured is
+/// `None`, and `reason` says why.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Row {
     /// The operation.
     pub op: &'static str,
-    /// The weight's name, where it is from a file.
+    /// The weight's name, if it comes from a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tensor: Option<String>,
     /// The weight's format.
@@ -17,16 +17,16 @@ pub struct Row {
     pub rows: usize,
     /// Input features.
     pub cols: usize,
-    /// Vectors.
+    /// Number of vectors.
     pub batch: usize,
-    /// `cold`, `cold(partial)` where memory did not suffice for the rule, or `hot`.
+    /// `cold`, `cold(partial)` if memory did not suffice for enough copies, or `hot`.
     pub cache: &'static str,
-    /// The share that is active, where something is skipped.
+    /// The share of rows or columns that is active, if the product skips the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active: Option<f64>,
-    /// The kernel in its configuration.
+    /// The kernel and its configuration.
     pub candidate: Option<String>,
-    /// Whether this is the fastest dense candidate of its value type.
+    /// Whether other rows are compared with this one: the fastest whole product of the baseline format.
     pub baseline: bool,
     /// Median over the rounds.
     pub median_us: Option<f64>,
@@ -34,29 +34,29 @@ pub struct Row {
     pub p10_us: Option<f64>,
     /// Ninetieth percentile.
     pub p90_us: Option<f64>,
-    /// One a round.
+    /// One sample per round.
     pub samples_us: Vec<f64>,
-    /// Stored bytes of the weight, x and y once each.
+    /// Stored bytes of the weight, or of its active share, and of x and y, each counted once.
     pub bytes: Option<u64>,
     /// `bytes` over the median.
     pub gb_per_s: Option<f64>,
-    /// The roof.
+    /// Copy bandwidth of the device.
     pub copy_gb_per_s: f64,
-    /// `gb_per_s` as a share of it.
+    /// `gb_per_s` as a percentage of `copy_gb_per_s`.
     pub percent_of_copy: Option<f64>,
-    /// What bytes take at the bandwidth, or operations at the peak, whichever is more.
+    /// The time of moving `bytes` at full bandwidth or of the operations at peak rate, whichever is longer.
     pub floor_us: Option<f64>,
-    /// The floor's share of the median.
+    /// `floor_us` as a percentage of the median.
     pub percent_of_floor: Option<f64>,
-    /// Operations done: two for each stored weight and vector.
+    /// Rate of the operations done: two for each weight that is stored and active, and each vector.
     pub gflop_per_s: Option<f64>,
-    /// Operations a dense product would have needed.
+    /// Rate of the operations that a dense product would have needed.
     pub gflop_per_s_dense: Option<f64>,
     /// Median over the rounds of the baseline's time over this one's.
     pub x_dense: Option<f64>,
-    /// The baseline.
+    /// The baseline's candidate.
     pub dense_candidate: Option<String>,
-    /// Worst error as a share of what is allowed.
+    /// The worst ratio of an error to its bound.
     pub error_over_bound: Option<f64>,
     /// `timestamp` or `wall`.
     pub timer: &'static str,
@@ -67,7 +67,7 @@ pub struct Row {
     pub wrong: bool,
 }
 
-/// The value below which a share `p` of `samples` lies, interpolated; `None` of nothing.
+/// The value below which a share `p` of `samples` lies, interpolated; `None` without samples.
 pub fn percentile(samples: &[f64], p: f64) -> Option<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -10,7 +10,7 @@ use lacuna::{
 };
 use std::time::Instant;
 
-/// Estimates aim at this long.
+/// How long the run that estimates a candidate's time should last.
 const ESTIMATE_SECONDS: f64 = 0.004;
 
 /// A candidate whose result was right.
@@ -19,11 +19,11 @@ pub struct Subject {
     pub format: Format,
     /// What is computed.
     pub product: Product,
-    /// Which kernel.
+    /// The kernel and its configuration.
     pub candidate: Candidate,
-    /// Seconds of a product, roughly.
+    /// Estimated seconds per product.
     pub seconds: f64,
-    /// How close to the bound the result came.
+    /// The worst ratio of an error to its bound.
     pub error_over_bound: f64,
     /// Seconds of a product in each round.
     pub samples: Vec<f64>,
@@ -42,7 +42,7 @@ pub struct Refusal {
 }
 
 impl Subject {
-    /// Runs `candidate` once and checks it. The inner error is this candidate's own.
+    /// Runs `candidate` once and checks its result. The inner error concerns this candidate only.
     pub fn try_out(
         gpu: &Gpu,
         (product, candidate): (&Product, Candidate),
@@ -51,7 +51,7 @@ impl Subject {
         truth: &Sampled,
     ) -> Result<Result<Self, Refusal>> {
         let (batch, rows) = (x.batch(), weight.rows());
-        // What the kernel does not write stays NaN.
+        // Elements that the kernel fails to write stay NaN.
         let y = gpu.tensor_from(batch, rows, &vec![f32::NAN; batch * rows])?;
         let product = product.apart(gpu)?;
         let plan = plan(gpu, (&product, candidate), &[weight], x, &y, None)?;
@@ -96,7 +96,7 @@ impl Subject {
         }))
     }
 
-    /// Makes the plans of every turn of `rotation` over `copies`.
+    /// Builds one plan for each turn of `rotation` over `copies`.
     pub fn arm(
         &mut self,
         gpu: &Gpu,
@@ -124,7 +124,7 @@ impl Subject {
         Ok(())
     }
 
-    /// The weight that it takes.
+    /// The key of the weight that it uses.
     pub fn key(&self) -> Key {
         (self.format.to_string(), self.product.layout)
     }
@@ -140,7 +140,7 @@ impl Subject {
         Ok(())
     }
 
-    /// Whether the timed runs left the very bits that were checked.
+    /// Whether the timed runs gave bit for bit the result that was checked.
     pub fn still_right(&self, gpu: &Gpu) -> Result<bool> {
         let y = self.product.result().unwrap_or(&self.y);
         let y = y.read_blocking(gpu)?;
@@ -150,7 +150,7 @@ impl Subject {
     }
 }
 
-/// Names a weight of the group: its format, and how it lies.
+/// Identifies a weight of the group by its format and layout.
 pub type Key = (String, Layout);
 
 /// One product for each weight, all into `y`.
@@ -166,7 +166,7 @@ fn plan(
     if let Some(workspace) = workspace {
         builder = builder.workspace(workspace);
     }
-    // Each stands for a product of its own.
+    // Products share no prepared x, as each is timed as if it stood alone.
     builder.sharing(false);
     for weight in weights {
         product.add(&mut builder, candidate, weight, x, y)?;

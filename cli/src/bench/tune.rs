@@ -25,9 +25,9 @@ use lacuna::{
 };
 use std::path::PathBuf;
 
-/// A candidate must be so much faster than the default to replace it.
+/// A candidate replaces the default if it is at least this many times as fast.
 const LEAST_GAIN: f64 = 1.03;
-/// Percents between which the break-even is looked for.
+/// Percentages active at which skipping is timed; the break-even is interpolated between them.
 const SHARES: [u8; 5] = [5, 25, 50, 75, 100];
 
 #[derive(clap::Args)]
@@ -41,7 +41,8 @@ pub struct Args {
     /// The layer shapes of a model
     #[arg(long, value_enum)]
     preset: Option<Preset>,
-    /// Numbers of vectors; each stands for all up to the next of 1, 2, 5, 9, 17, 65
+    /// Numbers of vectors; a result serves all numbers in its range: 1, 2 to 4, 5 to 8, 9 to 16,
+    /// 17 to 64, or 65 and more
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,65", value_parser = super::at_least_one)]
     batch: Vec<usize>,
     /// Weight formats
@@ -52,13 +53,13 @@ pub struct Args {
         default_value = "f32,f16,2:4x8@f16,w4g128,w4g64s50"
     )]
     formats: Vec<Format>,
-    /// How products of whole weights take their activations, where weights have such products
+    /// Precisions of activations for --op linear, where formats have such products
     #[arg(long, value_enum, value_delimiter = ',', default_value = "f32")]
     activations: Vec<Activations>,
     /// Samples of each candidate
     #[arg(long, value_name = "N", default_value = "15", value_parser = super::at_least_one)]
     rounds: usize,
-    /// The table to write, or to go on with [default: that of the adapter in your data folder]
+    /// The table to write or extend [default: that of the adapter in your data folder]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -76,7 +77,7 @@ impl Args {
         }
     }
 
-    /// What `bench` would be asked for the same.
+    /// The arguments of `bench` for the same work.
     fn bench(&self, op: Op) -> BenchArgs {
         BenchArgs {
             op,
@@ -127,7 +128,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
             gpu: &gpu,
             args: &bench_args,
             timestamps,
-            // Nothing is compared with what a device could do.
+            // `tune` compares candidates with each other only, never with the device's limits.
             copy_gb_per_s: 0.0,
             floor: Floor {
                 gb_per_s: f64::INFINITY,
@@ -146,7 +147,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
                         group.tune(format, &product, &mut tuning, &mut table)?;
                     }
                 }
-                // What is known by now is not lost.
+                // Saves after each shape and batch, so that an interrupt loses little.
                 tuning::write(&path, &tuning)?;
                 bar.inc(1);
             }
@@ -161,7 +162,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
 }
 
 impl Group<'_> {
-    /// Finds the fastest candidate of a product and, where it skips, up to which share that pays.
+    /// Finds the fastest candidate of a product and, if it skips, the break-even share.
     fn tune(
         &mut self,
         format: Format,
@@ -187,7 +188,7 @@ impl Group<'_> {
             .find(|s| same(&s.candidate, default))
             .map(|s| ratios(s, fastest));
         let gain = |p| gains.as_ref().and_then(|g| percentile(g, p)).unwrap_or(1.0);
-        // Faster by the median, and in nine rounds of ten.
+        // Faster by the median, and faster at all in nine rounds of ten.
         let kept = gain(0.5) >= LEAST_GAIN && gain(0.1) > 1.0;
         if kept {
             tuning.prefer(&problem, &fastest.candidate);
@@ -242,7 +243,7 @@ impl Group<'_> {
     }
 }
 
-/// What `a` takes over what `b` takes, round by round.
+/// The time of `a` over the time of `b`, round by round.
 fn ratios(a: &Subject, b: &Subject) -> Vec<f64> {
     let pairs = a.samples.iter().zip(&b.samples);
     pairs
@@ -255,8 +256,8 @@ fn same(a: &Candidate, b: &Candidate) -> bool {
     a.to_string() == b.to_string()
 }
 
-/// The share at which the time, of points `(share, time over that of the whole)` in ascending
-/// order, reaches 1; `None` of no points.
+/// The share at which the relative time reaches 1, interpolated between `points` of
+/// `(share, time over that of the whole product)` in ascending order; `None` without points.
 fn crossing(points: &[(f64, f64)]) -> Option<f64> {
     let first = points.first()?;
     if first.1 > 1.0 {

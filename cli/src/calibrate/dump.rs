@@ -1,8 +1,8 @@
-//! Activations of a layer, written down as they come.
+//! Writes the activations of a layer to a file as they are seen.
 //!
-//! `layer-NNNNN.safetensors` holds `P.input` F32 [samples, cols] of each input of products, under
-//! the name of the first that takes it, and of the feed-forward `model.layers.N.mlp.gate`, behind
-//! its activation, and `….mlp.up`.
+//! `layer-NNNNN.safetensors` holds F32 tensors [samples, cols]: `P.input` for each distinct input of
+//! products, where P is the first product that takes it, and the values of the feed-forward,
+//! `model.layers.N.mlp.gate` (after the activation function) and `….mlp.up`.
 
 use crate::error::Result;
 use lacuna_io::{Output, TensorDtype, Writer};
@@ -16,7 +16,7 @@ pub struct Dump {
 }
 
 impl Dump {
-    /// For `samples` vectors of layer `layer`, in the folder `dir`.
+    /// Creates the file for `samples` vectors of layer `layer` in the folder `dir`.
     pub fn create(dir: &Path, config: &Config, layer: usize, samples: u64) -> Result<Self> {
         let (mut output, samples) = (Output::new(), samples as usize);
         let mut tensor = |name: &str, cols| output.tensor(name, TensorDtype::F32, &[samples, cols]);

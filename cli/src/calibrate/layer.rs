@@ -1,4 +1,4 @@
-//! What is gathered of one layer.
+//! The statistics gathered from one layer.
 
 use super::dump::Dump;
 use crate::{
@@ -23,11 +23,11 @@ pub struct Layer {
     sites: [Accumulator; 4],
     thresholds: Option<ForThresholds>,
     dump: Option<Dump>,
-    /// What adding up took.
+    /// Time spent on adding up.
     pub time: Duration,
 }
 
-/// What thresholds are chosen by.
+/// The statistics from which thresholds are chosen.
 struct ForThresholds {
     /// In the order of [`Site::ALL`].
     sites: [Quantiles; 4],
@@ -45,8 +45,8 @@ impl Layer {
         }
     }
 
-    /// Collects what thresholds are chosen by, too: importances of gates, whose other factor
-    /// `channels` knows, and magnitudes of inputs.
+    /// Also collects what thresholds are chosen from: magnitudes of inputs, and importances of the
+    /// feed-forward's channels, whose factors beside |g| are in `channels`.
     pub fn with_thresholds(mut self, channels: Channels) -> Self {
         self.thresholds = Some(ForThresholds {
             sites: [(); 4].map(|()| Quantiles::default()),
@@ -55,13 +55,13 @@ impl Layer {
         self
     }
 
-    /// Writes down all that is seen.
+    /// Also writes all activations to `dump`.
     pub fn with_dump(mut self, dump: Option<Dump>) -> Self {
         self.dump = dump;
         self
     }
 
-    /// Runs the layer over all windows, whose streams become its output.
+    /// Runs the layer over all windows; their streams become its output.
     pub fn observe(&mut self, block: &mut Block, streams: &mut [Vec<f32>]) -> Result<()> {
         let message = format!("layer {}", self.number);
         watch(block, streams, &message, &mut |seen| {
@@ -92,7 +92,7 @@ impl Layer {
         Ok(())
     }
 
-    /// Writes what was gathered.
+    /// Writes the statistics.
     pub fn finish(self, writer: &mut StatisticsWriter) -> Result<()> {
         let layer = self.number;
         for (site, sums) in Site::ALL.into_iter().zip(self.sites) {
@@ -120,7 +120,8 @@ impl Layer {
     }
 }
 
-/// The first pass over a layer: what gates' importances depend on. The streams stay as they are.
+/// The first pass over a layer: gathers the factors of the channels' importances. Does not change
+/// the streams.
 pub fn channels(
     block: &mut Block,
     source: &dyn Source,
@@ -153,7 +154,7 @@ pub fn channels(
     sums.finish(norms).map_err(|e| not_finite(&module, &e))
 }
 
-/// Runs a layer over streams with a progress bar; `see` may end it.
+/// Runs a layer over streams with a progress bar; an error of `see` ends the run.
 fn watch(
     block: &mut Block,
     streams: &mut [Vec<f32>],
@@ -180,7 +181,7 @@ fn watch(
     Ok(())
 }
 
-/// A model whose activations overflow is not fit to be calibrated.
+/// The error for a model whose activations overflow.
 fn not_finite(module: &str, error: &PruneError) -> Error {
     Error::Input(format!("the inputs of \"{module}\": {error}"))
 }

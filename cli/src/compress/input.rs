@@ -1,4 +1,4 @@
-//! What is compressed: weights and other tensors by name, whatever file holds them.
+//! The input of a compression: weights and other tensors by name, whatever the file format.
 
 use crate::{error::Result, weights};
 use lacuna::format::{Format, Matrix};
@@ -11,12 +11,12 @@ use std::{
 
 /// An input, open for reading.
 pub enum Input {
-    /// Safetensors, and the model that they are, where one is known.
+    /// Safetensors, and the model that they belong to, if it is known.
     File {
         weights: Box<WeightFile>,
         model: Option<Box<Checkpoint>>,
     },
-    /// A GGUF file, whose tensors go by Hugging Face's names.
+    /// A GGUF file, whose tensors are given Hugging Face's names.
     Gguf(Box<Checkpoint>),
 }
 
@@ -26,7 +26,7 @@ pub struct Weight {
     pub name: String,
     /// Its name in recipes and statistics.
     pub module: String,
-    /// The format it is read in.
+    /// The format in which it is read.
     pub format: Format,
     /// How the input stores it, for reports.
     pub stored: String,
@@ -45,8 +45,8 @@ pub struct Tensor {
 }
 
 impl Input {
-    /// Opens a GGUF file, safetensors, or a folder. A folder with a `config.json` is a model;
-    /// with `file_only` it may also be one that is not known.
+    /// Opens a GGUF file, safetensors, or a folder. A folder with a `config.json` is a model; with
+    /// `file_only` it may also be a model of an unknown kind.
     pub fn open(path: &Path, reading: weights::Args, file_only: bool) -> Result<Self> {
         if is_gguf(path) {
             return Ok(Self::Gguf(Checkpoint::open(path)?.into()));
@@ -65,7 +65,7 @@ impl Input {
         Ok(Self::File { weights, model })
     }
 
-    /// The files a folder needs beside the weights to be the model; none where it is no model.
+    /// The files that a model needs beside its weights; none if the input is not a model.
     pub fn files_beside(&self) -> Result<Vec<(String, Vec<u8>)>> {
         match self {
             Self::File { model: None, .. } => Ok(vec![]),
@@ -76,7 +76,7 @@ impl Input {
         }
     }
 
-    /// What tells the input from others, how it is read included.
+    /// Fingerprints that identify the input and how it is read.
     pub fn fingerprints(&self) -> Result<Vec<String>> {
         let files: Vec<PathBuf> = match self {
             Self::File { weights, .. } => weights.files().map(Into::into).collect(),
@@ -85,7 +85,7 @@ impl Input {
         let of = |file: PathBuf| Ok(Fingerprint::of(file)?.to_string());
         let mut all: Vec<String> = files.into_iter().map(of).collect::<Result<_>>()?;
         if let Self::File { weights, .. } = self {
-            // Codes of other programs are told by more than the file: options, a configuration.
+            // How codes of other programs are read also depends on options and a configuration.
             let told = weights.modules().filter(|m| !m.evidence().is_empty());
             let told = told.map(|m| format!("{} {} {:?}", m.name(), m.format(), m.evidence()));
             let told: Vec<String> = told.collect();
@@ -96,7 +96,7 @@ impl Input {
         Ok(all)
     }
 
-    /// Whether an output may go to `path`.
+    /// Fails if an output at `path` would replace one of several files of the input.
     pub fn check_output(&self, path: &Path) -> Result<()> {
         match self {
             Self::File { weights, .. } => Ok(weights.check_output(path)?),
@@ -108,7 +108,7 @@ impl Input {
     pub fn metadata(&self) -> BTreeMap<String, String> {
         match self {
             Self::File { weights, .. } => weights.metadata().clone(),
-            // Hugging Face's loaders ask for it.
+            // Hugging Face's loaders require this entry.
             Self::Gguf(_) => BTreeMap::from([("format".into(), "pt".into())]),
         }
     }
@@ -196,7 +196,7 @@ impl Input {
     }
 }
 
-/// Whether the name says so.
+/// Whether `path` has the extension of a GGUF file.
 pub fn is_gguf(path: &Path) -> bool {
     path.extension()
         .is_some_and(|e| e.eq_ignore_ascii_case("gguf"))

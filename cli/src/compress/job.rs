@@ -1,4 +1,4 @@
-//! What a work folder is the work of.
+//! The job that a work folder belongs to.
 
 use crate::error::{Error, Result};
 use lacuna_io::printable;
@@ -9,12 +9,12 @@ use std::{collections::BTreeMap, path::Path};
 /// Version of the layout of work folders.
 const LAYOUT: u32 = 1;
 
-/// Everything that decides the bytes of the output, and nothing else: no paths, which differ
-/// between machines that share the work.
+/// Everything that decides the bytes of the output, and nothing else; in particular no paths, which
+/// differ between machines that share the work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     pub layout: u32,
-    /// Other versions may decide otherwise.
+    /// The version of this program, as others may give other results.
     pub lacuna: String,
     /// Fingerprints of the input's files.
     pub input: Vec<String>,
@@ -32,7 +32,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job of this version; the other fields are to be filled in.
+    /// A job of this version; the caller fills in the other fields.
     pub fn new() -> Self {
         Self {
             layout: LAYOUT,
@@ -64,7 +64,7 @@ impl Job {
         }
     }
 
-    /// Refuses to go on in a `folder` of another job, and says in what they differ.
+    /// Refuses to continue in a `folder` of another job, and says in what they differ.
     pub fn check_same(&self, folder: &Path, found: &Self) -> Result<()> {
         check_same(folder, self, found)
     }

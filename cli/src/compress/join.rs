@@ -1,4 +1,4 @@
-//! Parts → the output, a file or the folder of a model.
+//! Joins parts to the output, a file or the folder of a model.
 
 use super::{
     plan::Part,
@@ -22,9 +22,9 @@ pub struct Place {
 }
 
 impl Place {
-    /// The file `path`, or for a model the folder, unless its name says that it is a file.
+    /// An output at `path`: a folder for a model, unless the name is that of a file, and else a file.
     ///
-    /// What would be destroyed is refused.
+    /// Replaces a regular file or an empty folder at `path`; refuses anything else there.
     pub fn new(path: &Path, model: bool) -> Result<Self> {
         let folder = model && !names_a_file(path);
         let metadata = path.metadata().ok();
@@ -49,7 +49,7 @@ impl Place {
         }
     }
 
-    /// Joins the parts. `scratch` is a folder of the same file system.
+    /// Joins the parts. `scratch` is a folder on the same file system.
     pub fn join(&self, shards: &Shards, scratch: &Path) -> Result<()> {
         self.put(
             scratch,
@@ -58,8 +58,8 @@ impl Place {
         )
     }
 
-    /// Lets `weights` write the file, and `beside` what belongs beside it in a folder; they
-    /// appear complete or not at all. `scratch` is a folder of the same file system.
+    /// Calls `weights` to write the weight file and, for a folder, `beside` to write the other files;
+    /// the output appears complete or not at all. `scratch` is a folder on the same file system.
     pub fn put(
         &self,
         scratch: &Path,
@@ -81,7 +81,7 @@ impl Place {
             fs::create_dir(&whole).map_err(write)?;
             beside(&whole)?;
             weights(&whole.join(WEIGHTS))?;
-            // Not every system renames to an empty folder.
+            // Not every system can rename a folder onto an empty one.
             let _ = fs::remove_dir(&self.path);
         } else {
             weights(&whole)?;
@@ -91,13 +91,13 @@ impl Place {
     }
 }
 
-/// Whether the name of an output says that it is a file, be the input a model or not.
+/// Whether an output's name makes it a file even if the input is a model.
 pub fn names_a_file(path: &Path) -> bool {
     path.extension()
         .is_some_and(|e| e.eq_ignore_ascii_case("safetensors"))
 }
 
-/// The report of all parts, each of which must be there and sound.
+/// The report of all parts, each of which must be present and sound.
 pub fn check(shards: &Shards) -> Result<Report> {
     let mut report = Report::default();
     let mut missing = vec![];
@@ -121,7 +121,7 @@ pub fn check(shards: &Shards) -> Result<Report> {
     Err(shard(&shards.file(first), &reason))
 }
 
-/// Writes the tensors of all parts to one file, whose bytes depend on them alone.
+/// Writes the tensors of all parts to one file, whose bytes depend only on them.
 fn weights(shards: &Shards, path: &Path) -> Result<()> {
     let mut files: Vec<WeightFile> = vec![];
     let mut output = Output::new();

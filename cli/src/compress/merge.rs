@@ -1,4 +1,4 @@
-//! `merge`: the layers that many machines compressed, in one output.
+//! `merge`: joins the layers that several machines compressed to one output.
 
 use super::{
     join::{self, Place},
@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The folder that `compress --layers` wrote to; files of several machines are put together
-    /// in one
+    /// The folder that `compress --layers` wrote to; put the files of several machines together in
+    /// one
     folder: PathBuf,
     /// The file, or for a model the folder, to write; it appears complete or not at all
     #[arg(short, long)]

@@ -1,4 +1,4 @@
-//! How one weight is compressed, and what that needs.
+//! How a weight is compressed, and which statistics that needs.
 
 use super::{input::Weight, plan::Plan};
 use crate::error::{Error, Result};
@@ -13,18 +13,18 @@ use std::{
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// What decides which weights are kept, and how the others make up for the lost ones
+    /// How the weights to keep are chosen, and how they make up for the others
     #[arg(long, value_enum, default_value_t = Score::Magnitude)]
     score: Score,
-    /// What `calibrate` wrote about the inputs of this model; whatever the score, it then
-    /// decides about scales, and the report says how far outputs are off
+    /// The statistics that `calibrate` wrote about the inputs of this model; with any score they also
+    /// decide the scales, and the report gives the error of the outputs
     #[arg(long, value_name = "FILE", conflicts_with = "activations")]
     stats: Option<PathBuf>,
-    /// Inputs of the weights: a .safetensors file with x [samples, cols], for weights that all
-    /// have so many columns
+    /// Sample inputs of the weights: a .safetensors file with x [samples, cols], for weights that all
+    /// have this many columns
     #[arg(long, value_name = "FILE")]
     activations: Option<PathBuf>,
-    /// How much is done to make up for the loss
+    /// What is adjusted to make up for the loss
     #[arg(long, value_enum, default_value_t = Recover::None)]
     recover: Recover,
 }
@@ -35,9 +35,9 @@ pub enum Score {
     Magnitude,
     /// The largest sums of squares times the mean squares of the inputs
     Wanda,
-    /// The least loss by the Hessian of the inputs; columns that follow make up for it
+    /// The least loss by the Hessian of the inputs; later columns make up for it
     Sparsegpt,
-    /// Relative importance in row and column, times the inputs' norms
+    /// Importance relative to row and column, times the inputs' norms
     Ria,
 }
 
@@ -49,7 +49,7 @@ pub enum Recover {
     Layer,
     /// Each block by gradient, against the dense block's output
     Block,
-    /// Then scales and zeros of the whole model, against the dense model's logits
+    /// Also scales and zeros of the whole model, against the dense model's logits
     Model,
 }
 
@@ -83,12 +83,12 @@ impl From<Score> for lacuna_prune::Score {
     }
 }
 
-/// What is known of the inputs.
+/// What is known about the inputs of weights.
 enum Known {
     Nothing,
-    /// Of each module.
+    /// Statistics of each module.
     Statistics(Statistics),
-    /// The same of all.
+    /// The same inputs for all modules.
     Activations(Inputs),
 }
 
@@ -96,15 +96,15 @@ enum Known {
 pub struct Method {
     pub score: Score,
     pub recover: Recover,
-    /// What tells the statistics from others, where there are any.
+    /// Fingerprint of the statistics, if there are any.
     pub statistics: Option<String>,
-    /// Both, for the library.
+    /// Score and recovery in the library's terms.
     by: lacuna_prune::Method,
     known: Known,
 }
 
 impl Method {
-    /// Checks that everything is there that the weights of `plan` need.
+    /// Checks that the weights of `plan` have everything that the method needs.
     pub fn new(args: &Args, plan: &Plan) -> Result<Self> {
         let (score, recover) = (args.score, args.recover);
         if matches!(recover, Recover::Block | Recover::Model) {
@@ -149,7 +149,7 @@ impl Method {
         Ok(method)
     }
 
-    /// Whether what `weight` needs is known of its inputs, by headers alone.
+    /// Checks from headers alone that the statistics have what `weight` needs.
     fn check(&self, weight: &Weight, format: Format) -> Result<()> {
         let Known::Statistics(statistics) = &self.known else {
             return Ok(());
@@ -181,9 +181,9 @@ impl Method {
         })
     }
 
-    /// Bytes that compressing a weight takes, roughly: its values as read, as f32 and as they
-    /// become; what is known of its inputs, and its Hessian in f64 with its factor; and where
-    /// columns are solved for, as much again on every thread.
+    /// Approximate bytes that compressing a weight takes: its values as read, in f32 and compressed;
+    /// the statistics of its inputs, and its Hessian and the Hessian's factor in f64; and, with least
+    /// squares, another matrix of that size per thread.
     pub fn cost(&self, weight: &Weight) -> u64 {
         let (rows, cols) = (weight.rows as u64, weight.cols as u64);
         let squares = match self.known {
@@ -195,7 +195,7 @@ impl Method {
     }
 }
 
-/// What the file's `x` says of the inputs of every weight of `plan`.
+/// Statistics of the file's `x`, which are used for every weight of `plan`.
 fn activations(path: &Path, plan: &Plan) -> Result<Inputs> {
     let x = WeightFile::open(path)?.f32_tensor("x")?;
     let wrong = |expected: String| {

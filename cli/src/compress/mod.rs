@@ -1,7 +1,7 @@
-//! `compress`: dense weights in, pruned, quantised and packed ones out.
+//! `compress`: prunes, quantises and packs dense weights.
 //!
-//! A job is cut into parts, one a layer, each of which is a file of a work folder when it is
-//! done; the output is what they join to, whoever computed them and when.
+//! A job is split into parts, one per layer. Each finished part is a file in a work folder; the output
+//! joins them and does not depend on which machine computed them or when.
 
 mod input;
 pub mod job;
@@ -44,19 +44,19 @@ pub struct Args {
     #[arg(short, long)]
     output: PathBuf,
     /// Weight format: 2:4 or 1:8x16@f16 (N:M pruned), w4g128 or w3row (quantised, a scale for G
-    /// columns or the row), 2:4+w4g64 (both), w4g16s50 (50 % of the groups dropped); the
-    /// quantised ones take -sym, all but the last -real, that one -ragged. Or @FILE with a recipe: lines
-    /// GLOB = FORMAT | dense
+    /// columns or the row), 2:4+w4g64 (both), w4g16s50 (50 % of the groups dropped); quantised
+    /// formats may end in -sym, all but the last in -real, the last in -ragged. Or @FILE with a recipe
+    /// of lines GLOB = FORMAT | dense
     #[arg(long, value_name = "FORMAT|@FILE")]
     format: String,
     #[command(flatten)]
     method: method::Args,
     /// Weights to compress, by module name; !GLOB excludes
-    /// [default: all but embeddings, output heads and norms; of a recipe, what it names]
+    /// [default: all but embeddings, output heads and norms; with a recipe, those it names]
     #[arg(long = "tensor", value_name = "GLOB")]
     tensors: Vec<String>,
-    /// Computes these layers only, from A up to and without B, and leaves them in the folder
-    /// OUTPUT for `merge`
+    /// Computes only the layers from A up to, not including, B, and leaves them in the folder OUTPUT
+    /// for `merge`
     #[arg(long, value_name = "A..B")]
     layers: Option<Layers>,
     #[command(flatten)]
@@ -123,17 +123,17 @@ pub fn run(args: &Args) -> Result<()> {
     report.print(args.json)
 }
 
-/// `OUT.parts`.
+/// The work folder of an output, `OUT.parts`.
 fn work_folder(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".parts");
     name.into()
 }
 
-/// Memory that the weights in work at one time may take, by [`Method::cost`].
+/// Bytes that the weights compressed at the same time may take, by [`Method::cost`].
 const BUDGET: u64 = 2 << 30;
 
-/// The computing of parts.
+/// What is needed to compute parts.
 struct Work<'a> {
     input: &'a Input,
     method: &'a Method,
@@ -141,7 +141,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Computes the parts that are not done, one after the other, and reports all of them.
+    /// Computes the unfinished parts, one after the other, and reports all of them.
     fn parts(&self, plan: &Plan, wanted: &[Part]) -> Result<Report> {
         let mut report = Report::default();
         for (i, &part) in wanted.iter().enumerate() {
@@ -245,7 +245,7 @@ impl Work<'_> {
         };
         Ok((packed, row))
     }
-    /// Runs of weights that fit the budget together, or one that does not.
+    /// Splits `weights` into runs that fit the budget together, or single weights that exceed it.
     fn batches<'w>(
         &self,
         weights: &'w [(Weight, Format)],

@@ -1,4 +1,4 @@
-//! What becomes of each tensor, layer by layer.
+//! Decides what happens to each tensor, layer by layer.
 
 use super::input::{Input, Tensor, Weight};
 use crate::error::{Error, Result};
@@ -12,17 +12,17 @@ use std::{
     str::FromStr,
 };
 
-/// A part of the output that is computed and kept on its own.
+/// A part of the output that is computed and stored on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// The tensors of a layer.
     Layer(usize),
-    /// Those of none: embeddings, head, last norm.
+    /// The tensors of no layer: embeddings, head, last norm.
     Rest,
 }
 
 impl Part {
-    /// Where a tensor belongs: the first number among the words of its name is its layer.
+    /// The part of a tensor: the first number among the words of its name is its layer.
     fn of(name: &str) -> Self {
         let number = |word: &str| word.parse().ok().filter(|n: &usize| n.to_string() == word);
         name.split('.')
@@ -31,7 +31,7 @@ impl Part {
     }
 }
 
-/// The name of its files.
+/// The stem of its files' names.
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -73,9 +73,9 @@ impl FromStr for Layers {
 
 /// Which format a weight gets.
 pub enum Target {
-    /// This, where globs select it.
+    /// This format, for all selected weights.
     Format(Format),
-    /// What the recipe says.
+    /// The format that the recipe gives.
     Recipe(Recipe),
 }
 
@@ -97,7 +97,7 @@ impl Target {
     }
 }
 
-/// On one line.
+/// Written on one line.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -110,10 +110,10 @@ impl fmt::Display for Target {
     }
 }
 
-/// What one part is made of.
+/// The tensors of one part.
 #[derive(Default)]
 pub struct Content {
-    /// Weights that get a new format, with it.
+    /// Weights that get a new format, and that format.
     pub compressed: Vec<(Weight, Format)>,
     /// Weights that stay as they are.
     pub kept: Vec<Weight>,
@@ -121,7 +121,7 @@ pub struct Content {
 }
 
 impl Content {
-    /// The file of the part.
+    /// The header of the part's file.
     pub fn declare(&self) -> Result<Output> {
         let mut output = Output::new();
         for (weight, format) in &self.compressed {
@@ -143,7 +143,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Decides about every tensor of `input`. Without globs a recipe alone selects.
+    /// Decides about every tensor of `input`. Without globs, a recipe alone selects the weights.
     pub fn new(input: &Input, target: &Target, globs: &[String]) -> Result<Self> {
         let weights = input.weights()?;
         let names = weights.iter().map(|weight| weight.name.as_str());
@@ -154,7 +154,7 @@ impl Plan {
                 selected.into_iter().map(str::to_owned).collect()
             }
         };
-        // There is always a rest: it holds the text entries of the header.
+        // `Rest` always exists, as it holds the text entries of the header.
         let mut parts = BTreeMap::from([(Part::Rest, Content::default())]);
         let mut compressed = 0;
         for weight in weights {
@@ -177,7 +177,7 @@ impl Plan {
             let reason = "the recipe gives no selected weight of the input a format";
             return Err(Error::Usage(reason.into()));
         }
-        // What cannot be written is refused before anything is computed.
+        // Refuses what cannot be written before anything is computed.
         parts
             .values()
             .try_for_each(|content| content.declare().map(drop))?;
@@ -189,8 +189,8 @@ impl Plan {
         self.parts.values().flat_map(|content| &content.compressed)
     }
 
-    /// The parts to compute: all, or some layers. The rest goes with layer 0, so that it is
-    /// computed once whatever the split.
+    /// The parts to compute: all, or those of some layers. `Rest` belongs to layer 0, so that it is
+    /// computed once however the layers are split.
     pub fn select(&self, layers: Option<&Layers>) -> Result<Vec<Part>> {
         let Some(Layers(range)) = layers else {
             return Ok(self.parts.keys().copied().collect());

@@ -1,4 +1,4 @@
-//! What was compressed, and what that cost.
+//! Reports what was compressed and the error that it caused.
 
 use crate::{error::Result, out, table::Table};
 use lacuna_io::printable;
@@ -14,15 +14,15 @@ pub struct Row {
     pub cols: usize,
     pub bytes_before: u64,
     pub bytes_after: u64,
-    /// Everything stored, indices and scales as well.
+    /// Counts everything stored, including indices and scales.
     pub bits_per_weight: f64,
     /// ‖W − W'‖ / ‖W‖
     pub relative_error: f64,
-    /// ‖(W − W')x‖ / ‖Wx‖ over the inputs x of the statistics, where there are any.
+    /// ‖(W − W')x‖ / ‖Wx‖ over the inputs x of the statistics, if there are any.
     pub output_error: Option<f64>,
 }
 
-/// What was done, in all or for a part.
+/// What was done, in total or for one part.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     pub weights: Vec<Row>,
@@ -47,7 +47,7 @@ impl Report {
         self.bytes_after += after;
     }
 
-    /// Adds another part's.
+    /// Adds the report of another part.
     pub fn append(&mut self, mut part: Self) {
         self.weights.append(&mut part.weights);
         self.copied += part.copied;

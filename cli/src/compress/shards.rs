@@ -1,15 +1,15 @@
-//! The work folder: what is done of a job, one file a part.
+//! The work folder: the finished parts of a job, one file each.
 //!
 //! ```text
 //! OUT.parts/
-//!   job.json                    what the work is of
+//!   job.json                    the job that the work belongs to
 //!   beside/config.json …        the files of a model beside its weights
-//!   layer-00000.safetensors     the tensors of a layer, those of no layer in `rest`
-//!   layer-00000.json            that it is complete: its hash, its job's, its report
+//!   layer-00000.safetensors     the tensors of a layer; those of no layer are in `rest`
+//!   layer-00000.json            marks it complete: its hash, the job's hash, the report
 //! ```
 //!
-//! Every file appears by renaming, the report after the tensors: a part with a report is done,
-//! whatever ended the run that did it.
+//! Every file appears by renaming, the report after the tensors. So a part with a report is complete,
+//! however the run that wrote it ended.
 
 use super::{job::Job, plan::Part, report::Report};
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ pub struct Shards {
     id: String,
 }
 
-/// That a part is complete.
+/// Marks a part as complete.
 #[derive(Serialize, Deserialize)]
 struct Record<R> {
     /// SHA-256 of the job.
@@ -42,7 +42,7 @@ struct Record<R> {
 }
 
 impl Shards {
-    /// Makes the folder, or goes on with one of the same job.
+    /// Creates the folder, or continues one of the same job.
     pub fn create(folder: &Path, job: Job, beside: &[(String, Vec<u8>)]) -> Result<Self> {
         let write = |reason| lacuna_io::Error::Write {
             file: folder.into(),
@@ -99,7 +99,7 @@ impl Shards {
         Ok(parts)
     }
 
-    /// Where the tensors of a part belong.
+    /// The file of a part's tensors.
     pub fn file(&self, part: Part) -> PathBuf {
         self.folder.join(format!("{part}.safetensors"))
     }
@@ -112,7 +112,7 @@ impl Shards {
         self.folder.join(BESIDE).join(name)
     }
 
-    /// Notes that the file of a part is complete.
+    /// Marks the file of a part as complete.
     pub fn done(&self, part: Part, report: &Report) -> Result<()> {
         let record = Record {
             job: self.id.clone(),
@@ -123,9 +123,9 @@ impl Shards {
         Ok(write_file(self.record(part), text.as_bytes())?)
     }
 
-    /// The report of a part that is done and sound; `None` where it is not done.
+    /// The report of a part that is done and sound; `None` if it is not done.
     ///
-    /// A part that is corrupt or another job's is an error.
+    /// Fails if the part is corrupt or belongs to another job.
     pub fn check(&self, part: Part) -> Result<Option<Report>> {
         let (file, path) = (self.file(part), self.record(part));
         if !path.exists() {
@@ -178,7 +178,7 @@ impl Shards {
         Ok(())
     }
 
-    /// Removes what a run that did nothing leaves.
+    /// Removes the folder's content if no part is done.
     pub fn remove_if_nothing_is_done(&self) {
         let parts = self.parts().unwrap_or_default();
         if !parts.into_iter().any(|part| self.record(part).exists()) {
@@ -186,7 +186,7 @@ impl Shards {
         }
     }
 
-    /// Removes everything that belongs to the work, and the folder if that was all.
+    /// Removes all files of the work, and the folder if it is then empty.
     pub fn remove(&self) {
         let own = |path: &Path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -208,12 +208,12 @@ impl Shards {
         }
         let _ = fs::remove_dir(self.beside(""));
         let _ = fs::remove_file(self.folder.join(JOB));
-        // What is left is not ours, and then the folder stays.
+        // Fails, and leaves the folder, if it holds files that are not ours.
         let _ = fs::remove_dir(&self.folder);
     }
 }
 
-/// A file of a work folder that is not as it should be.
+/// The error for a file of a work folder that is missing or unsound.
 pub fn shard(file: &Path, reason: &str) -> Error {
     Error::Shard {
         file: printable(&file.to_string_lossy()),

@@ -1,4 +1,4 @@
-//! Where measurements of an adapter are kept.
+//! The files that hold the measurements of adapters.
 
 use crate::error::{Error, Result};
 use lacuna::{Gpu, Tuning};
@@ -52,7 +52,7 @@ pub fn is_of(tuning: &Tuning, gpu: &Gpu) -> bool {
     (&tuning.adapter, &tuning.driver) == (&own.adapter, &own.driver)
 }
 
-/// In words, for `info`.
+/// The device's tuning in words, for `info`.
 pub fn describe(gpu: &Gpu) -> String {
     let file = match path(gpu) {
         Ok(path) => printable(&path.to_string_lossy()),
@@ -94,8 +94,8 @@ pub fn write(path: &Path, tuning: &Tuning) -> Result<()> {
     })
 }
 
-/// The device with what was measured on it: of the file that was asked for, else of the user's
-/// data folder, where it may be missing or of no use.
+/// The device with its measurements, from the file `asked` for, or else from the user's data folder,
+/// where a missing or unusable table is no error.
 pub fn apply(gpu: Gpu, asked: Option<&Path>) -> Result<Gpu> {
     if let Some(path) = asked {
         let file = printable(&path.to_string_lossy());

@@ -28,7 +28,7 @@ pub struct Args {
     /// A Hugging Face folder, a .safetensors beside its config.json, or a .gguf
     #[arg(required_unless_present = "config")]
     model: Option<PathBuf>,
-    /// A config.json: the model gets random weights of its shape, in f16
+    /// A config.json: the model gets random f16 weights of its shapes
     #[arg(
         long,
         value_name = "FILE",
@@ -36,7 +36,7 @@ pub struct Args {
         requires = "random"
     )]
     config: Option<PathBuf>,
-    /// Says that random weights are meant
+    /// Confirms that --config stands for random weights
     #[arg(long, requires = "config")]
     random: bool,
     /// Formats of the layers' products, or @FILE with a recipe; dense is the file's own
@@ -47,26 +47,26 @@ pub struct Args {
         default_value = "dense,2:4"
     )]
     formats: Vec<String>,
-    /// Runs each format with the thresholds of these files too
+    /// Also runs each format with the thresholds of each of these files
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     thresholds: Vec<PathBuf>,
-    /// The same with channels that are drawn, WAY@PERCENT, where WAY is chess (the
-    /// feed-forward), chess-attention, or teal (every product), and PERCENT are dropped
+    /// Also runs each format with PERCENT of the channels, drawn at random, dropped; WAY is chess
+    /// (the feed-forward), chess-attention, or teal (every product)
     #[arg(long, value_name = "WAY@PERCENT", value_delimiter = ',')]
     drawn: Vec<Drawn>,
-    /// Runs each format also with activations taken so, where weights have such products
+    /// Also runs each format with activations in this precision, if it has such products
     #[arg(long, value_enum, default_value_t = Activations::F32)]
     activations: Activations,
     /// Tokens of the prompt
     #[arg(long, value_name = "N", default_value_t = 128)]
     prompt_tokens: usize,
-    /// Tokens decoded in a round
+    /// Tokens decoded per round
     #[arg(long, value_name = "N", default_value_t = 16)]
     tokens: usize,
-    /// Rounds
+    /// Number of rounds
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// How keys and values are kept
+    /// Type in which keys and values are kept
     #[arg(long, value_enum, default_value_t = Kv::F16)]
     kv: Kv,
     /// Prints JSON instead of a table
@@ -85,7 +85,7 @@ impl Args {
         }
     }
 
-    /// The thresholds that each format is also run with, named.
+    /// The thresholds with which each format is also run, and their names.
     fn all_thresholds(&self, config: &Config) -> Result<Vec<(String, ActivationThresholds)>> {
         let mut all = vec![];
         for file in &self.thresholds {
@@ -101,17 +101,17 @@ impl Args {
     }
 }
 
-/// One format, and what was measured of it.
+/// One format and its measurements.
 struct Contender {
     format: String,
     decoder: Decoder,
     /// Seconds of each decoded token, round by round.
     decode: Vec<Vec<f64>>,
-    /// Of those, seconds of recording and submitting.
+    /// Seconds of recording and submitting, of each decoded token.
     host: Vec<f64>,
     /// Seconds of each prefill.
     prefill: Vec<f64>,
-    /// Seconds of the layers and of the head, of a token a round, where the device can time them.
+    /// Seconds of the layers and of the head for one token per round, if the device can time them.
     parts: Vec<[f64; 2]>,
 }
 
@@ -131,8 +131,8 @@ struct Row {
     launches_per_token: usize,
     host_us_per_launch: f64,
     host_percent: f64,
-    /// Milliseconds of the layers of a token, and the median over rounds of the ratio to those of
-    /// the first format: what there is without the head.
+    /// Milliseconds that a token's layers take, without the head; `layers_x_first` is the median over
+    /// rounds of the ratio to those of the first format.
     #[serde(skip_serializing_if = "Option::is_none")]
     layers_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,7 +140,7 @@ struct Row {
     /// Milliseconds of the head.
     #[serde(skip_serializing_if = "Option::is_none")]
     head_ms: Option<f64>,
-    /// The share of what the blocks' thresholds were compared with that they dropped.
+    /// The share of the activations compared with the blocks' thresholds that was dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped: Option<f64>,
 }
@@ -214,8 +214,8 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         }
     }
     drop(source);
-    // The first round compiles shaders and is not counted, nor are those until a GPU that idled
-    // runs at its full clock.
+    // Not counted are the first round, which compiles shaders, and those during which an idle GPU
+    // reaches its full clock.
     let mut round = |counted| contenders.iter_mut().try_for_each(|c| c.run(args, counted));
     round(false)?;
     let begin = Instant::now();
@@ -287,7 +287,7 @@ impl Contender {
         Ok(())
     }
 
-    /// Sums the launches of one token by name.
+    /// Times the launches of one token and sums them by name.
     fn profile(&mut self) -> Result<()> {
         self.decoder.rewind(self.decoder.position() - 1)?;
         self.decoder

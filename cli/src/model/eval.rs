@@ -23,9 +23,9 @@ use std::{
     time::Instant,
 };
 
-/// Tokens that are decoded before time is taken: the first ones compile shaders.
+/// Tokens that are decoded before timing starts: the first ones compile shaders.
 const WARM_UP: usize = 3;
-/// Tokens before those that are decoded, at most.
+/// Most prompt tokens before those that are decoded.
 const PROMPT: usize = 16;
 
 #[derive(clap::Args)]
@@ -47,13 +47,13 @@ pub struct Args {
     /// Text to predict, UTF-8
     #[arg(long, value_name = "FILE", required_unless_present = "tokens")]
     text: Option<PathBuf>,
-    /// Tokens to predict: little-endian 32-bit ids, taken as they are
+    /// Tokens to predict: little-endian 32-bit ids, used as they are
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     tokens: Option<PathBuf>,
-    /// Tokens of a window [default: 512, or the model's limit where that is less]
+    /// Tokens per window [default: 512, or the model's limit if that is less]
     #[arg(long, value_name = "N")]
     ctx: Option<usize>,
-    /// Tokens between the starts of windows [default: as many of the text as a window holds]
+    /// Tokens between the starts of windows [default: as many text tokens as a window holds]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
     /// Prints JSON instead of text
@@ -62,7 +62,7 @@ pub struct Args {
     /// Writes logits [positions, vocab] of the first window to this file
     #[arg(long, value_name = "FILE", requires = "positions")]
     dump_logits: Option<PathBuf>,
-    /// Of which tokens of the window: the logits of what follows them
+    /// Positions of tokens in the window; the logits are those of the token that follows each
     #[arg(
         long,
         value_name = "I,J,…",
@@ -88,15 +88,15 @@ struct Report {
     tokens_per_s: f64,
     /// Bytes of the weights on the device.
     weight_bytes: Option<u64>,
-    /// Of the products in the blocks, as a file stores them.
+    /// Of the blocks' products only, as a file stores them.
     bits_per_weight: f64,
     /// Of all weights, as a file stores them.
     bytes: u64,
     decode_tokens_per_s: Option<f64>,
-    /// Of the weights in the blocks, the share that products need which skip what the
-    /// thresholds drop; 1 without thresholds.
+    /// The share of the blocks' weights that is needed by products that skip what the thresholds
+    /// drop; 1 without thresholds.
     weights_needed: f64,
-    /// The sparsity met, of every gate that has thresholds.
+    /// The share that each gate with thresholds dropped.
     gates: Vec<GateSparsity>,
 }
 
@@ -113,10 +113,10 @@ struct Comparison {
     rows: Vec<Report>,
 }
 
-/// What is to be predicted.
+/// The text to predict, as tokens.
 struct Text {
     ids: Vec<u32>,
-    /// Put before each window.
+    /// The token put before each window.
     bos: Option<u32>,
     tokenizer: Option<Tokenizer>,
 }
@@ -127,7 +127,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     } else {
         args.formats.iter().map(|f| Some(f.as_str())).collect()
     };
-    // A word that is no format ends it before hours of work, not after.
+    // A misspelt format should fail before hours of work, not after.
     for format in &formats {
         recipe(*format)?;
     }
@@ -166,7 +166,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     }
 }
 
-/// `usual_speed` is how many tokens are decoded where the arguments do not say.
+/// `usual_speed` is the number of tokens to decode if the arguments give none.
 fn evaluate(
     args: &Args,
     model: &Path,
@@ -253,15 +253,15 @@ fn evaluate(
         weights_needed: weights_needed(checkpoint.config(), &tallies),
         gates: tallies.iter().map(gate).collect(),
         decode_tokens_per_s: match (&sequence, args.speed) {
-            // Nobody decodes by the reference; its speed is measured when asked for.
+            // The reference is slow, so its speed is measured only on request.
             (Sequence::Cpu { .. }, None) => None,
             (_, speed) => decode(&mut sequence, &prompt, ctx, speed.unwrap_or(usual_speed))?,
         },
     })
 }
 
-/// Bits a weight of the products in the blocks, and bytes of all weights, in the formats that
-/// `recipe` gives them, as a file stores them.
+/// Bits per weight of the blocks' products, and bytes of all weights, as a file stores them in the
+/// formats of `recipe`.
 fn size(checkpoint: &Checkpoint, recipe: &Recipe) -> Result<(f64, u64)> {
     let (mut weights, mut bytes, mut all) = (0.0, 0, 0);
     for module in checkpoint.modules() {
@@ -279,8 +279,8 @@ fn size(checkpoint: &Checkpoint, recipe: &Recipe) -> Result<(f64, u64)> {
     Ok((8.0 * bytes as f64 / weights.max(1.0), all))
 }
 
-/// Decodes up to `count` tokens after a prompt and gives how many a second; `None` where the
-/// context holds none.
+/// Decodes up to `count` tokens after a prompt and returns tokens per second; `None` if the
+/// context has no room for any.
 fn decode(sequence: &mut Sequence, ids: &[u32], ctx: usize, count: usize) -> Result<Option<f64>> {
     let prompt = &ids[..ids.len().min(PROMPT).min(ctx / 2)];
     let count = count.min(ctx.saturating_sub(prompt.len() + WARM_UP));
@@ -359,7 +359,7 @@ impl Report {
 }
 
 impl Report {
-    /// What the thresholds dropped, gate by gate; nothing without thresholds.
+    /// A table of what the thresholds dropped, gate by gate; empty without thresholds.
     fn sparsity(&self) -> String {
         if self.gates.is_empty() {
             return String::new();
@@ -391,7 +391,7 @@ impl Text {
             return Ok(Self {
                 ids: bytes.chunks_exact(4).map(id).collect(),
                 bos: None,
-                // Without a tokenizer there are no bytes to count, and that is all.
+                // Without a tokenizer only the bits per byte are missing.
                 tokenizer: checkpoint.tokenizer().ok(),
             });
         }
@@ -406,8 +406,8 @@ impl Text {
         })
     }
 
-    /// Bytes that `ids` spell, where they spell any. A token that is a part of a character
-    /// is one byte.
+    /// Number of bytes that `ids` decode to; `None` without a tokenizer or if they decode to none. A
+    /// token that is part of a character counts as one byte.
     fn bytes(&self, ids: &[u32]) -> Option<usize> {
         let tokenizer = self.tokenizer.as_ref()?;
         let text = tokenizer.decode(ids);

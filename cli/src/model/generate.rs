@@ -1,4 +1,4 @@
-//! `generate`: a prompt goes on.
+//! `generate`: continues a prompt.
 
 use super::{ModelArgs, Sequence, recipe};
 use crate::{
@@ -17,22 +17,22 @@ pub struct Args {
     /// Text to continue
     #[arg(long, value_name = "TEXT")]
     prompt: String,
-    /// Puts the prompt into the checkpoint's chat template, as a user's message
+    /// Puts the prompt into the checkpoint's chat template as a user's message
     #[arg(long)]
     chat: bool,
-    /// Tokens to generate at most
+    /// Most tokens to generate
     #[arg(long, value_name = "N", default_value_t = 128)]
     max_tokens: usize,
     /// Divides logits; 0 always takes the most probable token
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     temperature: f32,
-    /// So many of the most probable tokens stay; 0 is all
+    /// Samples from only this many of the most probable tokens; 0 for all
     #[arg(long, value_name = "K", default_value_t = 0)]
     top_k: usize,
-    /// The most probable tokens that together have this probability stay
+    /// Samples from only the most probable tokens that together have this probability
     #[arg(long, value_name = "P", default_value_t = 1.0)]
     top_p: f32,
-    /// Chooses the draws
+    /// Seed of the random draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Tokens that prompt and answer may have together [default: as many as they need]
@@ -84,7 +84,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         out::write(&args.prompt)?;
     }
     let (mut count, mut first) = (0, None);
-    // The last token is shown and not taken, so the cache may be full by then.
+    // The last token is printed but not fed back, so the cache may already be full.
     let room = (context - prompt.len() + 1).min(args.max_tokens);
     while count < room {
         interrupt::check()?;
@@ -120,7 +120,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         let gpu = decoder.model().gpu().clone();
         let bytes = decoder.model().bytes_per_token() as f64;
         let gb_per_s = bytes * rate(decoded, seconds) / 1e9;
-        // The copy needs memory of its own: the model gives its back first.
+        // The copy needs memory of its own, so the model is freed first.
         drop(decoder);
         let copy = Copier::new(&gpu)?.measure()?.gb_per_s;
         eprintln!(

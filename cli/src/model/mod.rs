@@ -44,19 +44,19 @@ pub struct RunArgs {
     /// Where to compute; cpu is the reference, slow and exact
     #[arg(long, value_enum, default_value_t = Where::Auto)]
     device: Where,
-    /// How keys and values are kept
+    /// Type in which keys and values are kept
     #[arg(long, value_enum, default_value_t = Kv::F16)]
     kv: Kv,
-    /// Drops activations under the thresholds of this file
+    /// Drops activations below the thresholds in this file
     #[arg(long, value_name = "FILE")]
     thresholds: Option<PathBuf>,
-    /// How the layers' products take activations, where weights are of a format that has such products
+    /// Precision of activations in the layers' products, for weight formats that have such products
     #[arg(long, value_enum, default_value_t = Activations::F32)]
     activations: Activations,
 }
 
 impl RunArgs {
-    /// The thresholds for a model of `config`, where some are asked for.
+    /// The requested thresholds, if any, for a model of `config`.
     fn thresholds(&self, config: &Config) -> Result<Option<ActivationThresholds>> {
         let Some(file) = &self.thresholds else {
             return Ok(None);
@@ -86,7 +86,7 @@ fn recipe(format: Option<&str>) -> Result<Recipe> {
     Ok(format.map_or_else(|| Ok(Recipe::default()), Recipe::from_arg)?)
 }
 
-/// A file of text in tokens, and the token put before a window of it, where there is one.
+/// The tokens of a text file, and the token to put before each window, if the model has one.
 fn text(file: &Path, checkpoint: &Checkpoint) -> Result<(Vec<u32>, Option<u32>)> {
     let unreadable = |e| Error::Input(format!("{}: {e}", printable(&file.to_string_lossy())));
     let text = fs::read_to_string(file).map_err(unreadable)?;
@@ -127,8 +127,8 @@ enum Sequence {
 }
 
 impl Sequence {
-    /// Opens a checkpoint where `args` say, with its weights as `recipe` says, for `context`
-    /// tokens.
+    /// Opens a checkpoint on the device that `args` select, with weights in the formats of `recipe`,
+    /// for `context` tokens.
     fn open(
         args: &RunArgs,
         checkpoint: &Checkpoint,
@@ -169,7 +169,7 @@ impl Sequence {
         })
     }
 
-    /// Gives the gates that have thresholds others.
+    /// Replaces the thresholds of the gates that have some.
     fn set_thresholds(&mut self, thresholds: &ActivationThresholds) -> Result<()> {
         match self {
             Self::Gpu(decoder) => decoder.model().set_thresholds(thresholds)?,
@@ -186,7 +186,7 @@ impl Sequence {
         Ok(())
     }
 
-    /// Takes `ids`; `progress` hears how many are done.
+    /// Processes `ids` as a prompt; `progress` is told how many are done.
     fn prefill(&mut self, ids: &[u32], progress: &mut dyn FnMut(usize)) -> Result<()> {
         let mut go_on = |done| {
             progress(done);
@@ -208,7 +208,7 @@ impl Sequence {
         Ok(())
     }
 
-    /// −ln p of what follows each of `ids`.
+    /// −ln p of each of `targets`, which follow the tokens `ids`.
     fn score(&mut self, ids: &[u32], targets: &[u32]) -> Result<Vec<f64>> {
         match self {
             Self::Gpu(decoder) => Ok(decoder.score(ids, targets)?),
@@ -222,7 +222,7 @@ impl Sequence {
         }
     }
 
-    /// Logits of the token that follows.
+    /// Logits of the next token.
     fn logits(&mut self) -> Result<Vec<f32>> {
         match self {
             Self::Gpu(decoder) => Ok(decoder.logits()?),
@@ -246,7 +246,7 @@ impl Sequence {
         }
     }
 
-    /// How many activations were over their thresholds since `clear_tallies`.
+    /// How many activations exceeded their thresholds since `clear_tallies`.
     fn tallies(&self) -> Result<Vec<Tally>> {
         match self {
             Self::Gpu(decoder) => Ok(decoder.tallies()?),
@@ -271,7 +271,7 @@ impl Sequence {
     }
 }
 
-/// The window of text that is used unless another is asked for.
+/// The default number of tokens per window.
 pub fn usual_context(config: &Config) -> usize {
     config.max_positions.min(512)
 }

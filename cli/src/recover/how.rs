@@ -1,4 +1,4 @@
-//! On what text a model is recovered, and how long.
+//! The text on which a model is recovered, and for how long.
 
 use crate::error::{Error, Result};
 use lacuna_io::printable;
@@ -9,19 +9,19 @@ use std::{fs, path::PathBuf};
 /// How a model is recovered.
 #[derive(clap::Args)]
 pub struct How {
-    /// Texts like those the model is for, UTF-8; never the one it is judged by
+    /// Texts of the kind the model is used for, UTF-8; never the one it is evaluated on
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     text: Vec<PathBuf>,
     /// What is trained
     #[arg(long, value_enum, default_value_t = Stage::All)]
     pub stage: Stage,
-    /// Tokens to train on, in windows taken evenly from all the text
+    /// Tokens to train on, in windows spread evenly over all the text
     #[arg(long, value_name = "N", default_value_t = 131_072)]
     tokens: usize,
-    /// Tokens of a window [default: 256, or the model's limit where that is less]
+    /// Tokens per window [default: 256, or the model's limit if that is less]
     #[arg(long, value_name = "N")]
     context: Option<usize>,
-    /// Tokens of a step, in whole windows
+    /// Tokens per step, in whole windows
     #[arg(long, value_name = "N", default_value_t = 2048)]
     batch: usize,
     /// Steps for each block
@@ -30,7 +30,7 @@ pub struct How {
     /// Steps for the model
     #[arg(long, value_name = "N", default_value_t = Options::default().model.steps)]
     model_steps: usize,
-    /// Decides the order of the windows
+    /// Seed of the order of the windows
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 }
@@ -41,12 +41,12 @@ pub enum Stage {
     Block,
     /// Scales and zeros of all blocks, against the dense model's predictions
     Model,
-    /// The one, then the other
+    /// Block, then model
     All,
 }
 
 impl How {
-    /// Whole windows of all texts, as many as hold the tokens that are wanted.
+    /// Whole windows from all texts, enough for the requested number of tokens.
     pub fn windows(&self, model: &Checkpoint) -> Result<Vec<Vec<u32>>> {
         let context = self
             .context
@@ -75,7 +75,7 @@ impl How {
         Ok(evenly.collect())
     }
 
-    /// For windows of `context` tokens.
+    /// The training options for windows of `context` tokens.
     pub fn options(&self, context: usize) -> Options {
         let mut options = Options {
             seed: self.seed,

@@ -1,4 +1,4 @@
-//! `recover`: a compressed model trained against the dense one it was made of.
+//! `recover`: trains a compressed model against the dense one it was made from.
 
 mod how;
 mod work;
@@ -28,10 +28,10 @@ use work::{Record, Work};
 pub struct Args {
     /// The dense model: a Hugging Face folder, a .safetensors beside its config.json, or a .gguf
     dense: PathBuf,
-    /// What `compress` made of it: a folder, or a .safetensors beside its config.json
+    /// The compressed model that `compress` made of it: a folder, or a .safetensors beside its config.json
     packed: PathBuf,
-    /// The folder to write, or the file where it is called ….safetensors; it appears complete
-    /// or not at all
+    /// The folder to write, or a file if it is called ….safetensors; it appears complete or not
+    /// at all
     #[arg(short, long)]
     output: PathBuf,
     #[command(flatten)]
@@ -46,8 +46,8 @@ pub struct Args {
 struct Row {
     trained: String,
     steps: usize,
-    /// Nats a token on the held-out windows: of a block what its error adds to the divergence, to
-    /// second order, of the model the Kullback-Leibler divergence from the dense one.
+    /// Nats per token on the held-out windows: for the model, its Kullback-Leibler divergence from the
+    /// dense one; for a block, what its error adds to that divergence, to second order.
     before: f64,
     after: f64,
     seconds: f64,
@@ -62,7 +62,7 @@ struct Report {
     output: PathBuf,
     windows: usize,
     context: usize,
-    /// Of this run; what a run before it did is not told again.
+    /// The trainings of this run, without those of earlier runs that it continued.
     trained: Vec<Row>,
     seconds: f64,
 }
@@ -131,7 +131,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// Runs the stages and notes what each training gained.
+/// Runs the stages and records what each training gained.
 fn train(
     job: &Job,
     stage: Stage,
@@ -197,7 +197,7 @@ fn by_name<'a>(
     Ok(named)
 }
 
-/// The content of `from` with other weights where there are such.
+/// Writes the content of `from`, with the weights in `recovered` replaced.
 fn write(from: &WeightFile, recovered: &BTreeMap<String, &Matrix>, file: &Path) -> Result<()> {
     let mut output = Output::new();
     output.metadata(from.metadata());

@@ -1,4 +1,4 @@
-//! The work folder `OUT.recovery`: what it is the work of, and what is done.
+//! The work folder `OUT.recovery`: which job it belongs to, and what is done.
 
 use crate::{
     compress::job::check_same,
@@ -14,10 +14,10 @@ use std::{
 
 const JOB: &str = "job.json";
 
-/// Everything that decides the result, and no paths.
+/// Everything that decides the result; no paths, which differ between machines.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Record {
-    /// Other versions may decide otherwise.
+    /// The version of this program, as others may give other results.
     lacuna: String,
     /// Fingerprints of the models' files.
     dense: Vec<String>,
@@ -60,7 +60,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Makes the folder of an output, or goes on with one of the same record.
+    /// Creates the work folder of an output, or continues one with the same record.
     pub fn create(output: &Path, record: &Record) -> Result<Self> {
         let mut name = output.as_os_str().to_owned();
         name.push(".recovery");
@@ -109,7 +109,7 @@ impl Work {
         Journal::new(&self.folder, &self.id)
     }
 
-    /// Removes what a run that did nothing leaves.
+    /// Removes the folder if it holds nothing but the job.
     pub fn remove_if_nothing_is_done(&self) {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         if entries.into_iter().all(|entry| entry.file_name() == JOB) {
@@ -117,11 +117,11 @@ impl Work {
         }
     }
 
-    /// Removes everything that belongs to the work, and the folder if that was all.
+    /// Removes all files of the work, and the folder if it is then empty.
     pub fn remove(&self, blocks: usize) {
         self.journal().remove(blocks);
         let _ = fs::remove_file(self.folder.join(JOB));
-        // What is left is not ours, and then the folder stays.
+        // Fails, and leaves the folder, if it holds files that are not ours.
         let _ = fs::remove_dir(&self.folder);
     }
 }

@@ -1,4 +1,4 @@
-//! The checks of a run, in order: candidates of case after case.
+//! The checks of a run, in order: the candidates of each case in turn.
 
 use super::Args;
 use crate::error::{Error as Failure, Result};
@@ -13,9 +13,9 @@ use std::{
     sync::Arc,
 };
 
-/// The quick list checks a configuration where it is first legal, and those that plans choose here
-/// also at every third case after it: software adapters compile for most of a run, up to ten
-/// seconds a shader.
+/// The quick list checks a configuration only at the first case where it is legal, and one that plans
+/// choose on this device also at every third such case after it. Compiling takes most of a run on
+/// software adapters, up to ten seconds per shader.
 const EVERY: usize = 3;
 
 /// A product and its truth.
@@ -27,7 +27,7 @@ pub struct Known {
 pub struct Checks {
     caps: Caps,
     quick: bool,
-    /// Names of kernels; none is all.
+    /// Names of the kernels to check; empty for all.
     kernels: Vec<String>,
     cases: Box<dyn Iterator<Item = Case> + Send>,
     known: Option<Arc<Known>>,
@@ -40,7 +40,7 @@ pub struct Checks {
 
 impl Checks {
     /// # Errors
-    /// Where a kernel is not in the table.
+    /// If `args` name an unknown kernel.
     pub fn new(caps: &Caps, args: &Args) -> Result<Self> {
         let kernels = KERNELS.iter().map(|k| k.name().to_owned());
         let kernels: Vec<String> = kernels.collect();
@@ -77,7 +77,7 @@ impl Checks {
         })
     }
 
-    /// The next check; `skip` hears of candidates that are not legal here.
+    /// The next check; `skip` is called for candidates that are not legal on this device.
     pub fn next(
         &mut self,
         mut skip: impl FnMut(Candidate, Error),
@@ -130,7 +130,7 @@ impl Checks {
     }
 }
 
-/// Whether a format is `wanted`, which may leave the type of the values open.
+/// Whether a format matches `wanted`, which may leave out the type of the values.
 fn is_of(format: &str, wanted: &str) -> bool {
     format == wanted || format.split('@').next() == Some(wanted)
 }
@@ -178,7 +178,7 @@ mod tests {
         ));
     }
 
-    /// Kernels and configurations, whatever the batch, and how often each was checked.
+    /// How often each kernel and configuration, whatever its batch, was checked.
     fn checked(caps: &Caps, quick: bool) -> HashMap<(&'static str, Config), usize> {
         let mut checks = Checks::new(caps, &args(quick)).unwrap();
         let mut count = HashMap::new();

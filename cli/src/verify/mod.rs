@@ -1,4 +1,4 @@
-//! `verify`: every kernel × candidate × case against the reference, on this adapter.
+//! `verify`: checks every kernel × candidate × case against the reference on this adapter.
 
 mod checks;
 
@@ -31,8 +31,8 @@ pub struct Args {
     /// Kernels to check [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     kernel: Vec<String>,
-    /// Weight formats to check, of every value type where none is named; any may be
-    /// [default: those of the table]
+    /// Weight formats to check, with every value type if none is named; they need not be in the
+    /// built-in table [default: those of the table]
     #[arg(long, value_name = "FORMAT", value_delimiter = ',')]
     format: Vec<Format>,
     /// Prints JSON instead of a table
@@ -40,7 +40,7 @@ pub struct Args {
     json: bool,
 }
 
-/// What became of one kernel.
+/// The results of one kernel.
 #[derive(Serialize, Default)]
 struct Kernel {
     candidates: BTreeSet<String>,
@@ -109,7 +109,7 @@ impl Report {
     }
 }
 
-/// What the workers share.
+/// State that the workers share.
 struct Shared {
     checks: Checks,
     report: Report,
@@ -120,15 +120,15 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Checks on one device: pipelines stay in memory as long as it does, and software adapters have
-/// half a megabyte each.
+/// Checks before a device is replaced by a new one: pipelines stay in memory as long as their device,
+/// and on software adapters each takes half a megabyte.
 const PER_DEVICE: usize = 512;
 
-/// Products of more vectors than this are checked one at a time: each may be thousands of launches, for
-/// which a software driver maps memory, and crashes where the system grants no more.
+/// Products of more vectors than this are checked one at a time: each may take thousands of launches, for
+/// which a software driver maps memory, and it crashes if the system refuses more.
 const MANY_VECTORS: usize = 1000;
 
-/// Held by who checks such a product.
+/// Held while such a product is checked.
 static MANY: Mutex<()> = Mutex::new(());
 
 /// Takes checks from the list until none is left.
@@ -159,7 +159,7 @@ fn work(mut gpu: Gpu, device: &device::Args, shared: &Mutex<Shared>) -> Result<(
         let alone = many.then(|| MANY.lock().unwrap_or_else(PoisonError::into_inner));
         let outcome = known.case.check(&gpu, candidate, &known.truth);
         drop(alone);
-        // Nothing runs on this device any more.
+        // This device can run nothing more.
         if let Err(e @ (lacuna::Error::DeviceLost(_) | lacuna::Error::Timeout(_))) = outcome {
             return Err(e.into());
         }
@@ -168,8 +168,8 @@ fn work(mut gpu: Gpu, device: &device::Args, shared: &Mutex<Shared>) -> Result<(
     Ok(())
 }
 
-/// A device for every core where shaders are compiled and run on cores: a device compiles one at
-/// a time. Elsewhere one.
+/// One device per core on software adapters of Vulkan, which compile and run shaders on the cores, as a
+/// device compiles only one shader at a time; elsewhere a single device.
 fn devices(device: &device::Args) -> Result<Vec<Gpu>> {
     let gpu = device::open(device)?;
     let cores = match (gpu.caps().class, gpu.info().backend) {
@@ -248,7 +248,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     }
 }
 
-/// The kind of a refusal, without the numbers of the case.
+/// The kind of a refusal, without the figures of the case.
 fn class_of(why: &lacuna::Error) -> String {
     match why {
         lacuna::Error::Limit { what, .. } => format!("{what} past the limit"),

@@ -30,7 +30,7 @@ pub fn lacuna(args: &[&str]) -> Output {
     command(args).output().expect("the binary starts")
 }
 
-/// Exit code, after a check that errors are one line that says so.
+/// The exit code, after checking that the program did not panic.
 pub fn code(output: &Output) -> i32 {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!text.contains("panicked"), "{text}");
@@ -110,7 +110,7 @@ pub fn y(path: impl AsRef<Path>) -> (Vec<usize>, Vec<f32>) {
     (y.shape, y.values)
 }
 
-/// Whether to run tests that need an adapter: where one is promised, its lack is a failure.
+/// Whether to run tests that need an adapter. If one is promised, its absence is a failure.
 pub fn adapter() -> bool {
     let promised = std::env::var_os("LACUNA_TEST_ADAPTER").is_some_and(|v| v == "1");
     if !promised {

@@ -1,4 +1,4 @@
-//! What a run's samples say, a row a subject.
+//! Turns the samples of a run into rows, one per subject.
 
 use super::{Cache, Group, Key, Rotation, Row, Subject, baseline_of, percentile};
 use crate::error::Result;
@@ -35,8 +35,8 @@ impl Group<'_> {
         Ok(rows)
     }
 
-    /// The trial before the run may have been disturbed: of the dense candidates that ran,
-    /// the one whose median is least is the baseline.
+    /// Chooses the baselines anew, as the trial before the run may have been disturbed: of the plain
+    /// candidates that ran, the one with the least median.
     fn settle(&mut self, subjects: &[Subject]) {
         let median = |s: &Subject| percentile(&s.samples, 0.5).unwrap_or(f64::INFINITY);
         for (format, best) in &mut self.baselines {
@@ -100,7 +100,7 @@ impl Group<'_> {
     }
 }
 
-/// Weights that are stored and used.
+/// Number of stored values that the product uses.
 fn stored(weight: &Matrix) -> usize {
     match weight {
         Matrix::Dense(w) => w.values().len(),

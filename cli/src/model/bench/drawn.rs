@@ -1,4 +1,4 @@
-//! Masks that are drawn, for the speed of models whose activations mean nothing.
+//! Random masks, to measure the speed of models whose activations mean nothing.
 
 use lacuna_llm::{ActivationThresholds, Config, Gate, Linear};
 use std::{fmt, str::FromStr};
@@ -15,7 +15,7 @@ pub struct Drawn {
 enum Way {
     /// The feed-forward's gate.
     Chess,
-    /// And the inputs of queries and of what attention gives.
+    /// Also the inputs of the query and attention output products.
     ChessAttention,
     /// The inputs of all products.
     Teal,
@@ -46,7 +46,7 @@ impl Way {
 }
 
 impl Drawn {
-    /// Thresholds that drop so many channels, whatever they hold.
+    /// Thresholds that drop `percent` of the channels, whatever their values.
     pub fn thresholds(self, config: &Config) -> lacuna_llm::Result<ActivationThresholds> {
         let share = f64::from(self.percent) / 100.0;
         ActivationThresholds::drawn(config, &self.way.gates(), share, 1)

@@ -1,4 +1,4 @@
-//! From statistics and shares to thresholds.
+//! Chooses thresholds from statistics and shares.
 
 use crate::error::{Error, Result};
 use lacuna::format::Thresholds;
@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 /// How much an activation matters.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Method {
-    /// A channel of the feed-forward by |g|, its gate
+    /// A channel of the feed-forward by |g|, where g is its gate's value
     Cats,
-    /// By |g| · E|u|, where u is what up gives
+    /// By |g| · E|u|, where u is the output of up
     Chess,
     /// By |g| · √E[u²]
     Chess2,
@@ -30,7 +30,7 @@ impl Method {
         }
     }
 
-    /// That of the feed-forward's gate, where the method has one.
+    /// How the method weighs channels of the feed-forward; `None` if it does not.
     const fn importance(self) -> Option<Importance> {
         match self {
             Self::Cats => Some(Importance::Cats),
@@ -45,15 +45,15 @@ impl Method {
 /// The share that each gate drops.
 pub type Shares = BTreeMap<(usize, Gate), f64>;
 
-/// What is known of a gate.
+/// The statistics of a gate.
 pub enum Known {
-    /// The feed-forward's.
+    /// The gate of a feed-forward.
     FeedForward(Box<GateStatistics>, Importance),
     /// A product's input.
     Input(QuantileTable),
 }
 
-/// Chooses thresholds by statistics.
+/// Chooses thresholds from statistics.
 pub struct Chooser {
     method: Method,
     attention: bool,
@@ -61,7 +61,7 @@ pub struct Chooser {
 }
 
 impl Chooser {
-    /// For all layers that the statistics know.
+    /// Covers all layers that the statistics have.
     pub fn new(statistics: &Statistics, method: Method, attention: bool) -> Result<Self> {
         let layers = statistics.gates().count();
         if layers == 0 {
@@ -103,7 +103,7 @@ impl Chooser {
         }
     }
 
-    /// The gates, and what is known of them.
+    /// The gates and their statistics.
     pub const fn gates(&self) -> &BTreeMap<(usize, Gate), Known> {
         &self.gates
     }
@@ -113,7 +113,7 @@ impl Chooser {
         self.gates.keys().map(|&gate| (gate, share)).collect()
     }
 
-    /// Thresholds by module; a gate of no share drops zeros alone.
+    /// Thresholds by module; a gate without a share drops zeros only.
     pub fn modules(&self, shares: &Shares) -> Result<BTreeMap<String, Thresholds>> {
         let choose = |(&(layer, gate), known): (&(usize, Gate), &Known)| {
             let share = shares.get(&(layer, gate)).copied().unwrap_or(0.0);
@@ -125,7 +125,7 @@ impl Chooser {
 }
 
 impl Known {
-    /// Thresholds that drop a share of what the calibration saw.
+    /// Thresholds that drop `share` of the activations of the calibration.
     pub fn thresholds(&self, share: f64) -> Result<Thresholds> {
         Ok(match self {
             Self::FeedForward(gate, importance) => gate.thresholds(*importance, share)?,
@@ -133,7 +133,7 @@ impl Known {
         })
     }
 
-    /// The importance up to which a share is dropped.
+    /// The importance up to which `share` of the activations is dropped.
     pub fn limit(&self, share: f64) -> f32 {
         match self {
             Self::FeedForward(gate, importance) => gate.table(*importance).at(share),

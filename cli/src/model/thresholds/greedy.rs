@@ -1,5 +1,5 @@
-//! TEAL's allocation: a layer's sparsity rises in steps of the same number of weights, each
-//! given to the product for which the layer's output changes least.
+//! TEAL's allocation: a layer's sparsity rises in steps of an equal number of weights. Each step goes
+//! to the product where it changes the layer's output least.
 //! (<https://arxiv.org/abs/2408.14690>, algorithm 1.)
 
 use super::{
@@ -19,7 +19,7 @@ use lacuna_llm::{
     blocks::{Block, Blocks, embed},
 };
 
-/// A step, as a share of a layer's weights.
+/// Size of a step, as a share of a layer's weights.
 const STEP: f64 = 0.02;
 
 pub fn run(args: &Args, target: f64, chooser: &Chooser, device: &device::Args) -> Result<Shares> {
@@ -73,7 +73,7 @@ pub fn run(args: &Args, target: f64, chooser: &Chooser, device: &device::Args) -
                 let gate = (layer, Gate::Input(linear));
                 let before = shares[&gate];
                 let share = (before + step / weight).min(1.0);
-                // The last step of a product may be a short one: what counts is the price.
+                // A product's last step may be shorter, so steps are compared by error per weight dropped.
                 let gain = weight * (share - before);
                 if gain < 1e-9 {
                     continue;
@@ -100,7 +100,7 @@ pub fn run(args: &Args, target: f64, chooser: &Chooser, device: &device::Args) -
     Ok(shares)
 }
 
-/// How far the layer's outputs are off, summed squares of all.
+/// Sum of the squared differences between the layer's outputs and `outputs`.
 fn apart(block: &mut Block, streams: &[Vec<f32>], outputs: &[Vec<f32>]) -> Result<f64> {
     let mut sum = 0.0;
     for (stream, output) in streams.iter().zip(outputs) {

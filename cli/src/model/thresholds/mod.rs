@@ -1,4 +1,4 @@
-//! `thresholds`: under which activations a model's products are left out.
+//! `thresholds`: chooses below which magnitude a model's activations are dropped.
 
 mod choose;
 mod greedy;
@@ -20,40 +20,40 @@ use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// What `calibrate` wrote
+    /// The statistics that `calibrate` wrote
     statistics: PathBuf,
     /// How much an activation matters
     #[arg(long, value_enum)]
     method: Method,
-    /// The share of the activations that is dropped, 0 to 1, the same in every layer
+    /// The share of the activations to drop, 0 to 1, the same in every layer
     #[arg(long, value_name = "SHARE", required_unless_present = "ppl_increase")]
     sparsity: Option<f64>,
-    /// Instead: the largest shares that raise the perplexity of --text by so much, such as 1%.
-    /// Every layer then loses the same share of its outputs
+    /// Instead finds the largest shares that raise the perplexity of --text by this much, such as 1%;
+    /// every layer then loses the same share of its outputs
     #[arg(long, value_name = "PERCENT", conflicts_with_all = ["sparsity", "allocate"])]
     ppl_increase: Option<String>,
     /// How teal divides the sparsity among the products of a layer; greedy needs --model, --text
     #[arg(long, value_enum, default_value_t = Allocate::Uniform)]
     allocate: Allocate,
-    /// Drops inputs of queries and of the attention's output too; teal always does
+    /// Also drops inputs of the query and attention output products; teal always does
     #[arg(long)]
     attention: bool,
     /// The file to write, for `--thresholds`; it appears complete or not at all
     #[arg(short, long, value_name = "T")]
     output: PathBuf,
-    /// The calibrated model, where it has to run
+    /// The calibrated model, if it has to run
     #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
     /// A text for it to run on, UTF-8
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
-    /// A text on which what was found is judged, UTF-8
+    /// A held-out text on which the result is judged, UTF-8
     #[arg(long, value_name = "FILE", requires = "ppl_increase")]
     heldout: Option<PathBuf>,
-    /// Tokens of a window [default: 512, or the model's limit where that is less]
+    /// Tokens per window [default: 512, or the model's limit if that is less]
     #[arg(long, value_name = "N")]
     ctx: Option<usize>,
-    /// Tokens of --text on which errors of layers are measured, taken evenly
+    /// Tokens of --text, spread evenly over it, on which errors of layers are measured
     #[arg(long, value_name = "N", default_value_t = 2048)]
     tokens: usize,
     /// Where to compute; cpu is the reference, slow and exact
@@ -66,9 +66,9 @@ pub struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Allocate {
-    /// The same share of every input
+    /// The same share of every product's input
     Uniform,
-    /// More where the layer's output changes least
+    /// A larger share where the layer's output changes least
     Greedy,
 }
 
@@ -78,7 +78,7 @@ struct Report {
     version: &'static str,
     thresholds: PathBuf,
     method: &'static str,
-    /// Shares that are dropped on the text of the calibration.
+    /// The share that each gate drops on the calibration text.
     gates: Vec<GateShare>,
     #[serde(flatten)]
     found: Option<search::Found>,
@@ -158,7 +158,7 @@ fn percent(text: &str) -> Result<f64> {
 }
 
 impl Args {
-    /// The model and the text, which `what` needs.
+    /// The model and the text, or an error that says that `what` needs them.
     fn model_and_text(&self, what: &str) -> Result<(&PathBuf, &PathBuf)> {
         match (&self.model, &self.text) {
             (Some(model), Some(text)) => Ok((model, text)),

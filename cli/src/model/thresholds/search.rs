@@ -1,5 +1,5 @@
-//! One knob: how much a text's perplexity may rise. Every gate drops as much as costs its
-//! products the same share of their outputs, CETT, and that one number is searched for.
+//! Finds the thresholds that raise a text's perplexity by a given amount. Every gate drops as much as
+//! costs its products the same share of their outputs, called CETT, so that one number is searched for.
 //! (Sparsing Law, <https://arxiv.org/abs/2411.02335>.)
 
 use super::{
@@ -23,12 +23,12 @@ use lacuna_prune::{TailCurve, Tails};
 use serde::Serialize;
 use std::{collections::BTreeMap, path::Path};
 
-/// Evaluations of the text, at most.
+/// Most evaluations of the text.
 const TRIES: usize = 24;
-/// How near to the wanted increase is near enough, as a share of it.
+/// How far from the wanted increase the result may be, as a share of it.
 const TOLERANCE: f64 = 0.05;
 
-/// What was found.
+/// The result of the search.
 #[derive(Debug, Clone, Serialize)]
 pub struct Found {
     /// The share of their outputs that products lose.
@@ -39,7 +39,7 @@ pub struct Found {
     pub increase: f64,
     /// Perplexity of the text, dense and sparse.
     pub perplexity: [f64; 2],
-    /// Of the text that was held out.
+    /// Perplexity of the held-out text, dense and sparse.
     pub heldout: Option<[f64; 2]>,
 }
 
@@ -68,7 +68,7 @@ pub fn run(
     let checkpoint = Checkpoint::open(model)?;
     let config = checkpoint.config();
     let ctx = args.ctx.unwrap_or(usual_context(config));
-    // Statistics of another model end it before anything is run.
+    // Fails for statistics of another model before anything is run.
     let thresholds = |shares: &Shares| -> Result<ActivationThresholds> {
         let modules = chooser.modules(shares)?;
         Ok(ActivationThresholds::new(config, &modules)?)
@@ -118,7 +118,7 @@ pub fn run(
             };
             return Ok((found, found_out));
         }
-        // A perplexity that is no number is too high.
+        // NaN counts as too high.
         if increase < wanted {
             low = (cett, increase);
         } else {
@@ -137,9 +137,9 @@ pub fn run(
     )))
 }
 
-/// Where to look next between a CETT that raises perplexity too little and one that does too
-/// much. The rise grows about as a power of CETT, at first the square; every third step halves
-/// what is left, so that no curve goes on forever.
+/// The next CETT to try between `low`, which raises perplexity too little, and `high`, which raises it
+/// too much. Steps assume that the rise is a power of CETT, at first its square; every third step
+/// takes the middle, so that the search ends for any curve.
 fn next(low: (f64, f64), high: (f64, f64), wanted: f64, round: usize) -> f64 {
     let ((a, rise), (b, most)) = (low, high);
     let middle = if a > 0.0 {
@@ -163,7 +163,7 @@ fn next(low: (f64, f64), high: (f64, f64), wanted: f64, round: usize) -> f64 {
     }
 }
 
-/// A text in tokens.
+/// A tokenised text whose perplexity is measured.
 struct Judged {
     ids: Vec<u32>,
     bos: Option<u32>,
@@ -198,7 +198,8 @@ impl Judged {
     }
 }
 
-/// What every gate's products lose by the share that it drops, over some of the text.
+/// For every gate, how the error of its products grows with the share that it drops, measured on part
+/// of the text.
 fn curves(
     args: &Args,
     judged: &Judged,
@@ -245,13 +246,13 @@ fn curves(
     Ok(curves)
 }
 
-/// Errors of one gate's products.
+/// Collects the errors of one gate's products.
 struct GateTails {
     gate: Gate,
     tails: Tails,
-    /// U of a feed-forward's channels.
+    /// The factor by which a feed-forward channel's |g| is multiplied to give its importance.
     scales: Vec<f32>,
-    /// Importances of channels whose values come next.
+    /// Importances of the channels whose values are seen next.
     importances: Vec<f32>,
 }
 
