@@ -4,18 +4,19 @@
 // not read. A workgroup sums ROWS rows of a band over a slice of the columns, for BATCH vectors.
 // Its lanes are teams of LANES along the rows, LOADS packets of WORDS words a lane; each team
 // takes columns of its own, HELD at a time. With one slice sums go to y, else to scratch, where
-// band_sum adds them in order. A list is cut into equal slices, so work follows its length; without
-// one a slice is a range of columns, and its workgroups find by themselves what is active there.
+// band_sum adds them in order. For plain values a slice is an equal share of the list, so work follows
+// its length; for codes, and where workgroups search for active columns themselves, it is a range of columns.
 //
 // Reads the active columns once for BATCH vectors, and of x what is active once for ROWS rows.
 // 2 · rows · active · batch FLOPs.
 //
 // Consts: WORKGROUP, LANES, LOADS, WORDS, ROWS, BAND, BATCH, SLICES; BITS of a value; ROUND = sums of
-// a lane that teams exchange at a time, SHARED = those of all lanes; HALVES = lanes alternate between the halves of a load; for codes GROUP; where
-// columns are spread LOOKS = columns that a lane looks up, AHEAD = lines that it touches of each.
+// a lane that teams exchange at a time, SHARED = those of all lanes; HALVES = lanes alternate between the
+// halves of a load; for codes GROUP; where columns are spread LOOKS = columns that a lane looks up,
+// AHEAD = lines that it touches of each.
 // Fragments: linear, bias, decode or code and scale, load, x, entries (all or listed, with
-// slices_of_entries, or searched, with SLICE_BLOCKS), held
-// (each or spread), band_values or band_values_turns or band_codes.
+// slices_of_entries, or searched, with SLICE_BLOCKS), held (each or spread), band_values or
+// band_values_turns or band_codes.
 const TEAMS: u32 = WORKGROUP / LANES;
 const SPAN: u32 = WORDS * 32u / BITS;   // rows of a packet
 const LANE_ROWS: u32 = LOADS * SPAN;
@@ -103,8 +104,8 @@ fn main(
         }
         return;
     }
-    // What teams have of a sum is added in order, ROUND sums of every lane at a time. Indices of
-    // `acc` are known when a driver unrolls: else all of it would lie in memory.
+    // The teams' shares of each sum are added in order, ROUND sums of every lane at a time. Unrolled loops index
+    // `acc` by constants: else all of it would lie in memory.
     for (var round = 0u; round < ACC / ROUND; round++) {
         workgroupBarrier();
         for (var i = 0u; i < ACC; i++) {

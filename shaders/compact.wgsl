@@ -3,14 +3,14 @@
 //
 // | before[blocks + 1] | tally | padding to 4 words | channels |
 //
-// The tally is the number of channels that were listed since it was cleared, in 64 bits, low word
-// first, then how often. Channels that are not active fill the list from its end: every channel
-// has a place, so that no store hangs on what is active, which no processor can foretell.
+// The tally counts the channels that were listed since it was cleared, in 64 bits, low word first, and then the
+// lists. Channels that are not active fill the list from its end: every channel has a place, so that no store
+// depends on a condition that processors cannot predict.
 //
-// CHESS's channel-wise thresholds, https://arxiv.org/abs/2409.01366. A workgroup lists a part of
-// the channels, four a lane at a time, and first counts what is active before its part, by itself:
-// that is a few loads a channel, and saves a launch or a wait for the others. Of many vectors
-// flags.wgsl keeps what is kept first, and its flags are the vectors here.
+// CHESS's channel-wise thresholds, https://arxiv.org/abs/2409.01366. A workgroup lists a part of the channels,
+// four a lane at a time, and first counts itself what is active before its part: that costs a few loads a
+// channel, and saves a launch or a wait for the others. For many vectors flags.wgsl writes `kept` first, and its
+// flags take the place of the vectors here.
 //
 // Reads x and the thresholds once to list and, in later parts, once more to count; writes kept and
 // the list: some 16 bytes a channel.

@@ -1,9 +1,9 @@
 // kept[b, c] = v where |v| > thresholds[c], else 0, with v = activate(x[b, c]), for many vectors;
 // and for each block of them which channels any keeps: flags[block, quad], four bits a quad.
 //
-// compact.wgsl makes the list of the flags. By itself it would go through all vectors for every
-// channel of a lane, one after the other: slow, and Mesa before 23 ends the loops of a shader after
-// 65 535 rounds in all, without a word. Here a lane has one quad of channels and one block.
+// compact.wgsl makes the list from the flags. On its own it would go through all vectors for every channel of a
+// lane, one after the other: slow, and Mesa before 23 silently ends the loops of a shader after 65 535 rounds in
+// all. Here a lane has one quad of channels and one block.
 //
 // Reads x once and the thresholds once a block, writes kept.
 //
@@ -21,10 +21,11 @@ struct Flags {
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let quads = (params.channels + 3u) / 4u;
-    let quad = group.x * WORKGROUP + lane;
+    let quad = (group.x + group.z * groups.x) * WORKGROUP + lane;
     if quad >= quads {
         return;
     }

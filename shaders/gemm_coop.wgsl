@@ -21,7 +21,7 @@ const ACROSS: u32 = TILE_BATCH / (MB * SIZE);
 const SUBGROUPS: u32 = DOWN * ACROSS;
 const LANES: u32 = WORKGROUP / SUBGROUPS;
 
-// Rows begin 16 bytes apart from a power of two, so that a column of them lies in all banks.
+// The stride of rows is 16 bytes more than a power of two, so that a column of them lies in all banks.
 const STRIDE: u32 = TILE_SLOTS + 8u;
 const W_HALVES: u32 = TILE_ROWS * STRIDE;
 const X_HALVES: u32 = SETS * TILE_BATCH * STRIDE;
@@ -61,8 +61,8 @@ fn halves(four: vec4<f32>, slot: u32) -> vec4<f16> {
     return select(vec4<f16>(), vec4<f16>(four), within);
 }
 
-// Where matrices of the tile begin: r of the rows from `down` on, at slot k; and b of the vectors from
-// `across` on that the rows at r meet.
+// Where matrices begin in the tiles, at slot k: of W, matrix r of the rows from `down` on; of x, matrix b of the
+// vectors from `across` on, in the copy of x that the rows of r meet.
 fn weights_at(down: u32, r: u32, k: u32) -> u32 {
     return ((down + r * SIZE) * STRIDE + k) / STAGED;
 }
@@ -99,7 +99,7 @@ fn main(
     let down = subgroup / ACROSS * MR * SIZE;
     let across = subgroup % ACROSS * MB * SIZE;
 
-    // A workgroup past the last row has nothing to sum: cooperative matrices allow no return here.
+    // A workgroup past the last row takes no steps: with cooperative matrices it may not return here.
     let steps = select(0u, (params.slots + TILE_SLOTS - 1u) / TILE_SLOTS, row0 < params.rows);
     var weights = fetch_weights(row0, 0u, lane);
     var xs = fetch_x(row0, vector0, 0u, lane);

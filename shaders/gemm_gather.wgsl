@@ -1,10 +1,9 @@
 // y[b, r] = bias[r] + Σ_s W[r, s] · x[b, column(s)]   for rows that share their columns, on GPUs
 //
-// One workgroup computes TILE_ROWS x TILE_BATCH of y, rows of one index set. Step by step TILE_SLOTS
-// slots are staged in workgroup memory: the weights, and of the transposed x the columns of these
-// slots and no others, so that a product costs what its stored weights cost. NM-SpMM
-// (https://arxiv.org/abs/2503.01253) calls this the packing path. The next step is fetched into
-// registers while this one is multiplied, and where its columns lie a step before that.
+// One workgroup computes TILE_ROWS x TILE_BATCH of y, rows of one index set. Step by step TILE_SLOTS slots are staged
+// in workgroup memory: the weights, and of the transposed x the columns of these slots and no others, so that a
+// product costs what its stored weights cost. NM-SpMM (https://arxiv.org/abs/2503.01253) calls this the packing path.
+// The next step is fetched into registers while this one is multiplied; its columns are looked up a step earlier.
 //
 // A lane holds 8 x 8 sums and takes two quads of W and two of x for 64 products.
 //
@@ -16,7 +15,7 @@
 const DOWN: u32 = TILE_ROWS / 8u;
 const ACROSS: u32 = TILE_BATCH / 8u;
 
-// Quads of a slot. One more than there are, so that a row's slots do not meet in a bank.
+// Quads of a slot. W has one more than needed, so that the slots of a row lie in different banks.
 const W_STRIDE: u32 = TILE_ROWS / 4u + 1u;
 const X_STRIDE: u32 = TILE_BATCH / 4u;
 var<workgroup> w_tile: array<vec4<f32>, TILE_SLOTS * W_STRIDE>;

@@ -9,8 +9,8 @@
 // EDGE = some packet reaches past `cols`.
 // Fragments: linear, y, bias, tile, decoded (and what they load with), hold, xt, packet (and columns
 // for N:M), lanes.
-// Tiles of rows that come in turns, each range of vectors for all of them: its x stays in a core's
-// cache, and so do their weights.
+// Tiles of rows that share a range of vectors: all of them multiply it before the next range begins, so that its
+// x stays in a core's cache, and so do their weights.
 const CHUNK: u32 = 4u;
 
 @compute @workgroup_size(LANES)

@@ -1,8 +1,8 @@
 // y[b, r] = bias[r] + Σ_s W[r, s] · x[b, column(s)]   for any batch, on GPUs
 //
-// One workgroup computes TILE_ROWS x TILE_BATCH of y. Its lanes are teams: each team holds the
-// whole tile in registers, TR x TB a lane, and sums slots of its own; at the end the teams' sums
-// are added in a fixed order. Few tiles then still keep a whole processor at work.
+// One workgroup computes TILE_ROWS x TILE_BATCH of y. Its lanes are teams: each team holds the whole tile in
+// registers, TR x TB a lane, and sums slots of its own; at the end the teams' sums are added in a fixed order. So
+// even a few tiles keep a whole GPU busy.
 //
 // Step by step TILE_SLOTS slots and the TILE_COLS columns they meet are staged in workgroup
 // memory, 16 bytes at a time; the next step is fetched into registers while this one is
@@ -10,8 +10,8 @@
 // that use the same columns. Only stored weights are multiplied, so what x holds elsewhere, NaN
 // included, does not matter. Past the last column both are zero: every step is a whole one.
 //
-// A lane takes four slots at a time: 4 · TB / 4 quads of x and TR of W for 4 · TR · TB products. Where
-// columns that a weight does not keep are staged too, `products` says so.
+// A lane takes four slots at a time: 4 · TB / 4 quads of x and TR of W for 4 · TR · TB products. For weights that
+// do not keep every column that is staged, `products` leaves out what must not count.
 //
 // Consts: WORKGROUP, TILE_ROWS, TILE_BATCH, TILE_COLS, TILE_SLOTS, TR, TB, SHARE; W_PLANE =
 // quads of a plane of W; ROUND = sums of a lane that are added at a time; EDGE = the last
@@ -25,9 +25,9 @@ const TEAM: u32 = TILE_ROWS / TR * ACROSS;
 const TEAMS: u32 = WORKGROUP / TEAM;
 const SUMS: u32 = TR * TB / 4u;
 
-// Plane t: quad t of every lane, by columns; one quad more after every four columns, so that
-// lanes that stage or read side by side do not meet in a bank. Indices that are known, like t,
-// come first: what follows is checked and computed once for all of them.
+// Plane t: quad t of every lane, by columns; one quad more after every four columns, so that lanes that stage or
+// read side by side do not meet in a bank. Constant indices, like t, come first: what follows is then checked and
+// computed once for all of them.
 const X_PLANE: u32 = TILE_COLS * ACROSS + COL_QUADS;
 var<workgroup> x_tile: array<array<vec4<f32>, X_PLANE>, TB / 4u>;
 
@@ -62,7 +62,7 @@ fn put_x(held: array<array<vec4<f32>, 4>, X_HELD>, step: u32, lane: u32) {
             let col = step * TILE_COLS + 4u * quad;
             for (var j = 0u; j < 4u; j++) {
                 let four = vec4(held[k][0][j], held[k][1][j], held[k][2][j], held[k][3][j]);
-                // Without an edge four columns end together.
+                // Without EDGE the four columns of a quad end together.
                 x_tile[plane][at + j * ACROSS] =
                     select(vec4<f32>(), four, col + select(0u, j, EDGE) < params.cols);
                 look_at(x_tile[plane][at + j * ACROSS], step);
@@ -149,7 +149,7 @@ fn main(
         }
     }
 
-    // The teams' sums meet where the weights were, ROUND of a lane at a time, and leave by rows.
+    // The teams' sums are added where the weights were, ROUND of a lane at a time, and leave by rows.
     for (var round = 0u; round < SUMS / ROUND; round++) {
         workgroupBarrier();
         for (var s = 0u; s < SUMS; s++) {

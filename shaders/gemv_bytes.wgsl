@@ -1,14 +1,14 @@
 // y[b, r] = bias[r] + Σ_k scale(r, k) · step(b, k) · Σ_c (code(r, c) − zero(r, k)) · q(b, c)
 //
-// over blocks k of columns c, for BATCH vectors, which each workgroup makes integers q of: of HOLD
-// packets at a time, all of them where there is room. A workgroup sums TILES tiles of four rows; LANES
-// lanes share a tile, and each takes a packet of codes of its rows at a time, the next under way. Codes are
-// asked for before x is: what it takes to make integers passes while they come.
+// over blocks k of columns c, for BATCH vectors. Each workgroup makes the integers q of x for itself: HOLD
+// packets at a time, all of them where there is room. It sums TILES tiles of four rows; LANES lanes share a tile,
+// and each takes a packet of codes of its rows at a time while the next is on its way. Codes are requested before
+// x, so that they arrive while the integers are made.
 //
 // Reads the weight once, and x once a workgroup. More vectors than BATCH are taken in turns along z.
 //
-// What belongs to the four rows is a vec4, and no array holds arrays: NVIDIA's compiler keeps such in
-// memory, or crashes (580.159).
+// Values of the four rows are a vec4, and no array holds arrays: NVIDIA's compiler keeps those in memory, or
+// crashes (580.159).
 //
 // Consts: WORKGROUP, TILES, BATCH, BITS, REAL_ZEROS; GROUP = columns of a group, SEGMENT = those of a
 // packet that share a scale; HOLD; WHOLE = that is all packets.
@@ -22,7 +22,7 @@ struct Round {
     scales: array<vec4<u32>, SETS>,
 }
 
-// Lanes without a packet repeat the last one for nothing: no load is conditional.
+// Lanes without a packet load the last one again, in vain: no load is conditional.
 fn fetch(row_at: vec4<u32>, row0: u32, packet: u32) -> Round {
     var round: Round;
     for (var r = 0u; r < ROWS; r++) {
@@ -48,7 +48,7 @@ fn reals(words: vec4<u32>) -> vec4<f32> {
     );
 }
 
-// What a packet of each row adds, which meets packet `held` of what is held.
+// Adds a packet of each row, which meets packet `held` of the x in workgroup memory.
 fn add_round(acc: ptr<function, array<vec4<f32>, BATCH>>, round: Round, held: u32, counts: bool) {
     for (var k = 0u; k < BLOCKS; k++) {
         var dots: array<vec4<i32>, BATCH * BYTES>;
@@ -67,7 +67,7 @@ fn add_round(acc: ptr<function, array<vec4<f32>, BATCH>>, round: Round, held: u3
             }
         }
         let words = round.scales[k * STEP_COLS / SEGMENT];
-        // Real ones are no integers: their products are subtracted afterwards.
+        // Real zeros are no integers: their products are subtracted afterwards.
         let stored = select(vec4<i32>(words >> vec4(16u)), vec4<i32>(), REAL_ZEROS);
         let zeros = stored - vec4(i32(OFFSET));
         let scales = vec4(scale_of(words.x), scale_of(words.y), scale_of(words.z), scale_of(words.w));

@@ -1,8 +1,8 @@
 // y[b, r] = bias[r] + Σ_k scale(r, k) · step(b, k) · (Σ_c code(r, c) · q(b, c) − zero(r, k) · Σ_c q(b, c))
 //
-// over blocks k of columns c, for BATCH vectors that `quantize` has made integers q of. What is in
-// brackets is exact, but for real zeros. One workgroup sums ROWS rows; each lane takes a packet of SPAN
-// codes of all of them at a time. More vectors than BATCH are taken in turns along z.
+// over blocks k of columns c, for BATCH vectors that `quantize` has turned into integers q. The brackets are
+// exact, except with real zeros. One workgroup sums ROWS rows; each lane takes a packet of SPAN codes of all of
+// them at a time. More vectors than BATCH are taken in turns along z.
 //
 // Reads the weight once, and a quarter of x once per ROWS rows.
 //
@@ -76,8 +76,8 @@ fn less_zeros(dot: i32, sum: i32, word: u32) -> f32 {
     return f32(dot - (i32(word >> 16u) - OFFSET) * sum);
 }
 
-// What a packet of each row adds. Lanes without one repeat the last with steps of zero: nothing is
-// conditional in front of a load.
+// Adds a packet of each row. Lanes without one load the last again and multiply it by steps of zero, so that no
+// load is conditional.
 fn add_packets(
     acc: ptr<function, array<f32, ACC>>,
     row_at: array<u32, ROWS>,

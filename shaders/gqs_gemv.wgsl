@@ -10,22 +10,23 @@
 // Reads the weight once and x once a panel. 2 · kept · batch FLOPs.
 //
 // Consts: WORKGROUP, PANEL, BLOCK, BATCH, BITS; GROUP = columns of a group; GROUP_WORDS = words of
-// its codes, SLOT_WORDS = those of a piece; WORDS = words of a load; SCALE_WORDS; ZERO_BITS; MIDDLE = the zero where none is stored; EDGE = the last group reaches past `cols`.
+// its codes, SLOT_WORDS = those of a piece; WORDS = words of a load; SCALE_WORDS; ZERO_BITS; MIDDLE =
+// the zero where none is stored; EDGE = the last group reaches past `cols`.
 // Fragments: linear, bias, load, scale, slot, slots_words or slots_pair, slot_floats or slot_bytes with
 // what they need, and the entry point.
 const PIECES: u32 = GROUP_WORDS / SLOT_WORDS;
 const PIECE: u32 = GROUP / PIECES;   // columns
 const SLOTS: u32 = WORDS / SLOT_WORDS;   // of a load
-// Words that tell the columns of a load.
+// Words that say where the columns of a load begin.
 const TELLERS: u32 = select(1u, SLOTS, SCALE_WORDS == 2u);
 const SUMS: u32 = PANEL * BATCH;
-const STRIPS: u32 = min(16u, WORKGROUP);   // lanes that add what all lanes have of a sum
+const STRIPS: u32 = min(16u, WORKGROUP);   // lanes that add up one sum of all lanes
 
 // Sum i belongs to row i / BATCH of the panel and vector i % BATCH.
 var<workgroup> sums: array<f32, SUMS * WORKGROUP>;
 
-// What a load brings: codes, and for each of its slots scale, zero and row, and where its columns
-// are told: its slots are of one block.
+// What a load brings: codes; for each of its slots a word of scale, zero and row; and the words that say where
+// its columns begin. All its slots are of one block.
 struct Load {
     packed: array<u32, WORDS>,
     words: array<u32, SLOTS>,
@@ -73,9 +74,9 @@ fn sum_slots(begin: u32, end: u32, lane: u32) {
     }
     let items = (end - begin) / SLOTS * PIECES;
     let last = max(items, 1u) - 1u;
-    // Two loads are under way while a third is added: which x it meets is known only when it is
-    // here. Lanes without an item repeat the last one for nothing: loads are in flight side by
-    // side only where none is conditional.
+    // Two loads are in flight while a third is added, because the x that a load meets is known only once it is
+    // here. Lanes without an item load the last one again, in vain: loads are in flight side by side only where
+    // none is conditional.
     var next = fetch(begin, min(lane, last));
     var after = fetch(begin, min(WORKGROUP + lane, last));
     for (var base = 0u; base < items; base += WORKGROUP) {
@@ -85,7 +86,7 @@ fn sum_slots(begin: u32, end: u32, lane: u32) {
         add_load(now, min(base + lane, last), lane, base + lane < items);
     }
     workgroupBarrier();
-    // All sums at once: STRIPS lanes each, then one.
+    // All sums are reduced at once, each by STRIPS lanes, then by one.
     for (var k = lane; k < SUMS * STRIPS; k += WORKGROUP) {
         let at = k / STRIPS * WORKGROUP + k % STRIPS;
         var sum = 0.0;

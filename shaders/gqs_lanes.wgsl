@@ -20,7 +20,7 @@ fn x_or_zero(vector: u32, col: u32) -> f32 {
     return select(0.0, x_at(vector, min(col, params.cols - 1u)), col < params.cols);
 }
 
-// Drivers unroll short loops alone, so long groups come in parts.
+// Drivers unroll only short loops, so long groups come in parts.
 fn fetch_x(
     xs: ptr<function, array<vec4<f32>, STRIPS * QUADS>>,
     p: u32,
@@ -69,7 +69,7 @@ fn decode(
     }
 }
 
-// Adds to `dots` what part p of the slot that lane `owner` holds makes of x.
+// Adds to `dots` the products of x and part p of the slot that lane `owner` holds.
 fn add_part(
     dots: ptr<function, array<f32, STRIPS>>,
     p: u32,
@@ -110,7 +110,7 @@ fn add_run(begin: u32, end: u32, first: u32, vector0: u32, lane: u32) {
         decode(&values, 1u, packed, word);
         decode(&values, 2u, packed, word);
         decode(&values, 3u, packed, word);
-        // A spare slot, of scale 0, is of no row: the x that it points at must not matter.
+        // A spare slot, of scale 0, belongs to no row: the x that it points at must not matter.
         let row = (word >> (16u + ZERO_BITS)) % PANEL;
         let own = select(f32(row), -1.0, scale_of(word) == 0.0);
         let here = min(HELD, end - base);

@@ -1,5 +1,5 @@
-// The entry point of gqs_gemv whose workgroups sum a panel each: no second launch, but the
-// heaviest panel decides.
+// The entry point of gqs_gemv whose workgroups sum a panel each: no second launch, but the heaviest panel decides
+// how long it takes.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

@@ -1,11 +1,11 @@
 // y[b, r] = bias[r] + Σ_k scale(r, k) · Σ_i (code(r, k, i) − zero(r, k)) · x[b, c(r, k) + i]
 //
-// over the kept groups k of row r, whose first column is c(r, k), for BATCH vectors, where all rows keep
-// equally many. GQSA, https://arxiv.org/abs/2412.17560. Rows that lie side by side keep different groups,
-// and each group meets an x of its own: so a workgroup holds x in its memory, as numbers or as integers,
-// HOLD packets of columns at a time, all of them where there is room. It sums TILES tiles of four rows;
-// LANES lanes share a tile, and each takes a load of codes of its rows at a time, whole groups or one of
-// the PIECES of one, the next under way. Codes are asked for before x is put down.
+// over the kept groups k of row r, whose first column is c(r, k), for BATCH vectors, where all rows keep equally
+// many. GQSA, https://arxiv.org/abs/2412.17560. Rows that lie side by side keep different groups, each of which
+// meets an x of its own: so a workgroup holds x in its memory, as numbers or as integers, HOLD packets of columns
+// at a time, all of them where there is room. It sums TILES tiles of four rows; LANES lanes share a tile, and
+// each takes a load of codes of its rows at a time, whole groups or one of the PIECES of one, while the next is
+// on its way. Codes are requested before x is copied.
 //
 // Reads the weight once, and x once a workgroup. More vectors than BATCH are taken in turns along z.
 //
@@ -19,7 +19,7 @@ const PIECE: u32 = GROUP / PIECES;   // columns
 const SLOTS: u32 = WORDS / SLOT_WORDS;   // of a row
 
 // What a lane takes at a time: codes of each of four rows, and of each slot the scales and the numbers of
-// the groups of all four. The codes are no array of arrays: NVIDIA's compiler keeps such in memory.
+// the groups of all four. The codes are no array of arrays: NVIDIA's compiler keeps those in memory.
 struct Round {
     a: array<u32, WORDS>,
     b: array<u32, WORDS>,
@@ -53,7 +53,7 @@ fn columns_of(round: Round, g: u32, item: u32) -> vec4<u32> {
     return round.numbers[g] * GROUP + vec4(item % PIECES * PIECE);
 }
 
-// What slot g of a load of a row adds, if it meets what is held from its column `col` on.
+// The sums of slot g of a row's load, whose x begins at column `col` of what is held; zero if it lies elsewhere.
 fn slot_sums(codes: array<u32, WORDS>, g: u32, word: u32, col: u32) -> array<f32, BATCH> {
     let scale = scale_of(word);
     // Spare slots have scale 0; the x they point at must not matter.
@@ -65,7 +65,7 @@ fn slot_sums(codes: array<u32, WORDS>, g: u32, word: u32, col: u32) -> array<f32
     return sums;
 }
 
-// What a load of each row adds, as far as it meets the columns from `first` on that are held.
+// Adds a load of each row, as far as its x is held: the columns from `first` on.
 fn add_round(acc: ptr<function, array<vec4<f32>, BATCH>>, round: Round, item: u32, first: u32) {
     for (var g = 0u; g < SLOTS; g++) {
         let words = round.scales[g];
@@ -113,7 +113,7 @@ fn main(
             add_round(&acc, round, item, 0u);
         }
     } else {
-        // Windows of groups ascend, and of each row by itself: what has not been met whole is taken again.
+        // The windows of groups of each row ascend. A load that has not met all of its x yet is taken again.
         for (var first = 0u; first < params.cols; first += HOLD * SPAN) {
             workgroupBarrier();
             hold(first / SPAN, lane);

@@ -4,9 +4,9 @@
 // GQSA, https://arxiv.org/abs/2412.17560. A workgroup sums a panel of PANEL rows, or a piece of
 // one where BY_PIECES, run by run: the rows that keep a group of columns meet the same x, which
 // every lane holds in registers; lanes side by side then take slots side by side, PAIR at a time,
-// so that a load brings two groups' codes or scales. Each lane has sums of its own for all rows of
-// the panel: lanes that have no slot repeat the last pair for nothing, and may not add to its rows.
-// A slot costs no more loads and stores for being long.
+// so that a load brings two groups' codes or scales. Each lane has sums of its own for all rows of the panel;
+// lanes that have no slot load the last pair again, in vain, and must not add to its rows. However long a slot
+// is, it loads and stores its sums once.
 //
 // Reads the weight once and x once a panel. 2 · kept · batch FLOPs.
 //
@@ -17,7 +17,8 @@
 const SUMS: u32 = PANEL * BATCH;
 const QUADS: u32 = GROUP / 4u;
 const PART: u32 = GROUP / PARTS;   // columns
-// Shorter pairs share lines, and lose more by the load than they gain (measured at 4 words and 8).
+// Whether the first word of a pair is loaded a round ahead. Shorter pairs share cache lines, and lose more by the
+// load than they gain (measured at 4 words and 8).
 const AHEAD: bool = WORDS >= 8u;
 
 // Sum i belongs to row i / BATCH of the panel and vector i % BATCH.
@@ -124,8 +125,8 @@ fn add_slot(
     }
 }
 
-// The first word of the codes of a slot, loaded by itself a round ahead: LLVM loads wider ones of most
-// lanes under masks, and a line of memory that a masked load is first to touch comes late (see `gemv`).
+// The first word of the codes of a slot, loaded by itself a round ahead: LLVM masks wider loads for most lanes,
+// and a cache line that a masked load touches first comes late (see `gemv`).
 fn first_word(slot: u32, end: u32) -> u32 {
     if !AHEAD {
         return 0u;

@@ -4,10 +4,10 @@
 // sums a panel of PANEL rows x 4 · ACROSS vectors. Step by step CHUNK slots are decoded into
 // workgroup memory; its lanes are teams of ACROSS, and each team takes slots of its own, a lane
 // four vectors. Slots lie by columns, so that PIECE columns of x, loaded to registers once, serve
-// all slots in a row that meet them. Sums of rows lie in workgroup memory, where lanes meet nobody
+// all successive slots that meet them. Sums of rows lie in workgroup memory, where lanes meet nobody
 // else's; at the end the teams' are added in order.
 //
-// A slot costs a lane PIECE / 4 loads of values and one sum touched for PIECE · 4 products.
+// A piece of a slot costs a lane PIECE / 4 loads of values and one access to a sum for PIECE · 4 products.
 //
 // Consts: WORKGROUP, ACROSS, PANEL, BLOCK, CHUNK, PIECE, BITS; GROUP = columns of a group;
 // GROUP_WORDS = words of its codes; SCALE_WORDS; ZERO_BITS; MIDDLE = the zero where none is
@@ -17,7 +17,7 @@ const TEAMS: u32 = WORKGROUP / ACROSS;
 const OWN: u32 = CHUNK / TEAMS;   // slots of a team
 const QUADS: u32 = GROUP / 4u;
 
-// CHUNK slots, four values a quad; then of each its row and its first column.
+// `values`: CHUNK slots, four values a quad. `heads`: the row and the first column of each slot.
 var<workgroup> values: array<vec4<f32>, CHUNK * QUADS>;
 var<workgroup> heads: array<vec2<u32>, CHUNK>;
 var<workgroup> sums: array<vec4<f32>, PANEL * WORKGROUP>;
@@ -28,7 +28,7 @@ fn decode(slot: u32, q: u32, word: u32) -> vec4<f32> {
     let at = params.values + slot * GROUP_WORDS + bit / 32u;
     var fields = words[at] >> (bit % 32u);
     if 32u % (4u * BITS) != 0u {
-        // A shift by 32 is one by 31 and one by 1.
+        // Two shifts, because WGSL has none by 32.
         fields |= (words[at + 1u] << (31u - bit % 32u)) << 1u;
     }
     let codes = (vec4(fields) >> (vec4(0u, 1u, 2u, 3u) * BITS)) & vec4((1u << BITS) - 1u);
@@ -43,7 +43,7 @@ fn stage(first: u32, lane: u32) {
     for (var i = lane; i < CHUNK; i += WORKGROUP) {
         let word = scale_word(first + i);
         let row = (word >> (16u + ZERO_BITS)) % PANEL;
-        // A spare slot, of scale 0, is of no row: the x that it points at must not matter.
+        // A spare slot, of scale 0, belongs to no row: the x that it points at must not matter.
         let to = select(row, PANEL, scale_of(word) == 0.0);
         heads[i] = vec2(to, first_column(column_word(first + i), word));
     }
@@ -76,8 +76,7 @@ fn x_square(vector0: u32, quad: u32) -> array<vec4<f32>, 4> {
     );
 }
 
-// Adds what the staged slots from `begin` to `end`, all of the group that starts at column
-// `first`, make of x.
+// Adds the products of the staged slots from `begin` to `end`, all of the group that starts at column `first`.
 fn add_slots(begin: u32, end: u32, first: u32, vector0: u32, lane: u32) {
     for (var piece = 0u; piece < GROUP / PIECE; piece++) {
         var xs: array<vec4<f32>, PIECE>;

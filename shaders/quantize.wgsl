@@ -2,9 +2,8 @@
 //
 // | quotients [vectors][blocks][QUOTIENT_WORDS] | step, sum of q [vectors][blocks] |
 //
-// Quotients lie as the codes of a word will meet them, see the fragment. Vectors are padded to
-// whole packets by zeros. The largest magnitude is found among integers, whose order is the same:
-// a NaN is above all and makes the step, and so y, NaN.
+// Quotients lie as the codes of a word will meet them, see the fragment. Vectors are padded to whole packets by zeros.
+// Magnitudes are compared as integers, whose order is the same: a NaN is above all and makes the step, and so y, NaN.
 //
 // A lane takes a block, which suits CPU adapters; GPUs have quantize_lanes. Reads x once and writes a
 // quarter of it.

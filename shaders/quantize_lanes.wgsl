@@ -1,5 +1,5 @@
-// What quantize does, for GPUs: a lane takes four columns, and the lanes of a block find its step
-// together, so that loads and stores of neighbours are neighbours.
+// What quantize does, for GPUs: a lane takes four columns, and the lanes of a block find its step together, so
+// that neighbouring lanes load and store neighbouring words.
 //
 // Consts: WORKGROUP, whole blocks; BITS = bits of a code, STEP_COLS = columns of a block.
 // Fragments: vectors, peaks, steps_bytes, bytes, put_words, values.

@@ -1,7 +1,7 @@
 // xt[col · stride + vector] = x[vector, col]; vectors from `batch` to `stride` become zero.
 //
-// For CPU adapters, where cols is a multiple of 4: a lane turns 4 vectors x 4 columns in registers,
-// and loads and stores 16 bytes at a time as 64-bit integers. 8 bytes moved an element.
+// For CPU adapters, where cols is a multiple of 4: a lane transposes 4 vectors x 4 columns in registers, and
+// loads and stores 16 bytes at a time as 64-bit integers. 8 bytes moved an element.
 struct Transpose {
     batch: u32,
     cols: u32,

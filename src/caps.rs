@@ -21,12 +21,12 @@ pub struct Subgroups {
 /// Limits and features of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Caps {
-    /// Decides which candidates are tried first, never which are legal.
+    /// Decides which candidates are proposed, and in which order; never whether a proposed one is legal.
     pub class: DeviceClass,
     /// Subgroup sizes, `None` without the feature.
     pub subgroups: Option<Subgroups>,
-    /// Threads among which a software adapter shares the workgroups of a launch, in equal runs of
-    /// neighbours, as far as this process can tell; 1 on GPUs, which have theirs by themselves.
+    /// Threads among which a software adapter shares the workgroups of a launch, in equal runs of neighbours, as
+    /// far as this process can tell; 1 on GPUs, which schedule workgroups by themselves.
     pub threads: u32,
     /// Whether shaders have 64-bit integers: CPU adapters then load 8 bytes for the price of 4.
     pub int64: bool,

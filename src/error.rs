@@ -20,7 +20,7 @@ pub enum Error {
         expected: usize,
     },
 
-    /// Elements of another type than those that are there.
+    /// Elements of another type than the one expected.
     #[error("{what} has elements of {got}, expected {expected}")]
     Dtype {
         /// Which tensor or data.
@@ -73,7 +73,7 @@ pub enum Error {
         needed: &'static str,
     },
 
-    /// A quantised weight whose groups and windows cut each other.
+    /// A quantised weight whose groups do not hold whole windows.
     #[error("groups of {group} columns do not hold whole windows of {m}")]
     GroupWindow {
         /// Columns of a group.
@@ -279,7 +279,7 @@ pub enum Error {
     #[error("the adapter refused a device: {0}")]
     NoDevice(String),
 
-    /// An operand that a step writes overlaps another one of it.
+    /// An operand that a step writes overlaps another operand of the step.
     #[error("operands {first} and {second} overlap in one buffer, and {first} is written")]
     Aliasing {
         /// Name of the operand that is written.

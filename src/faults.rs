@@ -72,7 +72,7 @@ fn held(gpu: &Gpu) -> Option<u64> {
 }
 
 fn allocations_fail_one_by_one(gpu: &Gpu) {
-    // Pipelines are kept: after this they are there.
+    // Pipelines are cached: this makes them all.
     let expected = everything(gpu).expect("nothing is refused yet");
     let before = held(gpu);
     let mut refused = 0;

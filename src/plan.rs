@@ -34,7 +34,7 @@ use std::sync::{Mutex, PoisonError};
 pub struct Plan {
     gpu: Gpu,
     launches: Vec<Launch>,
-    /// Steps left out, each for what the launches before its place have done.
+    /// Steps that were left out because launches before their place have done the same, with that place.
     shared: Vec<(usize, Step)>,
     params: wgpu::Buffer,
     scratch: wgpu::Buffer,
@@ -73,25 +73,18 @@ impl Plan {
         launches.into_iter().for_each(|l| l.record(&mut pass));
     }
 
-    /// Records one timed pass a step: step `i` writes the times of pass `i`. For benches;
-    /// the caller then calls [`Timestamps::resolve`].
+    /// Records one timed pass for each step: step `i` writes the times of pass `i`. For benches; the caller then
+    /// calls [`Timestamps::resolve`].
     ///
     /// # Errors
-    /// [`Error::Shape`] where `timestamps` has not one pass a step, [`Error::DeviceLost`].
+    /// [`Error::Shape`] where `timestamps` has fewer passes than the plan has steps, [`Error::DeviceLost`].
     pub fn encode_timed(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         timestamps: &Timestamps,
     ) -> Result<()> {
         self.gpu.alive()?;
-        if timestamps.passes() < self.launches.len() {
-            let (got, expected) = (timestamps.passes(), self.launches.len());
-            return Err(Error::Shape {
-                what: "timed passes",
-                got,
-                expected,
-            });
-        }
+        check_passes(timestamps, self.launches.len())?;
         for (i, launch) in self.launches.iter().enumerate() {
             let writes = Some(timestamps.writes(i));
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
@@ -103,17 +96,18 @@ impl Plan {
         Ok(())
     }
 
-    /// Records the plan as [`Plan::encode`] does, in one pass whose times are the first of
-    /// `timestamps`: what launches cost in a row, waiting for each other included.
+    /// Records the plan as [`Plan::encode`] does, in one pass whose times are the first of `timestamps`: what the
+    /// launches cost in a row, with the waits between them.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`].
+    /// [`Error::Shape`] where `timestamps` are for more than one pass, [`Error::DeviceLost`].
     pub fn encode_span(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         timestamps: &Timestamps,
     ) -> Result<()> {
         self.gpu.alive()?;
+        check_passes(timestamps, 1)?;
         Self::record(encoder, &self.launches, Some(timestamps));
         Ok(())
     }
@@ -133,12 +127,11 @@ impl Plan {
         self.gpu.submit(encoder)
     }
 
-    /// [`encode`](Self::encode) with other tensors in the places of some: `(old, new)` for each.
-    /// The plan stays as it was, and keeps nothing of them alive.
+    /// [`encode`](Self::encode) with some tensors replaced by others: a pair `(old, new)` for each. The plan
+    /// stays as it was, and keeps nothing of the new ones alive.
     ///
-    /// For hosts whose tensors lie elsewhere at every call; [`Gpu::slot`] gives the tensors to
-    /// build such a plan with. Bind groups are made anew, and a pipeline where operands of a step
-    /// share a buffer for the first time.
+    /// For hosts whose tensors lie elsewhere at every call; [`Gpu::slot`] gives the tensors to build such a plan with.
+    /// Each call makes new bind groups, and a pipeline where operands of a step share a buffer for the first time.
     ///
     /// # Errors
     /// [`Error::Shape`] and [`Error::Dtype`] where a pair differs, [`Error::Aliasing`],
@@ -157,7 +150,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Puts `new` in the place of `old` in every step, and returns in how many.
+    /// Puts `new` in the place of `old` in every step, and returns how many launches that changed.
     ///
     /// # Errors
     /// [`Error::Shape`] and [`Error::Dtype`] where they differ, [`Error::Aliasing`]; the plan is
@@ -211,6 +204,7 @@ impl Plan {
                 .collect(),
             parts: step.parts.clone(),
             prepares: step.prepares,
+            product: step.product,
         };
         let rebound = |launch: &Launch| {
             let mut tensors = launch.step.tensors.iter();
@@ -218,7 +212,7 @@ impl Plan {
                 return Ok(None);
             }
             let step = step_of(&launch.step);
-            let declared = sharing::declared(&step.dispatch, &step.tensors)?;
+            let declared = sharing::declared(&step)?;
             let pipeline = self.gpu.pipeline(&declared)?;
             let bindings = Bindings {
                 params: &self.params,
@@ -274,4 +268,17 @@ impl Plan {
             params: self.params.size(),
         }
     }
+}
+
+/// What a pass has not written cannot be read back.
+fn check_passes(timestamps: &Timestamps, expected: usize) -> Result<()> {
+    let got = timestamps.passes();
+    if got == expected {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        what: "timed passes",
+        got,
+        expected,
+    })
 }

@@ -6,13 +6,13 @@
 //! adapter llvmpipe (LLVM 15.0.6, 256 bits)
 //! driver  Mesa 25.0.7
 //!
-//! f16 4096x4096 batch 1 = gemv/lanes-g8-r8-b1-w4
+//! f16 4096x4096 batch 1 = gemv/one-pairs-x4-g8-r8-b1-w4
 //! f16 4096x4096 batch 1, active rows < 0.91
 //! f16 4096x4096 in bands batch 1, active columns < 0.62
 //! ```
 //!
-//! A batch stands for all from it up to the next of 1, 2, 5, 9, 17, 65. A line that names a
-//! candidate which is not legal, or no longer there, has no effect. `#` begins a comment.
+//! A batch stands for all batches from it up to the next of 1, 2, 5, 9, 17, 65. A line that names a candidate
+//! which is not legal, or no longer there, has no effect. `#` begins a comment.
 
 use crate::{
     caps::{Caps, DeviceClass},
@@ -63,13 +63,12 @@ impl Tuning {
         self.lines.is_empty()
     }
 
-    /// Takes down the fastest candidate of a product, for all batches of its class.
+    /// Notes the fastest candidate of a product, for all batches of its class.
     pub fn prefer(&mut self, problem: &Problem, candidate: &Candidate) {
         self.set(problem, Choice::Candidate(candidate.to_string()));
     }
 
-    /// Takes down up to which share of active rows or columns a product that skips the others
-    /// is faster than the whole one.
+    /// Notes up to which share of active rows or columns a product that skips the others is faster than the whole one.
     pub fn pays_below(&mut self, problem: &Problem, share: f64) {
         self.set(problem, Choice::BreakEven(share.clamp(0.0, 1.0)));
     }
@@ -92,8 +91,8 @@ impl Tuning {
         }
     }
 
-    /// The legal candidates for `problem`: the one that was measured to be the fastest, then by
-    /// guess.
+    /// The legal candidates for `problem`: first the one that was measured to be the fastest, then the others,
+    /// best guess first.
     ///
     /// # Errors
     /// Those of [`kernel::candidates`].
@@ -133,7 +132,7 @@ impl Tuning {
     /// Reads a table from its text.
     ///
     /// # Errors
-    /// [`Error::Tuning`] with the number of the first line that is none.
+    /// [`Error::Tuning`] with the number of the first line that is wrong.
     pub fn parse(text: &str) -> Result<Self> {
         let mut lines = text.lines().enumerate().map(|(i, line)| (i + 1, line));
         let wrong = |line, reason: &str| Error::Tuning {
@@ -215,15 +214,15 @@ fn distance(a: &Problem, b: &Problem) -> f64 {
     ratio(a.rows, b.rows) + ratio(a.cols, b.cols) + ratio(a.batch, b.batch)
 }
 
-/// Where nobody measured: lines through what llvmpipe and an H100 took, of products of 1 to 90 MB. One
-/// that skips takes `extra` for the search and more launches, and `slope` times what the whole product
-/// takes if all is active.
+/// The break-even share where nobody measured, by lines through what llvmpipe and an H100 took for products of 1
+/// to 90 MB. A product that skips takes `extra` for the search and more launches, and `slope` times what the
+/// whole product takes if all is active.
 fn untuned(problem: &Problem, class: DeviceClass) -> f64 {
     let quant = problem.format.quant();
     let size = problem.format.dtype().map_or(4, Dtype::size);
     let (bits, codes) = quant.map_or((8 * size as u32, false), |q| (q.bits(), true));
     let bytes = problem.rows as f64 * problem.cols as f64 * f64::from(bits) / 8.0;
-    // Microseconds, and bytes of the weight in one.
+    // Microseconds of a launch, and bytes of the weight in one microsecond.
     let (launch, speed) = match (class, codes) {
         (DeviceClass::Cpu, false) => (40.0, 19e3),
         (DeviceClass::Cpu, true) => (40.0, 7e3),

@@ -73,15 +73,15 @@ impl Case {
         }
     }
 
-    /// The same with a weight that lies so, skipping what is not active.
+    /// The same with a weight in `layout`, skipping what is not active.
     #[must_use]
     pub fn skipping(mut self, layout: Layout, skip: Skip) -> Self {
         (self.problem.layout, self.problem.skip) = (layout, skip);
         self
     }
 
-    /// The same with x taken so. As integers every other vector is put on the grid of its steps, where
-    /// nothing is lost and the bound is sharp.
+    /// The same with x taken in `precision`. Unless that is f32, every other vector is put on the grid of its
+    /// numbers or steps, where nothing is lost and the bound is sharp.
     #[must_use]
     pub fn taking(mut self, precision: Precision) -> Self {
         let Problem { rows, cols, .. } = self.problem;
@@ -94,7 +94,7 @@ impl Case {
                 }
             }
         }
-        // Steps to the largest of a block, and to one.
+        // How many steps the largest of a block has, and how many 1 has.
         let grid = match precision {
             Precision::F32 | Precision::F16 => None,
             Precision::I8 => Some((127.0, 128.0)),

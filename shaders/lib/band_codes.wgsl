@@ -18,7 +18,7 @@ fn sum_slice(place: Place) -> array<f32, ACC> {
         let stop = entries_before(min((g + 1u) * GROUP, params.cols));
         for (var first = entries_before(g * GROUP); first < stop; first += HELD) {
             let held = hold(place, first, stop, before);
-            // Of many vectors the turns are too long to be unrolled.
+            // For many vectors the turns are too long to be unrolled.
             let turns = select(min(HELD, stop - first), HELD, BATCH <= 2u);
             for (var turn = 0u; turn < turns; turn += TURN) {
                 var packed: array<array<u32, WORDS>, TURN * LOADS>;

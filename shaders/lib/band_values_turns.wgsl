@@ -1,6 +1,6 @@
-// Plain values, for CPU adapters: HELD columns are taken packet by packet of their rows, so that
-// the loads of as many runs are in flight, and sums are fetched and put back once for all of
-// them, four at a time. A slice is an equal share of the entries.
+// Plain values, for CPU adapters: HELD columns are taken together, packet by packet of their rows, so that loads
+// of as many runs are in flight, and the sums of a packet are fetched and put back once for all of them, four at
+// a time. A slice is an equal share of the entries.
 const QUADS: u32 = SPAN * BATCH / 4u;   // of sums, of a packet
 var<workgroup> held_sums: array<vec4<f32>, LOADS * QUADS * LANES>;
 

@@ -1,5 +1,5 @@
-// Flags of blocks of vectors, as flags.wgsl leaves them, in the place of vectors: 1 where a channel
-// is kept, above a threshold of 0. What is kept was put down before.
+// Reads the flags that flags.wgsl has left for blocks of vectors as if they were vectors: 1 where a channel is
+// kept, above a threshold of 0. `kept` has been written before.
 @group(0) @binding(1) var<storage, read> flags: array<u32>;
 
 fn x_of(b: u32, quad: u32) -> vec4<f32> {

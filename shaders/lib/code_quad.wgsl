@@ -1,13 +1,13 @@
 // Codes of BITS bits side by side, lowest bits first, four at a time: they fit a word, wherever
-// they begin. One word is picked for four codes, and what is picked is shifted by constants:
-// llvmpipe unrolls a loop over quads where one over codes, each picking its word, is too long.
+// they begin. One word is picked for four codes and shifted by constants: llvmpipe unrolls this loop
+// over quads, where a loop over codes that each pick their word would be too long.
 const FIELD_MASK: u32 = (1u << BITS) - 1u;
 
 // The codes from bit `bit` on, a multiple of 4 · BITS.
 fn code_quad(packed: array<u32, WORDS>, bit: u32) -> vec4<f32> {
     var fields = packed[bit / 32u] >> (bit % 32u);
     if 32u % (4u * BITS) != 0u {
-        // A shift by 32 is one by 31 and one by 1.
+        // Two shifts, because WGSL has none by 32.
         let next = packed[min(bit / 32u + 1u, WORDS - 1u)];
         fields |= (next << (31u - bit % 32u)) << 1u;
     }

@@ -1,7 +1,7 @@
 // N:M: slot s of an index set lies in window s / N; its place there is a field of INDEX_BITS
 // bits. A word holds four slots of INTERLEAVE = 8 / INDEX_BITS consecutive sets:
 //   | set 0: slots 4w … 4w+3 | set 1: slots 4w … 4w+3 | …    lowest bits first
-// A spare slot answers with a column that is not below `cols`.
+// For a spare slot the column is `cols` or more.
 const INTERLEAVE: u32 = 8u / INDEX_BITS;
 const INDEX_MASK: u32 = (1u << INDEX_BITS) - 1u;
 

@@ -1,7 +1,6 @@
-// A packet of SPAN ≤ 8 codes as values, scale · (code − zero): exact but for real zeros, for a half
-// times a small integer fits an f32. SEGMENT = slots of a packet that share a scale; GROUP = slots of a
-// group; WORDS hold a packet, wherever its first bit lies, and one word of zeros after it.
-// The factor of the weight waits for `store`.
+// A packet of SPAN ≤ 8 codes as values, scale · (code − zero): exact except with real zeros, since a half times a
+// small integer fits an f32. SEGMENT = slots of a packet that share a scale; GROUP = slots of a group; WORDS words
+// hold a packet, wherever its first bit lies, and then a word of zeros. `store` applies the factor of the weight.
 @group(0) @binding(3) var<storage, read> words: array<u32>;
 
 const SEGMENTS: u32 = SPAN / SEGMENT;
@@ -30,7 +29,7 @@ fn decode_packet(raw: array<u32, RAW>, packet: u32) -> array<f32, SPAN> {
         window[i] = raw[i];
     }
     if SPAN * BITS % 32u != 0u {
-        // Codes move to the lowest bits; a shift by 32 is one by 31 and one by 1.
+        // The codes move to the lowest bits, by two shifts, because WGSL has none by 32.
         let odd = packet * (SPAN * BITS) % 32u;
         for (var i = 0u; i < WORDS - 1u; i++) {
             window[i] = (window[i] >> odd) | ((window[i + 1u] << (31u - odd)) << 1u);

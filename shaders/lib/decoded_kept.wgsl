@@ -1,10 +1,9 @@
-// A packet of SPAN ≤ 8 columns of a balanced group-pruned weight as values, scale · (code − zero): exact,
-// for a half times a small integer fits an f32. What is not kept is -0, and nothing else. WORDS hold a
-// packet, wherever its first bit lies, and one word of zeros after it. The factor of the weight waits for
-// `store`. Needs products_kept.
+// A packet of SPAN ≤ 8 columns of a balanced group-pruned weight as values, scale · (code − zero): exact, since a half
+// times a small integer fits an f32. What is not kept becomes -0, and nothing else does. WORDS words hold a packet,
+// wherever its first bit lies, and then a word of zeros. `store` applies the factor of the weight. Needs products_kept.
 @group(0) @binding(3) var<storage, read> words: array<u32>;
 
-// Words of codes, then the scale: 0 where nothing is kept, which no scale that is stored is.
+// Words of codes, then the scale: 0 where nothing is kept, which no stored scale is.
 const RAW: u32 = WORDS;
 
 fn fetch_packet(row: u32, packet: u32) -> array<u32, RAW> {
@@ -34,7 +33,7 @@ fn decode_packet(raw: array<u32, RAW>, packet: u32) -> array<f32, SPAN> {
         window[i] = raw[i];
     }
     if SPAN * BITS % 32u != 0u {
-        // Codes move to the lowest bits; a shift by 32 is one by 31 and one by 1.
+        // The codes move to the lowest bits, by two shifts, because WGSL has none by 32.
         let odd = packet * SPAN % GROUP * BITS % 32u;
         for (var i = 0u; i < WORDS - 1u; i++) {
             window[i] = (window[i] >> odd) | ((window[i + 1u] << (31u - odd)) << 1u);

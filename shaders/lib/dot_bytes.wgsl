@@ -1,7 +1,7 @@
 // Codes times quotients in bytes, as `pack_bytes` leaves them.
 const BYTE_MASK: u32 = ((1u << BITS) - 1u) * 0x01010101u;
 
-// Codes of eight bits do not fit a signed byte; less 128 they do, and so must their zero be.
+// Codes of eight bits do not fit a signed byte, so 128 is subtracted from them, and from their zero.
 const OFFSET: i32 = select(0, 128, BITS == 8u);
 
 // Σ (code − OFFSET) · q over block s of a packet and vector b.

@@ -7,7 +7,7 @@
 // signed: 8 products of codes of 4 bits, 43 of 2.
 const HALF_MASK: u32 = ((1u << BITS) - 1u) * 0x00010001u;
 const OFFSET: i32 = 0;
-// Products between two looks at the upper half.
+// Products that are summed before the upper half is read.
 const PRODUCTS: u32 = min(8u, QUOTIENT_WORDS);
 
 // Σ code · q over block s of a packet and vector b.

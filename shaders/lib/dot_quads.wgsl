@@ -1,5 +1,5 @@
-// Σ code · x over segment s of a packet, four codes at a time: what llvmpipe unrolls is counted in
-// operations on vectors, so that a lane can take four times as many codes of as many rows.
+// Σ code · x over segment s of a packet, four codes at a time: llvmpipe counts operations on vectors when it
+// decides what to unroll, so a lane can take four times as many codes of as many rows.
 fn dot_codes(
     packed: array<u32, WORDS>,
     s: u32,

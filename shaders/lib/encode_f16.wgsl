@@ -1,5 +1,5 @@
-// The nearest f16, ties to even, as every device is to round it: `pack2x16float` may cut instead, and
-// says nothing of numbers that are too large. Those become infinite.
+// The nearest f16, ties to even, the same on every device: `pack2x16float` may truncate instead, and leaves open
+// what becomes of numbers that are too large. Here they become infinite.
 fn encode(v: f32) -> u32 {
     let sign = (bitcast<u32>(v) >> 16u) & 0x8000u;
     let size = bitcast<u32>(v) & 0x7fffffffu;

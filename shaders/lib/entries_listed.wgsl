@@ -10,8 +10,8 @@ fn column_of(entry: u32) -> u32 {
     return list[(list_blocks() + 7u) / 4u * 4u + entry];
 }
 
-// Active columns before column `col`, a multiple of 16 or past the last. The list is the host's to
-// write: whatever it says, no loop is longer than with every column.
+// Active columns before column `col`, a multiple of 16 or past the last. The host may write anything to the list:
+// even then no loop is longer than with every column.
 fn entries_before(col: u32) -> u32 {
     return min(list[min((col + 15u) / 16u, list_blocks())], params.cols);
 }

@@ -1,6 +1,6 @@
-// Active columns of a slice, which its workgroup finds by itself: those where x is not exactly zero
-// for any of its vectors. A lane looks at a block of 16; SLICE_BLOCKS of a slice are no more than there
-// are lanes. Entries count from the slice's first.
+// Active columns of a slice, which its workgroup finds itself: those where x of at least one of its vectors is
+// not exactly zero. A lane searches a block of 16; the SLICE_BLOCKS of a slice are no more than there are lanes.
+// Entries count from the slice's first.
 var<workgroup> counts: array<u32, SLICE_BLOCKS>;
 var<workgroup> befores: array<u32, SLICE_BLOCKS + 1u>;   // entries before each block, and all
 var<workgroup> chosen: array<u32, SLICE_BLOCKS * 16u>;   // columns, ascending

@@ -1,8 +1,8 @@
-// A workgroup sums TILES tiles of four rows, LANES lanes each. Needs what holds x, whose memory is used
-// again when x has been.
+// A workgroup sums TILES tiles of four rows, LANES lanes each. Needs hold or hold_floats, whose memory it uses
+// again when x is no longer needed.
 const ROWS: u32 = 4u;   // of a tile
 const LANES: u32 = WORKGROUP / TILES;
-// Lanes that add what all lanes of a tile have of a sum.
+// Lanes that add the shares that all lanes of a tile have of a sum.
 const STRIPS: u32 = 8u;
 
 // The first row of a lane's tile. Tiles past the end repeat the last one; their sums are not stored.
@@ -16,7 +16,7 @@ fn rows_at(row0: u32) -> vec4<u32> {
     return vec4(params.values) + rows * params.value_stride;
 }
 
-// The sums of all lanes of each tile, a vector at a time.
+// Adds and stores the sums of all lanes of each tile, a vector at a time.
 fn finish(acc: array<vec4<f32>, BATCH>, first_row: u32, lane: u32) {
     for (var b = 0u; b < BATCH; b++) {
         workgroupBarrier();

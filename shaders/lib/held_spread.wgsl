@@ -1,11 +1,10 @@
 // A team is a subgroup: each of its lanes looks up LOOKS columns, then hands them round. What a
 // look-up costs is shared by all. Entries past the end repeat the last one against zeros.
 //
-// Columns that are left out leave runs of memory that no processor fetches ahead by itself. So a
-// lane touches the first AHEAD lines of its runs, one word each, before all lanes load them
-// whole: their lines come side by side, and the rest of a long run follows. llvmpipe makes loads
-// of 64-bit integers by masked ones, which on Zen 5 wait for a missing line one after the other;
-// those of words are plain.
+// Where columns are left out, processors do not prefetch the runs that remain. So a lane touches the first AHEAD
+// lines of its runs, one word each, before all lanes load them whole: these lines come side by side, and the rest
+// of a long run follows. llvmpipe turns loads of 64-bit integers into masked ones, which on Zen 5 wait for
+// missing lines one after the other; loads of words are plain.
 const HELD: u32 = LOOKS * LANES;
 
 struct Held {
@@ -27,7 +26,7 @@ fn hold(place: Place, first: u32, end: u32, before: u32) -> Held {
     return held;
 }
 
-// Something of `lines` lines from word `at` on.
+// Touches `lines` cache lines from word `at` on; the result depends on all of them.
 fn touch(at: u32, lines: u32) -> u32 {
     var touched = 0xffffffffu;
     for (var line = 0u; line < lines; line++) {
@@ -36,8 +35,8 @@ fn touch(at: u32, lines: u32) -> u32 {
     return touched;
 }
 
-// The column, once what was touched is there: its number is at most the last one's, but no
-// compiler knows that.
+// The column, but only once what was touched is there. Its number never exceeds the last one's, but no compiler
+// knows that.
 fn after(column: u32, touched: u32) -> u32 {
     return min(column, params.cols - 1u + (touched >> 31u));
 }

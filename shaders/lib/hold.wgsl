@@ -1,8 +1,8 @@
 // x as integers in workgroup memory, which every workgroup makes for itself: HOLD packets of columns at a
 // time, of BATCH vectors. A packet is as many columns as four words of codes hold.
 //
-// Inner sums of codes and integers are exact: digits of BYTES bytes are signed, so that dot products of
-// signed bytes do for all of them.
+// Inner sums of codes and integers are exact. An integer has BYTES bytes, each a signed digit, so that dot
+// products of signed bytes serve all of them.
 //
 // Consts: WORKGROUP, BATCH, BITS, HOLD; STEP_COLS = columns of a block, which share a step; UNIT = columns
 // that a lane takes at a time, whole quads of quotients.
@@ -13,18 +13,18 @@ const SPAN: u32 = PACKET * TAKEN;
 const BLOCKS: u32 = SPAN / STEP_COLS;   // of a packet
 const BLOCK_WORDS: u32 = STEP_COLS / TAKEN;
 const MAKES: u32 = (BATCH * HOLD * PACKET + WORKGROUP - 1u) / WORKGROUP;
-// Of a word of codes every FIELDS-th lies in the lowest bits of a byte: four columns, FIELDS apart, meet
-// the quotients of one word. FIELDS quads of those do for a packet, of each byte.
+// After a shift and a mask every FIELDS-th code of a word lies in a byte of its own: four columns, FIELDS apart,
+// meet the quotients of one word. A packet has FIELDS quads of such words for each byte.
 const FIELDS: u32 = 8u / BITS;
 const QUOTIENT_WORDS: u32 = STEP_COLS / 4u;   // of a block
 const BYTE_MASK: u32 = ((1u << BITS) - 1u) * 0x01010101u;
-// Codes of eight bits do not fit a signed byte; less 128 they do, and so must their zero be.
+// Codes of eight bits do not fit a signed byte, so 128 is subtracted from them, and from their zero.
 const OFFSET: u32 = select(0u, 128u, BITS == 8u);
 const UNIT_QUADS: u32 = UNIT / 16u;
 const TOTAL_WORDS: u32 = (BYTES + 1u) / 2u;
 
-// Quotients, of each vector and byte, the highest first, quad by quad of their units: neighbouring lanes
-// read neighbours. Before them the peaks of words; behind them a quad for each lane.
+// Quotients, of each vector and byte, the highest first, quad by quad of their units, so that neighbouring lanes
+// read neighbouring quads. The same memory first has the peaks of words, and at the end a quad for each lane.
 const QUADS: u32 = max(BATCH * BYTES * FIELDS * HOLD, WORKGROUP);
 var<workgroup> quads_of_x: array<vec4<u32>, QUADS>;
 var<workgroup> steps: array<f32, BATCH * HOLD * BLOCKS>;
@@ -40,7 +40,7 @@ fn quad_at(vector: u32, byte: u32, packet: u32, i: u32) -> u32 {
     return (of_unit * HOLD + packet) * (FIELDS / UNIT_QUADS) + i / UNIT_QUADS;
 }
 
-// What word w of what is held is of: vector, then packet, then word of it.
+// What word w of what is held belongs to: vector, packet, and word of the packet.
 fn word_of(w: u32) -> vec3<u32> {
     return vec3(w / (HOLD * PACKET), w / PACKET % HOLD, w % PACKET);
 }
@@ -50,8 +50,8 @@ fn values_for(first: u32, w: u32) -> array<f32, TAKEN> {
     return values_of(params.vector_base + turn + at.x, (first + at.y) * SPAN + at.z * TAKEN);
 }
 
-// Makes integers of the packets from `first` on. Lanes that have nothing left to do repeat the last word
-// as far as they only read.
+// Makes integers of the packets from `first` on. Lanes with nothing left to do read the last word again, and
+// write nothing.
 fn hold(first: u32, lane: u32) {
     let last = BATCH * HOLD * PACKET - 1u;
     for (var n = 0u; n < MAKES; n++) {

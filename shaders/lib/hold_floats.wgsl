@@ -1,13 +1,13 @@
-// x as it is in workgroup memory, where every workgroup puts it for itself: HOLD packets of SPAN columns
-// at a time, of BATCH vectors, zero past the last column.
+// x as it is, in workgroup memory, which every workgroup fills for itself: HOLD packets of SPAN columns at a
+// time, of BATCH vectors, zero past the last column.
 //
 // Consts: WORKGROUP, BATCH, HOLD, SPAN. Fragments: values.
 const TAKEN: u32 = 4u;   // columns that a lane puts down at a time
 const PACKET_QUADS: u32 = SPAN / 4u;
 const HELD_QUADS: u32 = BATCH * HOLD * PACKET_QUADS;
 
-// Quads of each vector: the first of every packet, then the second: lanes whose packets lie side by side
-// do not meet in a bank. At the end a quad for each lane.
+// Quads of each vector: the first of every packet, then the second, and so on, so that lanes whose packets lie
+// side by side do not meet in a bank. At the end a quad for each lane.
 const QUADS: u32 = max(HELD_QUADS, WORKGROUP);
 var<workgroup> quads_of_x: array<vec4<u32>, QUADS>;
 

@@ -1,5 +1,5 @@
-// A tile of rows holds as many packets as there are lanes: each lane loads and decodes one of
-// every row, then hands its values round. What a load and a decoding cost is shared by all.
+// Each lane loads and decodes one packet of every row of the tile, then hands its values round: all lanes share
+// the cost of loads and decoding.
 const HELD: u32 = LANES;
 
 fn hand_round(value: f32, lane: u32) -> f32 {

@@ -1,10 +1,10 @@
-// What of a quad of channels a range of vectors keeps. Magnitudes are compared as integers, whose
-// order is the same: a NaN is above every threshold and kept, and no driver's idea of NaN matters.
+// What a range of vectors keeps of a quad of channels. Magnitudes are compared as integers, whose order is the
+// same: a NaN is above every threshold and kept, however a driver treats NaN.
 fn magnitudes(v: vec4<f32>) -> vec4<u32> {
     return bitcast<vec4<u32>>(v) & vec4(0x7fffffffu);
 }
 
-// Which of channels 4·quad … 4·quad + 3 any vector keeps; what it keeps is put down where `own`.
+// Which of channels 4·quad … 4·quad + 3 any vector keeps; what each keeps is written if `own`.
 fn keep(first: u32, last: u32, quad: u32, own: bool) -> vec4<bool> {
     let limits = magnitudes(limits_of(quad));
     var any = vec4(false);

@@ -1,9 +1,9 @@
-// The sums of a tile of 2:4 as of a dense one: values are put where their columns are in their windows,
-// among zeros, and every x is loaded once for all rows. Half of the products are of zeros; but where rows
-// hardly share columns, loads of x take longer than those.
+// The sums of a tile of a 2:4 weight, as if it were dense: values are put at their columns in their windows,
+// among zeros, and every x is loaded once for all rows. Half of the products are by zero, but where rows hardly
+// share columns, these cost less than more loads of x.
 //
-// NaN and infinity may not reach y through a column that is not kept. They show in the sum, which is then made
-// again of what is kept alone.
+// NaN and infinity must not reach y through a column that is not kept. Where a sum shows them, it is made again
+// of what is kept alone.
 const WINDOWS: u32 = SPAN / N;
 const WIDTH: u32 = 4u * WINDOWS;
 
@@ -25,7 +25,7 @@ fn expanded(row0: u32, packet: u32) -> array<array<f32, WIDTH>, ROWS> {
     return windows;
 }
 
-// Window w of the packet that lane `i` holds. A loop over more is not unrolled.
+// Adds window w of the packet that lane `i` holds. A loop over windows would not be unrolled.
 fn add_window(
     acc: ptr<function, array<f32, ROWS * STRIPS>>,
     held: array<array<f32, WIDTH>, ROWS>,

@@ -1,4 +1,4 @@
-// What every product y = W·xᵀ + bias binds. Offsets and strides of the weight are in words.
+// The uniform block of every product y = x·Wᵀ + bias. Offsets and strides of the weight are in words.
 struct Linear {
     rows: u32,          // of this part
     cols: u32,
@@ -13,7 +13,7 @@ struct Linear {
     x_stride: u32,      // of the transposed x, where a kernel reads one
     scales: u32,        // of quantised weights
     scale_stride: u32,
-    factor: f32,        // what every scale is multiplied with; a power of two
+    factor: f32,        // what every scale is multiplied by; a power of two
     vector_base: u32,   // first vector of this launch
 }
 

@@ -1,5 +1,5 @@
-// Quotients four a word, for dot products of bytes. Of a word of codes every FIELDS-th lies in the
-// lowest bits of a byte: four columns, FIELDS apart, meet the quotients of one word.
+// Quotients four a word, for dot products of bytes. After a shift and a mask every FIELDS-th code of a word lies
+// in a byte of its own: four columns, FIELDS apart, meet the quotients of one word.
 const FIELDS: u32 = 8u / BITS;
 const QUOTIENT_WORDS: u32 = STEP_COLS / 4u;
 

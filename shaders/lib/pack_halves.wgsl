@@ -1,6 +1,6 @@
-// Quotients two a word, for devices that multiply words faster than bytes. Of a word of codes every
-// FIELDS-th lies in the lowest bits of a half; the quotients of these two columns lie the other way
-// round, the first above.
+// Quotients two a word, for devices that multiply words faster than bytes. After a shift and a mask every
+// FIELDS-th code of a word lies in a half of its own; the quotients of these two columns lie the other way round,
+// the first above.
 const FIELDS: u32 = 16u / BITS;
 const QUOTIENT_WORDS: u32 = STEP_COLS / 2u;
 

@@ -6,7 +6,7 @@ const FIELDS: u32 = GROUPS * SPAN / 4u;
 fn fetch_fields(block0: u32, packet: u32) -> array<u32, FIELDS> {
     var fields: array<u32, FIELDS>;
     for (var g = 0u; g < GROUPS; g++) {
-        // A tile past the last row finds the padding of its group, or repeats the last group.
+        // A tile that reaches past the last row finds the padding of its group, or repeats the last group.
         let group = min(block0 / INTERLEAVE + g, (params.rows - 1u) / V / INTERLEAVE);
         let at = params.indices + group * params.index_stride + packet * (SPAN / 4u);
         for (var q = 0u; q < SPAN / 4u; q++) {
@@ -21,7 +21,7 @@ fn field(fields: array<u32, FIELDS>, block0: u32, block: u32, i: u32) -> u32 {
     let word = fields[block / INTERLEAVE * (SPAN / 4u) + i / 4u];
     var part = block % INTERLEAVE;
     if SETS % INTERLEAVE != 0u {
-        // The workgroup has some of a group's sets only.
+        // The workgroup has only some of a group's sets.
         part = (block0 + block) % INTERLEAVE;
     }
     return word >> ((part * 4u + i % 4u) * INDEX_BITS);

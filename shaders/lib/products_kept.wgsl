@@ -1,12 +1,12 @@
-// Weights that are not kept are staged as -0, which none that is kept is. Their products are zero, and are
-// left out where x is odd: neither NaN nor infinity may reach y through what is not kept. That is rare, so
-// it is found step by step.
+// Weights that are not kept are staged as -0, which no kept one is. Their products are zero, except by NaN and
+// infinity, which must not reach y through them: in steps whose x is odd, that is, has such values, they are left
+// out. That is rare, so it is found step by step.
 const NOT_KEPT: u32 = 0x80000000u;
 
-// Whether x of an even step, and of an odd one, is.
+// odds[step % 2]: whether the x of a step is odd.
 var<workgroup> odds: array<atomic<u32>, 2>;
 
-// Before `step` is staged, and after the step before the last has been multiplied.
+// Called before `step` is staged, and after the step before the last has been multiplied.
 fn forget(step: u32, lane: u32) {
     if lane == 0u {
         atomicStore(&odds[step % 2u], 0u);
@@ -23,7 +23,7 @@ fn is_odd(step: u32) -> bool {
     return atomicLoad(&odds[step % 2u]) != 0u;
 }
 
-// What weight w meets of x.
+// x as weight w meets it: zero where w is not kept.
 fn kept(w: f32, x: vec4<f32>) -> vec4<f32> {
     return select(x, vec4<f32>(), bitcast<u32>(w) == NOT_KEPT);
 }

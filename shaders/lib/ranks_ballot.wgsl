@@ -1,5 +1,4 @@
-// Where a lane's channels stand among all of a round, where a workgroup is one subgroup of at
-// most 32 lanes: what ballots show.
+// Where a lane's channels stand among all of a round, by ballots: the workgroup is one subgroup of at most 32 lanes.
 struct Ranks {
     before: u32,    // active channels of the lanes before
     all: u32,       // of all lanes

@@ -1,6 +1,5 @@
-// What a packet of each row adds. Lanes without one repeat the last against zeros: loads are
-// in flight side by side, and CPU adapters run without lane masks, only where nothing is
-// conditional.
+// Adds a packet of each row. Lanes without one take the last again, against zeros: loads are in flight side by
+// side, and CPU adapters run without lane masks, only where nothing is conditional.
 fn add_round(
     acc: ptr<function, array<f32, ACC>>,
     row_at: array<u32, ROWS>,
@@ -20,8 +19,8 @@ fn add_round(
     add_blocks(acc, row_at, 1u, packet, own < packets, block0, held, fields, scales);
 }
 
-// Part p of the blocks of rows, of a packet that `counts` or is to be zeros; SPLIT parts, for the same reason as
-// `add_rows` has PARTS.
+// Adds part p of the blocks of rows; the packet counts as zeros unless `counts`. There are SPLIT parts for the
+// same reason as `add_rows` has PARTS.
 fn add_blocks(
     acc: ptr<function, array<f32, ACC>>,
     row_at: array<u32, ROWS>,
@@ -50,8 +49,8 @@ fn add_blocks(
     }
 }
 
-// Part p of the rows of a block. CPU adapters unroll a loop over rows only where its body is short;
-// two loops over half the rows each may be twice as long.
+// Adds part p of the rows of a block. CPU adapters unroll a loop over rows only up to some length: in two loops
+// over half the rows each, bodies may be twice as long.
 fn add_rows(
     acc: ptr<function, array<f32, ACC>>,
     row_at: array<u32, ROWS>,

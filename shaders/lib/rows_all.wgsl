@@ -7,7 +7,7 @@ fn rows_end() -> u32 {
     return params.rows;
 }
 
-// The row whose number in the tile is the lane's, or the last.
+// The row at the lane's place in the tile, or the last row.
 var<private> own_row: u32;
 
 fn look_up_rows(row0: u32, lane: u32) {

@@ -1,10 +1,10 @@
 // Only the rows of a list, ROWS entries of it a workgroup, as `compact` writes it:
 // | before[blocks + 1] | tally, padding to 4 words | rows of the whole weight, ascending |.
-// y holds what each row's sum is multiplied with: zero where it is not active.
+// y holds what each row's sum is multiplied by: zero where the row is not active.
 @group(0) @binding(6) var<storage, read> list: array<u32>;
 
 var<private> tile_rows: array<u32, ROWS>;
-// The row whose number in the tile is the lane's, or the last.
+// The row at the lane's place in the tile, or the last row.
 var<private> own_row: u32;
 
 fn list_blocks() -> u32 {
@@ -42,7 +42,7 @@ fn row_of(row0: u32, r: u32) -> u32 {
 }
 
 fn put(r: u32, row0: u32, vector: u32, sum: f32) {
-    // Reductions put sums by any lane, which need not know the tile's rows by a constant.
+    // Any lane may store any sum: r is no constant here, so the row is looked up in the list again.
     let first = (list_blocks() + 7u) / 4u * 4u;
     let row = list[first + row0 + r];
     let at = (params.vector_base + vector) * params.y_stride + row;

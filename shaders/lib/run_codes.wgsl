@@ -1,5 +1,5 @@
-// A word of codes of one column in bands of BAND rows, as scale · (code − zero), with the scales of its
-// rows, which lie together too. The factor of the weight waits for `store`.
+// A word of codes of one column in bands of BAND rows, as scale · (code − zero), with the scales of its rows,
+// which lie together too. `store` applies the factor of the weight.
 const SPAN: u32 = 32u / BITS;
 const RAW: u32 = WORDS + SPAN;
 

@@ -1,4 +1,4 @@
-// Scales of two rows of a tile of eight, of the 16 bytes that they lie in.
+// Scales of two rows of a tile of eight, taken from the 16 bytes that hold them.
 fn load_scales(row0: u32, group: u32) -> array<u32, ROWS> {
     let at = params.scales + row0 / 8u * params.scale_stride + group * 8u + row0 % 8u;
     let quad = quads[at / 4u];

@@ -3,7 +3,7 @@ fn scale_word(slot: u32) -> u32 {
     return words[params.scales + slot * SCALE_WORDS];
 }
 
-// What tells the first column of the group in a slot: its number, or the first of its block's.
+// The word that says where the columns of a slot begin: the number of its group, or of its block's first.
 fn column_word(slot: u32) -> u32 {
     if SCALE_WORDS == 2u {
         return words[params.scales + slot * SCALE_WORDS + 1u];

@@ -1,5 +1,5 @@
-// What slot g of a load of group-pruned weights is multiplied with: x in bytes, as `quantize` left it.
-// Needs STEP_COLS, slot_zero, dot_bytes and quotients; a vector has x_stride blocks.
+// Multiplies slot g of a load of group-pruned weights by x in bytes, as `quantize` left it. Needs STEP_COLS,
+// slot_zero, dot_bytes and quotients; a vector has x_stride blocks.
 const PIECE_BLOCKS: u32 = PIECE / STEP_COLS;
 const PACKET_WORDS: u32 = SLOTS * PIECE_BLOCKS * QUOTIENT_WORDS;
 const HELD: u32 = BATCH * PACKET_WORDS;

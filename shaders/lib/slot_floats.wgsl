@@ -1,4 +1,4 @@
-// What slot g of a load of group-pruned weights is multiplied with: x in f32. Needs code and x.
+// Multiplies slot g of a load of group-pruned weights by x in f32. Needs code and x.
 
 // The x of a piece, zero beyond `cols`.
 fn fetch_x(col: u32) -> array<f32, BATCH * PIECE> {

@@ -1,10 +1,9 @@
-// What slot g of a load of group-pruned weights is multiplied with: x as integers in workgroup memory.
-// Needs slot_zero and hold.
+// Multiplies slot g of a load of group-pruned weights by x as integers in workgroup memory. Needs slot_zero and hold.
 const PIECE_BLOCKS: u32 = PIECE / STEP_COLS;
 // Words of a block in one quad.
 const QUAD_WORDS: u32 = min(4u, QUOTIENT_WORDS);
 
-// Four codes, each in a byte: word i of those that all codes of a load make, when every byte takes one.
+// Four codes, one a byte: word i of the codes of a load, if each had a byte of its own.
 fn codes_of(packed: array<u32, WORDS>, i: u32) -> u32 {
     return ((packed[i / FIELDS] >> (i % FIELDS * BITS)) & BYTE_MASK) ^ (OFFSET * 0x01010101u);
 }

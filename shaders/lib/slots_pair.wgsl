@@ -1,4 +1,4 @@
-// The scales of two slots, an even one and the next, of the 16 bytes that they lie in.
+// The scales of two slots, an even one and the next, taken from the 16 bytes that hold them.
 fn scale_words(slot: u32) -> array<u32, SLOTS> {
     let quad = quads[(params.scales + slot) / 4u];
     let pair = select(quad.xy, quad.zw, slot % 4u != 0u);

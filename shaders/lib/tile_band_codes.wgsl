@@ -1,5 +1,5 @@
-// A tile of codes in bands of BAND rows, as scale · (code − zero): a packet is one column, whose
-// codes lie together, as do the scales of its group. The factor of the weight waits for `store`.
+// A tile of codes in bands of BAND rows, as scale · (code − zero): a packet is one column, whose codes lie
+// together, as do the scales of its group. `store` applies the factor of the weight.
 const SPAN: u32 = 1u;
 
 fn tile(row0: u32, packet: u32) -> array<array<f32, SPAN>, ROWS> {

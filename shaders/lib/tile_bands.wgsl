@@ -1,6 +1,6 @@
-// A lane's part of a step's weights where they lie in bands: packets of SPAN rows of one column, side by
-// side in memory for lanes side by side. What lies past an end repeats what comes before it, so that
-// nothing is conditional here; it is put down as zeros.
+// A lane's part of a step's weights where they lie in bands: packets of SPAN rows of one column, side by side in
+// memory for lanes side by side. What lies past an end repeats what comes before it, so that nothing is
+// conditional here; it is staged as zeros.
 const PACKETS: u32 = TILE_ROWS / SPAN;   // of a column
 const W_ITEMS: u32 = PACKETS * TILE_SLOTS;
 const W_HELD: u32 = (W_ITEMS + WORKGROUP - 1u) / WORKGROUP;

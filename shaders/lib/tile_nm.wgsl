@@ -1,5 +1,5 @@
-// N:M: where the columns of a step's slots lie in a plane of x is staged beside the values,
-// four slots a quad. NM-SpMM (https://arxiv.org/abs/2503.01253) calls this the non-packing path.
+// N:M: the places of a step's columns in a plane of x are staged beside the values, four slots a quad. NM-SpMM
+// (https://arxiv.org/abs/2503.01253) calls this the non-packing path.
 const PLACES: u32 = TILE_SETS * QUADS;
 const COLUMNS_HELD: u32 = (PLACES + WORKGROUP - 1u) / WORKGROUP;
 var<workgroup> places: array<vec4<u32>, PLACES>;

@@ -1,5 +1,5 @@
-// A lane's part of a step's weights, as stored. What lies past an end repeats what comes before
-// it, so that nothing is conditional here; it is put down as zeros.
+// A lane's part of a step's weights, as stored. What lies past an end repeats what comes before it, so that
+// nothing is conditional here; it is staged as zeros.
 const PACKETS: u32 = TILE_SLOTS / SPAN;
 const W_ITEMS: u32 = PACKETS * TILE_ROWS;
 const W_HELD: u32 = (W_ITEMS + WORKGROUP - 1u) / WORKGROUP;

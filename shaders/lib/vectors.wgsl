@@ -1,4 +1,4 @@
-// What makes integers of activations in a launch of its own binds.
+// The uniform block of launches that make integers of activations.
 struct Vectors {
     cols: u32,
     batch: u32,

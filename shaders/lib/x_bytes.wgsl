@@ -1,6 +1,6 @@
-// x that `quantize` has made integers of, in the order of its columns, as numbers again: for kernels
-// that multiply in f32. Blocks of STEP_COLS columns share a step; a vector has x_stride of them, which
-// reach past its last column.
+// x as numbers again, from the integers that `quantize` has made of it in the order of its columns, for kernels
+// that multiply in f32. Blocks of STEP_COLS columns share a step; a vector has x_stride of them, which may reach
+// past its last column.
 @group(0) @binding(1) var<storage, read> quotients: array<u32>;
 
 // Columns 4·quad … 4·quad + 3.

@@ -12,8 +12,8 @@ const CLIPS: [f32; 9] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6];
 
 /// Rounds groups of values to codes and collects them.
 ///
-/// The scale of a group spans its values, zero included, so that zero is a code and the zero
-/// fits the bits; where zeros are real, its values alone. With importances (how much the square of each value's error costs, such as
+/// The scale of a group spans its values and 0, so that 0 is a code and the zero fits the bits; where zeros are
+/// real, it spans the values alone. With importances (how much the square of each value's error costs, such as
 /// `E[x²]` of its column) the span may be clipped where that costs less.
 #[derive(Debug)]
 pub struct Quantizer {
@@ -55,7 +55,7 @@ impl Grid {
         }
     }
 
-    /// How far the values of neighbouring codes are apart; below zero where they fall.
+    /// How far the values of neighbouring codes are apart; negative where values fall as codes rise.
     pub fn step(self) -> f32 {
         self.factor * self.scale.to_f32()
     }
@@ -72,7 +72,7 @@ fn half_scale(scale: f32) -> f16 {
 }
 
 impl Quantizer {
-    /// A quantiser for the values of `largest` magnitude or less.
+    /// A quantiser for the values of `dense`.
     ///
     /// Scales are halves; where those of the smallest groups would fall below the normal ones,
     /// or those of the largest overflow, all are kept relative to a common factor.
@@ -81,7 +81,7 @@ impl Quantizer {
         let largest = (0..values.len())
             .map(|i| values.get(i).abs())
             .fold(0.0, f32::max);
-        // The largest scale lands between 2 and 4: 2^16 below it is still a normal half.
+        // The largest scale lands between 2 and 4: 2^15 below it is still a normal half.
         let step = largest / f32::from(quant.max_code());
         let factor = if step > 0.0 && step.is_finite() && !(2e-3..=1e4).contains(&step) {
             step.log2().floor().clamp(-79.0, 79.0).exp2() / 2.0
@@ -134,8 +134,8 @@ impl Quantizer {
         let least = values.iter().copied().reduce(f32::min).unwrap_or(0.0);
         let largest = values.iter().copied().reduce(f32::max).unwrap_or(0.0);
         let steps = f32::from(self.quant.max_code());
-        // Where the values begin is known to eleven bits, as a zero is: finer steps were for nothing,
-        // and their zeros might overflow.
+        // A zero is known to eleven bits, and so is where the values begin: finer steps would gain nothing, and
+        // their zeros might overflow.
         let finest = least.abs().max(largest.abs()) / 2048.0;
         let step = (clip * (largest / steps - least / steps)).max(finest);
         let scale = half_scale(if step > 0.0 { step / self.factor } else { 1.0 });
@@ -153,7 +153,8 @@ impl Quantizer {
         let max = values.iter().copied().fold(0.0, f32::max) * clip;
         let half = |scale: f32| half_scale(scale / self.factor);
         let (scale, zero) = if quant.symmetric() {
-            // Two bits have one code on the far side of zero: point it at the larger end.
+            // Codes of two bits reach two steps to one side of zero and one to the other: the sign of the scale
+            // points the longer side at the larger end.
             let end = if -min >= max { min } else { max };
             let scale = if quant.bits() == 2 {
                 end / -2.0

@@ -7,8 +7,8 @@
 //! ```
 //! A field may straddle two words. Rows start on a word of their own.
 //!
-//! Some files of others put only whole fields into a word, 10 of 3 bits, and leave its upper
-//! bits unused: the functions called `whole`.
+//! Files of some other programs put only whole fields into a word, 10 of 3 bits, and leave its upper bits unused:
+//! the functions called `whole` are for these.
 
 /// Bits needed to number `count` things: `ceil(log2(count))`, 0 for one thing.
 pub const fn width_of(count: usize) -> u32 {

@@ -54,7 +54,7 @@ impl Columns {
             cols,
             indices,
         };
-        // Sets without a word say nothing, and a file may claim any number of them.
+        // Sets without words hold nothing to check, and a file may claim any number of them.
         let told = if words == 0 { 0 } else { pattern.sets(rows) };
         (0..told).try_for_each(|set| columns.check_set(set))?;
         Ok(columns)
@@ -204,7 +204,7 @@ impl Columns {
         bits::get(self.set_words(set), self.pattern.index_bits(), slot)
     }
 
-    /// Column of `slot` in `row`; a spare slot answers with one that is ≥ `cols`.
+    /// Column of `slot` in `row`; for a spare slot it is ≥ `cols`.
     pub fn column(&self, row: usize, slot: usize) -> usize {
         let window = slot / self.pattern.n();
         window * self.pattern.m() + self.index(row / self.pattern.v(), slot) as usize

@@ -48,7 +48,7 @@ impl GroupPruning {
         self.ragged
     }
 
-    /// What is kept of `groups`; at least one of any.
+    /// How many of `groups` groups are kept; at least one, if there are any.
     pub const fn kept(self, groups: usize) -> usize {
         groups - groups / 100 * self.percent as usize - groups % 100 * self.percent as usize / 100
     }
@@ -66,7 +66,7 @@ pub struct Gqs {
 }
 
 impl Gqs {
-    /// Takes a weight apart from elsewhere and checks every offset and index.
+    /// Makes a weight of its sections, from elsewhere, and checks every offset and index.
     ///
     /// # Errors
     /// [`Error::Quant`] for a group of the whole row, which could only be dropped whole;

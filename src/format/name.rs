@@ -63,8 +63,8 @@ impl Format {
         }
     }
 
-    /// The type of a dense weight in its place: that of its values, f16 for codes, since nobody keeps
-    /// f32 who could keep codes, and f32 where nothing is named.
+    /// The type that a dense weight in its place has: that of its values; f16 for codes, since nobody who could
+    /// keep codes keeps f32; and f32 where no type is named.
     pub const fn dense_dtype(self) -> Dtype {
         match (self.dtype(), self.quant()) {
             (Some(dtype), _) => dtype,

@@ -23,7 +23,7 @@ pub struct Nm {
 }
 
 impl Nm {
-    /// Takes a packed weight apart from elsewhere and checks every index.
+    /// Makes a weight of its packed sections, from elsewhere, and checks every index.
     ///
     /// # Errors
     /// Those of [`Columns::from_parts`], [`Error::Shape`] for values of the wrong length,

@@ -9,8 +9,8 @@
 //! y[r]  Σ over blocks of  scale · step · (Σ code · q − zero · Σ q)
 //!                                        ^ integers, exact
 //! ```
-//! Of one block `|x − step · q| ≤ step / 2`, so a row is off by at most `Σ |w| · step / 2`, beside
-//! what any product in f32 is off by. In 24 bits that is 2⁻²² of the largest `|x|` of the block, at most.
+//! In each block `|x − step · q| ≤ step / 2`, so a row is off by at most `Σ |w| · step / 2`, beside what any
+//! product in f32 is off by. In 24 bits `step / 2` is at most 2⁻²² of the largest `|x|` of the block.
 
 use super::{Dtype, Format, Quant};
 use half::f16;
@@ -21,22 +21,22 @@ pub enum Precision {
     /// As they are, in f32.
     #[default]
     F32,
-    /// In f16, as the weight's values: what cooperative matrices multiply. Sums are f32. For weights
-    /// of f16, of bf16 or of codes; what is beyond 65 504 becomes infinite.
+    /// In f16, like the weight's values, for cooperative matrices. Sums are f32. For weights of f16, of bf16 or
+    /// of codes; what is beyond 65 504 becomes infinite.
     F16,
     /// As integers of eight bits that share a step in each block of up to 32 columns: faster
     /// where a device multiplies bytes, and less exact. For weights of codes whose bits divide
     /// a byte, of every column or of kept groups, where 32 bits of them do not reach into a second
     /// block.
     I8,
-    /// As integers of three bytes that share a step in each block of up to 32 columns, where a device
-    /// has such a product for weights as of [`I8`](Self::I8), else as they are. Faster on GPUs, and as
-    /// exact as f32 but where magnitudes in a block differ much: each is off by 2⁻²² of the largest at most.
+    /// As integers of three bytes that share a step in each block of up to 32 columns, where a device has such a
+    /// product for weights that [`I8`](Self::I8) serves, else as they are. Faster on GPUs, and as exact as f32
+    /// unless magnitudes in a block differ much: each is off by at most 2⁻²² of the largest.
     I24,
 }
 
-/// Columns of a block where groups do not ask for less; half as many under codes of eight bits: 16
-/// bytes of codes.
+/// Columns of a block, unless groups need shorter ones; half as many for codes of eight bits, whose blocks then
+/// hold 16 bytes of codes.
 const BLOCK: usize = 32;
 
 /// The largest quotient.
@@ -68,7 +68,7 @@ impl Precision {
         }
     }
 
-    /// Whether products of weights in `format` may take their activations otherwise than as they are.
+    /// Whether this allows products of weights in `format` to take their activations otherwise than as they are.
     pub const fn changes(self, format: Format) -> bool {
         match self {
             Self::F32 => false,
@@ -91,9 +91,9 @@ pub(crate) const fn block_cols(quant: Quant) -> usize {
     block
 }
 
-/// How much each activation of a block may be off once it is an integer of eight bits, or of 24: what it
-/// is off by when rounded exactly, and of eight bits a little more for a device that rounds to the next
-/// integer instead: at most `step · (1/2 + 2⁻¹¹)`. NaN where `x` is not finite.
+/// The most that each activation of a block may be off as an integer of 8 or 24 bits: what it is off by when
+/// rounded exactly and, in eight bits, a little more for a device that rounds to the integer beside: at most
+/// `step · (1/2 + 2⁻¹¹)`. NaN where the block is not finite.
 pub(crate) fn lost(block: &[f32], precision: Precision) -> impl Iterator<Item = f64> + '_ {
     let finite = block.iter().all(|x| x.is_finite());
     let magnitudes = block.iter().map(|x| f64::from(x.abs()));
@@ -114,8 +114,8 @@ pub(crate) fn lost(block: &[f32], precision: Precision) -> impl Iterator<Item = 
     })
 }
 
-/// How much a number may be off once it is an f16: nothing where it is one, else the distance of
-/// its neighbours there, since WGSL rounds either way; all of it where a device may flush it to zero.
+/// The most that a number may be off as an f16: nothing where it is one, else the distance between its neighbours
+/// there, since WGSL may round either way; all of it where a device may flush it to zero.
 pub(crate) fn lost_f16(value: f64) -> f64 {
     let least = f64::from(f16::MIN_POSITIVE);
     let magnitude = value.abs();

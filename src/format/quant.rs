@@ -33,10 +33,10 @@ pub struct Quant {
 pub enum ZeroPoint {
     /// In the middle, `2^(bits − 1)`, and none is stored.
     Middle,
-    /// At a code that the group says: 0 is always among the values.
+    /// At a code, which is stored for each group: 0 is always among the values.
     Code,
-    /// Anywhere: the group says an f16. So are the blocks of GGUF that have a minimum, and so does
-    /// HQQ (<https://mobiusml.github.io/hqq_blog/>).
+    /// Anywhere, as an f16 that is stored for each group. So it is in the blocks of GGUF that have a minimum, and
+    /// in HQQ (<https://mobiusml.github.io/hqq_blog/>).
     Real,
 }
 
@@ -148,7 +148,7 @@ pub enum Zeros {
 }
 
 impl Zeros {
-    /// None yet, of a weight so quantised.
+    /// None yet, of the kind that `quant` needs.
     pub const fn none(quant: Quant) -> Self {
         if quant.real_zeros() {
             Self::Real(vec![])
@@ -203,9 +203,9 @@ impl Codes {
     /// symmetric, else as many as `scales`.
     ///
     /// # Errors
-    /// [`Error::ZeroPoint`] for zeros of another kind, [`Error::Shape`] for another number;
-    /// [`Error::Code`] for a code or zero beyond the bits, a scale or a real zero that is not finite or below
-    /// [`MIN_SCALE`](Self::MIN_SCALE), unless it is a zero of 0, a factor that is no power of two.
+    /// [`Error::ZeroPoint`] for zeros of another kind, [`Error::Shape`] for another number; [`Error::Code`] for a code
+    /// or zero beyond the bits, a scale or a real zero that is not finite or below [`MIN_SCALE`](Self::MIN_SCALE) (a
+    /// real zero of 0 is allowed), a factor that is no power of two from 2⁻⁸⁰ to 2⁸⁰.
     pub fn new(
         quant: Quant,
         codes: Vec<u8>,
@@ -259,8 +259,8 @@ impl Codes {
             let reason = "its magnitude must be finite and at least 2^-14";
             return refuse("scale", index, scales[index].to_f32(), reason);
         }
-        // A power of two leaves every product exact; these keep the extremes normal.
-        // A logarithm would round those beside one to it.
+        // A power of two leaves every product exact, and this range keeps the extremes normal. Bits are compared
+        // because a logarithm would round numbers beside a power of two to it.
         let exponent = factor.to_bits() >> 23;
         let power = factor.to_bits().trailing_zeros() >= 23;
         if !power || !(127 - 80..=127 + 80).contains(&exponent) {
@@ -276,8 +276,8 @@ impl Codes {
         })
     }
 
-    /// The half nearest to `zero`, infinite beyond all of them, that may be a real zero: 0 below those
-    /// that shaders may flush to it.
+    /// The half nearest to `zero` that may be a real zero: infinite beyond the largest half, and 0 below the
+    /// smallest normal one, because shaders may flush smaller ones to 0.
     pub fn real_zero(zero: f32) -> f16 {
         let half = f16::from_f32(zero);
         if half.to_f32().abs() < Self::MIN_SCALE {
@@ -307,7 +307,7 @@ impl Codes {
         &self.zeros
     }
 
-    /// What every scale is multiplied with.
+    /// What every scale is multiplied by.
     pub const fn factor(&self) -> f32 {
         self.factor
     }

@@ -12,7 +12,7 @@ use super::{Codes, Columns, Pattern, Quant, checked_len};
 use crate::error::{Error, Result};
 use std::ops::Range;
 
-/// A weight `[rows, cols]` of codes, all of them or n of every m columns.
+/// A weight `[rows, cols]` of codes, for every column or for n of every m.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Quantized {
     rows: usize,
@@ -96,7 +96,7 @@ impl Quantized {
         group_slots(self.pattern(), self.codes.quant(), self.cols)
     }
 
-    /// Column of `slot` in `row`; a spare slot answers with one that is ≥ `cols`.
+    /// Column of `slot` in `row`; for a spare slot it is ≥ `cols`.
     pub fn column(&self, row: usize, slot: usize) -> usize {
         self.columns.as_ref().map_or(slot, |c| c.column(row, slot))
     }

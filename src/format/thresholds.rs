@@ -1,12 +1,12 @@
-//! Activation thresholds: which channels of a vector are worth a product with them.
+//! Activation thresholds: which channels of a vector are worth multiplying.
 //!
 //! ```text
 //! thresholds  0   0.5   +∞    0.5  0.5     one a channel, or one for all
 //! values      0  −0.7    9    NaN  0.5
 //! active      –    ×     –     ×    –      unless |value| ≤ threshold
 //! ```
-//! A threshold of 0 drops exact zeros alone, one of +∞ every number. NaN is never dropped: a
-//! product that failed shows it.
+//! A threshold of 0 drops exact zeros alone, one of +∞ every number. NaN is never dropped, so that a product that
+//! failed shows it.
 
 use crate::error::{Error, Result};
 
@@ -44,8 +44,8 @@ impl Thresholds {
         })
     }
 
-    /// The same, of which a share of activations, 0 to 1, is expected to be active. It decides
-    /// nothing but which way of computing is expected to be faster.
+    /// The same, with the share of activations, 0 to 1, that is expected to be active. It only decides which way
+    /// of computing is expected to be faster.
     ///
     /// # Errors
     /// [`Error::Share`].
@@ -116,7 +116,7 @@ impl Thresholds {
         value.to_bits() & 0x7fff_ffff > threshold.to_bits()
     }
 
-    /// Zeroes elements of a vector `x` where those of `by` are not active. Gives how many are.
+    /// Zeroes the elements of a vector `x` where those of `by` are not active. Returns how many are active.
     ///
     /// # Panics
     /// As [`is_active`](Self::is_active).

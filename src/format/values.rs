@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use half::{bf16, f16};
 use std::{fmt, ops::Range};
 
-/// How a weight value is stored. Arithmetic is always in f32.
+/// How a weight value is stored. Arithmetic is in f32 unless a [`Precision`](super::Precision) says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
     /// IEEE binary32.

@@ -30,8 +30,8 @@ impl Gpu {
 }
 
 impl Active {
-    /// What active channels hold, `[batch, channels]`; exactly zero where a vector does not
-    /// keep one, which some products go by instead of the list.
+    /// What active channels hold, `[batch, channels]`; exactly zero where a vector does not keep one, by which
+    /// some kernels find the active channels instead of by the list.
     pub const fn kept(&self) -> &Tensor {
         &self.kept
     }

@@ -36,8 +36,8 @@ pub struct Options {
     pub cooperative: bool,
     /// How long a blocking call waits for the GPU; `None` is for ever.
     pub timeout: Option<Duration>,
-    /// How long one submission of [`Plan::run`](crate::Plan::run) may work, as
-    /// [`Plan::run_within`](crate::Plan::run_within) keeps it; `None` is for as long as it takes.
+    /// How long one submission of [`Plan::run`](crate::Plan::run) may work, which then is
+    /// [`Plan::run_within`](crate::Plan::run_within) with this budget; `None` sets no limit.
     pub max_submission: Option<Duration>,
 }
 
@@ -56,8 +56,8 @@ pub struct AdapterReport {
 pub(super) const COOPERATIVE: wgpu::Features =
     wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
 
-/// The size of the matrices that an adapter multiplies in f16 and sums in f32, the largest that
-/// WGSL has, if any. wgpu does not refuse sizes that no adapter lists.
+/// The size of the largest matrices of WGSL that an adapter lists as multiplied in f16 and summed in f32, if any.
+/// The list decides, because wgpu does not refuse sizes that are not on it.
 pub(super) fn cooperative(adapter: &wgpu::Adapter) -> Option<u32> {
     use wgpu::CooperativeScalarType::{F16, F32};
     if !adapter.features().contains(COOPERATIVE) {

@@ -48,14 +48,13 @@ impl Kept {
                 data,
                 fallback: true,
             };
-            // SAFETY: `data`, if there is any, has the hash that it had when wgpu gave it to an
-            // earlier process, in `save`. That it is of this device and this build of the driver
-            // wgpu checks.
+            // SAFETY: `data`, if there is any, has the hash that it had when wgpu gave it to an earlier process,
+            // in `save`. wgpu checks that it is of this device and this build of the driver.
             let make = || unsafe { device.create_pipeline_cache(&descriptor) };
             gpu.scoped("compiled pipelines", 0, make)
         };
         let data = read(&file);
-        // Of another device is an error, of another build of the driver is not.
+        // Data of another device is an error, data of another build of the driver is not.
         let cache = begin(data.as_deref()).or_else(|e| {
             log::warn!("{} is not used: {e}", file.display());
             begin(None)
@@ -68,7 +67,7 @@ impl Kept {
         })
     }
 
-    /// Writes what is new. That it cannot be written costs the next process time, nothing else.
+    /// Writes what is new. If that fails, it costs the next process time, nothing else.
     pub(super) fn save(&self) {
         if !self.more.load(Ordering::Relaxed) {
             return;
@@ -87,7 +86,7 @@ impl Kept {
     }
 }
 
-// The standard library may change this function; what it then refuses is written anew.
+// The standard library may change this hash: the file is then refused, and written anew.
 fn hash(data: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     data.hash(&mut hasher);

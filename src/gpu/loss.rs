@@ -35,8 +35,8 @@ impl Gpu {
         self.alive()
     }
 
-    /// Whether the device is there: what is made on a lost one cannot be mapped. The callback of
-    /// a host's device is the host's, and that of ours waits until nothing runs any more.
+    /// Whether the device is there: buffers made on a lost one cannot be mapped. Callbacks do not tell: that of a
+    /// host's device is the host's, and that of ours waits until nothing runs any more.
     fn makes_buffers(&self) -> bool {
         let device = &self.inner.device;
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);

@@ -136,17 +136,15 @@ impl Gpu {
         gpu.ok()
     }
 
-    /// Works on the host's own device. Uses the features it was created with, installs no
-    /// handler or callback. That the device is lost is noticed by the next call that makes,
-    /// submits or reads something; a host that knows before says so with
-    /// [`mark_lost`](Self::mark_lost).
+    /// Works on the host's own device. Uses the features it was created with, installs no handler or callback.
+    /// The next call that makes, submits or reads something notices that the device is lost; a host that knows
+    /// before says so with [`mark_lost`](Self::mark_lost).
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         Self::assemble(device, queue, Arc::default(), &Options::default())
     }
 
-    /// The same device, of whose features cooperative matrices of `adapter`, its adapter, are used
-    /// too, if it was created with them and `SHADER_F16`. A device alone does not say which sizes
-    /// it has.
+    /// The same device, which then also uses the cooperative matrices of `adapter`, the adapter that it is of, if
+    /// it was created with these and `SHADER_F16`. A device alone does not say which sizes it has.
     #[must_use]
     pub fn cooperative_of(self, adapter: &wgpu::Adapter) -> Self {
         let has = self.inner.device.features().contains(adapter::COOPERATIVE);
@@ -185,7 +183,7 @@ impl Gpu {
         }
     }
 
-    /// The same device, whose plans choose by what was measured on it.
+    /// The same device, whose plans then choose kernels by `tuning`, which was measured on it.
     #[must_use]
     pub fn tuned(mut self, tuning: Tuning) -> Self {
         self.tuning = Arc::new(tuning);

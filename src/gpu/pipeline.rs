@@ -34,8 +34,7 @@ impl Cache {
 }
 
 impl Gpu {
-    /// The pipelines of `dispatches`. Drivers compile for long: those that are new are made on
-    /// all cores.
+    /// The pipelines of `dispatches`. Drivers take long to compile, so those that are new are made on all cores.
     ///
     /// # Errors
     /// Of the first that is refused, as [`Gpu::pipeline`].
@@ -51,7 +50,7 @@ impl Gpu {
             .collect()
     }
 
-    /// Makes what is new. What is refused stays new: who asks for it hears why.
+    /// Makes those that are new. One that is refused stays new: [`Gpu::pipeline`] then says why.
     #[cfg(not(target_arch = "wasm32"))]
     fn prepare<D: Borrow<Dispatch> + Sync>(&self, dispatches: &[D]) {
         let mut seen = HashSet::new();

@@ -74,7 +74,7 @@ impl Tensor {
     }
 }
 
-/// A staging buffer kept from one read-back to the next, for loops that read a little often.
+/// A staging buffer kept from one read-back to the next, for loops that often read a little.
 #[derive(Debug)]
 pub struct ReadBack {
     tensor: Tensor,
@@ -117,7 +117,7 @@ impl ReadBack {
         }
         let mapped = map(gpu, &self.staging)?;
         if let Err(error) = gpu.wait() {
-            // Gives the buffer back: a mapping still asked for would refuse the next copy.
+            // Cancels the mapping: while it is pending, the next copy would be refused.
             self.staging.unmap();
             return Err(error);
         }
@@ -148,8 +148,8 @@ impl ReadBack {
     }
 }
 
-/// A mapping that is asked for: taken back where the read is given up before it comes, for the
-/// next copy needs the buffer.
+/// A pending mapping, which is cancelled if the read is given up before it comes, because the next copy needs the
+/// buffer.
 struct Asked<'a>(Option<&'a wgpu::Buffer>);
 
 impl Drop for Asked<'_> {

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 /// What a tensor's elements may be on the host.
 pub trait Element: bytemuck::Pod + sealed::Sealed {
-    /// What the tensor then holds. Of four bytes shaders decide the type: a `u32` is a word as an f32 is.
+    /// The type of the tensor's elements. A `u32` is a word as an f32 is: shaders decide what the word means.
     const DTYPE: Dtype;
 }
 
@@ -78,10 +78,10 @@ impl Gpu {
         })
     }
 
-    /// Allocates vectors `[batch, data.len() / batch]` holding `data`, of its type.
+    /// Allocates vectors `[batch, len]` that hold `data`, in its type.
     ///
     /// # Errors
-    /// [`Error::Shape`] where `data` is no whole number of vectors, and those of [`Gpu::tensor`].
+    /// [`Error::Shape`] where `data` has not `batch · len` elements, and those of [`Gpu::tensor`].
     pub fn tensor_from<E: Element>(&self, batch: usize, len: usize, data: &[E]) -> Result<Tensor> {
         check_len(data, batch, len)?;
         let bytes = byte_len(E::DTYPE, batch, len)?;
@@ -95,8 +95,8 @@ impl Gpu {
         })
     }
 
-    /// The place of vectors `[batch, len]` in a plan, without memory for them: what
-    /// [`Plan::encode_with`](crate::Plan::encode_with) puts another tensor for each time.
+    /// A placeholder for vectors `[batch, len]` in a plan, without memory for them:
+    /// [`Plan::encode_with`](crate::Plan::encode_with) puts a tensor in its place each time.
     ///
     /// No two are equal. Reading or writing one is an error, and a plan recorded without another
     /// in its place computes nothing of use.
@@ -210,7 +210,7 @@ impl Tensor {
         self.batch == 0 || self.len == 0
     }
 
-    /// What its elements are: f32 also where they are words of another meaning.
+    /// The type of its elements: f32 also where they are words of another meaning.
     pub const fn dtype(&self) -> Dtype {
         self.dtype
     }
@@ -240,6 +240,8 @@ impl Tensor {
                 "{elements} elements from {first} on end past its {held}"
             ));
         }
+        // Nothing lies nowhere: behind the last element there is no memory to bind.
+        let first = if elements == 0 { 0 } else { first };
         let offset = first as u64 * self.dtype.size() as u64;
         let alignment = u64::from(gpu.caps().storage_alignment);
         if offset % alignment != 0 {

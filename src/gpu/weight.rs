@@ -15,7 +15,7 @@ pub struct Weight {
     cols: usize,
     format: Format,
     pub(crate) layout: Layout,
-    class: DeviceClass,
+    pub(crate) class: DeviceClass,
     /// Kept groups of the heaviest panel over those of the mean one.
     pub(crate) imbalance: f64,
     pub(crate) parts: Vec<Part>,
@@ -131,8 +131,8 @@ impl Weight {
     /// Puts `weight` in the place of this one, before anything submitted later runs: plans stay
     /// as they are, and compute with the new values.
     ///
-    /// It has the same format and shape. Group-pruned weights need as much memory as their groups
-    /// happen to lie; one that needs more than this one is refused.
+    /// It must have the same format and shape. How much memory a group-pruned weight needs depends on where its
+    /// kept groups lie; one that needs more than this one is refused.
     ///
     /// # Errors
     /// [`Error::Replace`], after which the old weight is untouched; [`Error::DeviceLost`].
@@ -150,7 +150,7 @@ impl Weight {
         Ok(())
     }
 
-    /// The parts, if each takes what `weight` has for it.
+    /// The parts, if each has room for what `weight` puts there.
     fn places(&self, gpu: &Gpu, weight: &Matrix) -> Result<&[Part]> {
         let replace = |what, got: String, expected: String| {
             Err(Error::Replace {
@@ -188,7 +188,7 @@ impl Weight {
                 let bytes = |layout: &PartLayout| 4 * u64::from(layout.words);
                 return replace(
                     "room for a part",
-                    format!("{} bytes in {} pieces", bytes(new), new.pieces),
+                    format!("{} bytes in up to {} pieces", bytes(new), new.most_pieces()),
                     format!(
                         "at most {} in {}, section by section",
                         bytes(&part.layout),

@@ -1,9 +1,9 @@
 //! `band_gemv`: weights in bands, over all columns or over a list of active ones.
 //!
-//! [`Config`]: a workgroup sums `rows` rows of a band for `batch` vectors, a lane loads `words`
-//! at a time. `spread` variants look columns up once a subgroup and hand them round, which suits
-//! CPU adapters; the others deal columns to teams of lanes. Then the loads are named. `searching` ones
-//! find active columns by themselves instead of reading a list.
+//! [`Config`]: a workgroup sums `rows` rows of a band for `batch` vectors; a lane loads `words` words at a time. In
+//! `spread` variants the lanes of a subgroup look columns up in parallel and share them by shuffles, which suits
+//! CPU adapters; in the others each team of lanes takes columns of its own. The rest of a name is the width of the
+//! loads. `searching` variants find the active columns themselves instead of reading a list.
 
 use super::{
     Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, bands, fragment, layout,
@@ -54,17 +54,17 @@ impl Variant {
     }
 }
 
-/// Vectors that one workgroup takes at most.
+/// Most vectors that one workgroup takes.
 const MAX_BATCH: u32 = 16;
 
 /// Bits of a line of a processor's cache.
 const LINE_BITS: u32 = 512;
 
-/// Lines of a run of plain values that are touched before it is loaded; processors fetch the
-/// rest ahead by themselves (measured at 2 to 24).
+/// Cache lines of a run of plain values that a lane touches before it loads the run; the processor prefetches the
+/// rest (measured at 2 to 24).
 const MOST_AHEAD: u32 = 8;
 
-/// Sums of a lane that teams exchange at a time, at most: 8 KiB of workgroup memory at 256 lanes.
+/// Most sums of a lane that teams exchange at a time: 8 KiB of workgroup memory at 256 lanes.
 const MOST_EXCHANGED: usize = 8;
 
 /// Lanes of a workgroup of `band_sum`.
@@ -84,9 +84,13 @@ impl Kernel for BandGemv {
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
         let band = bands::band_rows(problem.format, problem.rows, problem.cols, caps.class) as u32;
         let per_word = problem.values_in(1) as u32;
-        let batch = |most: u32| (problem.batch.max(1) as u32).next_power_of_two().min(most);
+        let batch = |most: u32| {
+            (problem.batch.clamp(1, 1 << 16) as u32)
+                .next_power_of_two()
+                .min(most)
+        };
         let lanes = caps.fixed_subgroup().unwrap_or(8);
-        // `rows` as near `most` as whole loads of all lanes divide the band.
+        // `rows`: at most `most`, a multiple of what all lanes load at once, and a divisor of the band.
         let config = |variant, workgroup: u32, along: u32, words: u32, most: u32, batch: u32| {
             let unit = along * words * per_word;
             let loads = (1..=(most / unit).max(1))
@@ -104,7 +108,7 @@ impl Kernel for BandGemv {
         let coded = problem.format.quant().is_some();
         match caps.class {
             DeviceClass::Cpu => {
-                // Sums of plain values lie in memory, those of codes on the stack.
+                // Sums of plain values lie in workgroup memory, those of codes on the stack.
                 let b = batch(MAX_BATCH);
                 let most = if coded { 512 } else { 2048 };
                 let most = (most / b).max(64);
@@ -114,7 +118,7 @@ impl Kernel for BandGemv {
                         spread("spread", 1),
                         config("portable", 8, 8, 1, 64, batch(4)),
                     ];
-                    // More sums are too much for the stack, and for the driver's compiler.
+                    // For more vectors the sums are too many for the stack, and for the driver's compiler.
                     if b <= 2 {
                         configs.insert(0, spread("spread-pairs", 4));
                     }
@@ -142,7 +146,7 @@ impl Kernel for BandGemv {
                     config("portable", 64, 16, 1, 16 * per_word, b),
                 ];
                 if problem.skip == Skip::Cols {
-                    // Measured on an H100: of codes in two thirds of the time, of f16 6 % slower.
+                    // Measured on an H100: for codes two thirds of the time, for f16 6 % slower.
                     let at = if coded { 0 } else { configs.len() };
                     configs.insert(at, config(searching, 256.max(along), along, words, band, b));
                 }
@@ -202,7 +206,7 @@ impl Kernel for BandGemv {
             lanes,
             band,
             slices,
-            // What teams exchange fits any device's memory.
+            // `round`: so few sums at a time that they fit the workgroup memory of any device.
             slice_blocks,
             round: if teams > 1 {
                 gcd(sums as usize, MOST_EXCHANGED) as u32
@@ -211,7 +215,7 @@ impl Kernel for BandGemv {
             },
         };
         let (consts, fragments) = text(problem, config, variant, &shape, caps);
-        // What teams add up, and what columns taken in turns have summed.
+        // Sums that stay in workgroup memory while columns are taken in turns.
         let turns = if spread && !coded {
             config.rows * config.batch * 4
         } else {
@@ -259,14 +263,14 @@ struct Shape {
     /// Rows of a band.
     band: u32,
     slices: u32,
-    /// Blocks of columns that a slice has at most, where its workgroups search them.
+    /// Most blocks of columns in a slice, where its workgroups search for active ones.
     slice_blocks: u32,
-    /// Sums of a lane that teams exchange at a time.
+    /// Sums of a lane that teams exchange at a time; 0 where there is one team.
     round: u32,
 }
 
 impl Shape {
-    /// Sums that all lanes exchange; where there is nothing to exchange, the variable is one long.
+    /// Length of the array through which teams exchange sums: 1 where there is nothing to exchange.
     fn shared(&self, config: &Config) -> u32 {
         (self.round * config.workgroup).max(1)
     }
@@ -308,8 +312,8 @@ fn text(
     ];
     let quant = problem.format.quant();
     if spread {
-        // The fewer runs are left unfinished, where codes change their group, the better; sums
-        // of plain values are fetched once for all that are looked up.
+        // A turn of columns must end where codes change their group, so short turns waste less; plain values fetch
+        // their sums once a turn, so longer turns are better.
         let looks = if quant.is_some() || config.batch > 4 {
             1
         } else {
@@ -347,7 +351,7 @@ fn text(
         fragments.push(fragment!("slices_of_entries"));
     }
     if spread && load != Load::Words {
-        // What is touched ahead, and is read word by word.
+        // The view by words, through which lines are touched ahead.
         fragments.push(fragment!("index_words"));
     }
     if let Some(quant) = quant {
@@ -368,10 +372,10 @@ fn text(
     (consts, fragments)
 }
 
-/// Into how many slices columns are cut, so that every processor has a workgroup, and none of a CPU
-/// adapter's threads much more to do than another.
+/// How many slices the columns are cut into: so many that a GPU is filled, or that the threads of a CPU adapter
+/// have about equal work.
 fn slices(problem: &Problem, caps: &Caps, workgroups: u64, teams: u32) -> u32 {
-    // Each team of a slice has at least this many columns, or a group of them.
+    // The fewest columns that a team takes: 32, or a group of codes.
     let turn = problem
         .format
         .quant()
@@ -392,7 +396,8 @@ fn slices(problem: &Problem, caps: &Caps, workgroups: u64, teams: u32) -> u32 {
     slices.clamp(1, most) as u32
 }
 
-/// Slices of so many blocks of columns that each lane of a workgroup searches one, `slices` at least.
+/// Cuts the columns into at least `slices` slices, so short that a lane searches at most one block of columns.
+/// Returns the number of slices and the most blocks in one.
 fn searched(problem: &Problem, slices: u32, workgroup: u32) -> Result<(u32, u32)> {
     if problem.skip != Skip::Cols {
         let needed = "some, in a product that skips";
@@ -407,7 +412,7 @@ fn searched(problem: &Problem, slices: u32, workgroup: u32) -> Result<(u32, u32)
     Ok((slices, blocks(slices)))
 }
 
-/// Lets a launch leave its sums in scratch, and adds one that brings them to y.
+/// Makes a launch leave its sums in scratch, and adds a second one that sums the slices into y.
 fn in_slices(
     mut launch: Dispatch,
     problem: &Problem,

@@ -19,21 +19,21 @@ use crate::{
     format::{Codes, Format, Matrix, bits},
 };
 
-/// Columns of which a list of active ones knows where they begin.
+/// Columns of a block: a list of active columns says how many come before each block.
 pub const BLOCK: usize = 16;
 
-/// Rows of a band are a multiple of this, and fill whole 32 bytes.
+/// The rows of a band are a multiple of this, and one of its columns fills whole 32 bytes.
 const STEP: usize = 64;
 
 /// The most rows of a band.
 ///
-/// On CPU adapters wide bands share the look-up of a column among more of its values, and long
-/// runs are what their processors fetch ahead; GPUs want many workgroups, and 256 bytes a run.
+/// On CPU adapters a wide band spreads the cost of looking up a column over more values, and processors prefetch
+/// long runs; GPUs want many workgroups, and runs of 256 bytes.
 fn most_rows(format: Format, cols: usize, class: DeviceClass) -> usize {
     match class {
         DeviceClass::Cpu if format.quant().is_some() => 512,
         DeviceClass::Cpu => {
-            // A band may be no larger than a binding.
+            // A band must fit a binding.
             let fit = (MOST_BYTES * 8) / (value_bits(format) * cols.max(1));
             fit.min(2048)
         }
@@ -41,10 +41,10 @@ fn most_rows(format: Format, cols: usize, class: DeviceClass) -> usize {
     }
 }
 
-/// Bytes of a band, half of what every adapter binds.
+/// Most bytes of a band: half of what every adapter can bind.
 const MOST_BYTES: usize = 64 << 20;
 
-/// Columns of a product that takes a CPU adapter about as long as ten launches (measured).
+/// Most columns of a short product, which takes a CPU adapter about as long as ten launches (measured).
 const SHORT: usize = 4096;
 
 /// Rows of each band of a weight `[rows, cols]`.
@@ -53,8 +53,8 @@ pub fn band_rows(format: Format, rows: usize, cols: usize, class: DeviceClass) -
     let most = most_rows(format, cols, class) / step * step;
     let most = most.max(step);
     let mut bands = rows.div_ceil(most).max(1);
-    // A CPU adapter cuts a launch into as many shares as it has threads, and waits for all. Of a short
-    // product two bands cost less than the launch that would add up the slices of one.
+    // A CPU adapter cuts a launch into one share per thread and waits for all of them: hence an even number of
+    // bands. For a short product two bands cost less than one in slices and the launch that adds these.
     if class == DeviceClass::Cpu && (bands > 1 || (rows > step && cols <= SHORT)) {
         bands = bands.next_multiple_of(2);
     }
@@ -195,7 +195,7 @@ pub fn pack(weight: &Matrix, part: &PartLayout) -> Vec<u32> {
     words
 }
 
-/// Whether row-major parts begin where a list of active rows knows it.
+/// Whether all row-major parts begin at a block of a list of active rows.
 pub fn rows_begin_blocks(parts: &[PartLayout]) -> bool {
     const { assert!(BLOCK % SCALE_ROWS == 0) };
     parts.iter().all(|p| p.row_base as usize % BLOCK == 0)

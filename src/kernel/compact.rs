@@ -1,6 +1,6 @@
 //! `compact`: which channels are active, as a list on the device, and what they hold.
 
-use super::{Const, Dispatch, Operand, Role, bands::BLOCK, fragment, shader};
+use super::{Const, Dispatch, Operand, Role, bands::BLOCK, fold, fragment, shader};
 use crate::caps::{Caps, DeviceClass};
 use std::borrow::Cow;
 
@@ -27,7 +27,8 @@ impl Activation {
     }
 }
 
-/// Workgroups that fill a list on a GPU at most: what they count grows with their square.
+/// Most workgroups that fill a list on a GPU: each counts what comes before its part, so the counting grows with
+/// the square of their number.
 const MOST_PARTS: u32 = 64;
 
 /// Words of a list's tally.
@@ -46,7 +47,7 @@ pub const fn list_words(channels: usize) -> usize {
 /// Channels that a lane takes at a time.
 const QUAD: usize = 4;
 
-/// Vectors that one launch goes through for every channel; more go in as many blocks.
+/// Vectors that one launch goes through for every channel; more are first reduced to at most this many blocks.
 const BLOCKS: usize = 16;
 
 /// The launches that fill a list. Tensors: x `[batch, channels]`, thresholds `[1, 1]` or
@@ -91,6 +92,10 @@ pub fn dispatches(
     let workgroup = workgroup.min(caps.max_invocations);
     let scratch_bytes = (4 * blocks * words).next_multiple_of(16) as u64;
     let flags = Operand::write("flags", 4, Role::Scratch);
+    let [across, down, _] = fold(
+        words.div_ceil(workgroup as usize) as u64,
+        caps.max_workgroups,
+    );
     let keep = Dispatch {
         name: "flags".into(),
         consts: vec![("WORKGROUP", Const::U32(workgroup))],
@@ -99,7 +104,7 @@ pub fn dispatches(
         operands: [&operands[..], &[flags]].concat(),
         invocations: workgroup,
         scratch_bytes,
-        grid: [words.div_ceil(workgroup as usize) as u32, blocks as u32, 1],
+        grid: [across, blocks as u32, down],
         ..Dispatch::default()
     };
     let flagged = [
@@ -115,7 +120,8 @@ pub fn dispatches(
     vec![keep, list]
 }
 
-/// The launch that lists what `vectors` keep, whom `keeping` and `operands` say how to read.
+/// The launch that lists the channels that any of `vectors` vectors keeps; `keeping` and `operands` say how to read
+/// them.
 fn list(
     channels: usize,
     vectors: usize,
@@ -123,7 +129,7 @@ fn list(
     operands: &[Operand],
     caps: &Caps,
 ) -> Dispatch {
-    // On CPU adapters barriers are dear, and a subgroup needs none.
+    // On CPU adapters barriers are expensive, and a single subgroup needs none.
     let subgroup = caps.fixed_subgroup().filter(|&lanes| lanes <= 32);
     let ballot = subgroup.filter(|_| caps.class == DeviceClass::Cpu);
     let workgroup = ballot.unwrap_or(caps.max_invocations.min(256));
@@ -148,9 +154,9 @@ fn list(
     }
 }
 
-/// Rounds of a workgroup's part. What comes before a part is counted once more, which is a few
-/// instructions a channel on a GPU, but a third of all the work on a CPU adapter: there two
-/// workgroups share it best when the first takes three fifths.
+/// Rounds of a workgroup's part. Each workgroup counts again what comes before its part: a few instructions a
+/// channel on a GPU, but a third of all the work on a CPU adapter, where two workgroups are balanced best when the
+/// first takes three fifths.
 fn part(rounds: u32, class: DeviceClass) -> u32 {
     match class {
         DeviceClass::Cpu => (rounds * 3).div_ceil(5).max(1),

@@ -8,12 +8,12 @@ const WORKGROUP: u32 = 64;
 /// Elements that a lane takes.
 const QUAD: usize = 4;
 
-/// f32 that `elements` of them need on the other side: whole quads.
+/// Length of the f32 buffer for `elements` elements of 16 bits: whole quads.
 pub const fn wide_len(elements: usize) -> usize {
     elements.next_multiple_of(QUAD)
 }
 
-/// The launch that makes f32 of `elements` of `dtype`, which has 16 bits. Tensors: x, then [`wide_len`] f32.
+/// The launch that widens `elements` elements of `dtype`, of 16 bits, to f32. Tensors: x, then [`wide_len`] f32.
 pub fn widen(dtype: Dtype, elements: usize, caps: &Caps) -> Dispatch {
     Dispatch {
         name: format!("widen {dtype}"),
@@ -26,7 +26,7 @@ pub fn widen(dtype: Dtype, elements: usize, caps: &Caps) -> Dispatch {
     }
 }
 
-/// The launch that rounds f32 to `elements` of `dtype`, which has 16 bits. Tensors: [`wide_len`] f32, then y.
+/// The launch that rounds f32 to `elements` elements of `dtype`, of 16 bits. Tensors: [`wide_len`] f32, then y.
 pub fn narrow(dtype: Dtype, elements: usize, caps: &Caps) -> Dispatch {
     let encode = match dtype {
         Dtype::Bf16 => fragment!("encode_bf16"),

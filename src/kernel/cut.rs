@@ -1,13 +1,13 @@
-//! A launch in several: the same shader, told at which workgroup of the whole it begins.
+//! Cutting a launch into several: the same shader, told at which workgroup of the whole it begins.
 
 use super::{Dispatch, Operand, Role, dispatch::PARAM_WORDS};
 
 const NUMBER: &str = "@builtin(workgroup_id) group: vec3<u32>,";
 const WHOLE: &str = "@builtin(num_workgroups) groups: vec3<u32>,";
 
-/// Cuts a launch into `count` along the longest side of its grid, or as many as that side has
-/// workgroups. `None` where `main` does not take its place in the launch as `group` and `groups`,
-/// written as the engine writes them, and in no other way.
+/// Cuts a launch into `count` pieces along the longest side of its grid, or one for each workgroup of that side if
+/// it has fewer. `None` unless `main` takes its place in the launch from `group` and `groups`, spelt as the engine
+/// spells them, and from nothing else.
 pub fn cut(whole: &Dispatch, count: u32) -> Option<Vec<Dispatch>> {
     let mut same = whole.clone();
     let binding = same.operands.iter().map(|o| o.binding).max().unwrap_or(0) + 1;
@@ -39,7 +39,7 @@ pub fn cut(whole: &Dispatch, count: u32) -> Option<Vec<Dispatch>> {
     Some((0..count).map(piece).collect())
 }
 
-/// The text of `main` with its place in the launch taken from the block.
+/// The text of `main`, changed to take its place in the launch from the uniform block.
 fn told(text: &str, binding: u32) -> Option<String> {
     let number = text.find(NUMBER)?;
     let body = number + text[number..].find('{')? + 1;

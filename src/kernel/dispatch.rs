@@ -39,8 +39,8 @@ pub enum Role {
     Part(usize),
     /// The plan's scratch buffer, which lives from one dispatch of a step to the next.
     Scratch,
-    /// The last [`PARAM_WORDS`] of the parameters, in a uniform block of its own: which workgroups of a
-    /// launch these are, where a plan has cut it.
+    /// The last block of the parameters, at a multiple of [`PARAM_WORDS`], as a uniform block of its own: where a
+    /// plan has cut a launch, it says which of the workgroups these are.
     Piece,
 }
 
@@ -132,9 +132,9 @@ impl Dispatch {
         text
     }
 
-    /// The same launch with operand `name` declared `read_write`, which wgpu asks for where
-    /// another operand in its buffer is written. `None` where no fragment declares it as
-    /// `var<storage, read> name:` or `var<storage, read_write> name:`.
+    /// The same launch with operand `name` declared `read_write`, as wgpu requires where another operand in the
+    /// same buffer is written. `None` where no fragment declares it as `var<storage, read> name:` or
+    /// `var<storage, read_write> name:`.
     #[must_use]
     pub fn writable(&self, name: &str) -> Option<Self> {
         let read = format!("var<storage, read> {name}:");

@@ -1,7 +1,7 @@
 //! `empty`: the product of a weight without columns, a sum of no terms, whatever the candidate.
 //!
-//! So no kernel meets a loop over columns that never runs. Mesa 26.1 goes through the body of
-//! one with no lane at work, and there takes a buffer's address from a null pointer.
+//! Thus no kernel has a loop over columns that never runs. Mesa 26.1 executes the body of such a loop with no lane
+//! active, and there takes a buffer's address from a null pointer.
 
 use super::{Const, Dispatch, PartLayout, Problem, fragment, problem, shader};
 use crate::caps::Caps;

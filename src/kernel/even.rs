@@ -1,6 +1,6 @@
 //! How a balanced group-pruned weight lies in GPU memory.
 //!
-//! All rows keep equally many groups, so they lie like those of any weight, with what is kept alone:
+//! All rows keep equally many groups, so they lie like the rows of any weight, but hold kept groups alone:
 //!
 //! ```text
 //! part  | values [rows][value_stride]  | indices [rows][index_stride] | scales [rows / 4][kept][1 or 2][4] |
@@ -10,21 +10,26 @@
 //! indices: [groups / 32][2]  a bit for each group that is kept, and how many before these 32 are
 //!          [kept]            of each of those, in bytes, how far from its place it stands
 //! ```
-//! GEMV goes through what is kept and asks for its columns. What lanes side by side take at a time meets
-//! columns whose x lies in different banks of their workgroup's memory, as far as there are such: inside of
-//! windows of some 2048 columns, which ascend, groups stand in an order that sees to it. GEMM goes
-//! through columns, and the indices say whether they are kept, and where.
+//! GEMV walks along the kept groups and looks up their columns. Lanes side by side should then read x from
+//! different banks of workgroup memory, so the groups of a row are reordered for that, as far as possible, inside
+//! windows of some 2048 columns; the windows themselves ascend. GEMM walks along columns, and the indices say
+//! whether a group is kept, and where it stands.
 //!
-//! A number has a word of its own, beside the other three rows', where the bits left are too few. Loads of 16
-//! bytes may end with spare groups: of scale 0, which nothing stored has, and the number of the last.
+//! Where too few bits are left beside scale and zero, the number of a group has a word of its own, next to those of
+//! the other three rows. Spare groups fill up the last load of 16 bytes: they have scale 0, which no stored group
+//! has, and the number of the last group.
 //!
 //! Ragged weights lie in `panels`; CPU adapters have another layout, `runs`.
 
 use super::{
     Const, PartLayout, held,
     panels::{group_words, pack_codes, scale_word, zero_bits},
+    problem::unfit,
 };
-use crate::format::{Format, Gqs, GroupPruning, Quant};
+use crate::{
+    error::Result,
+    format::{Format, Gqs, GroupPruning, Quant},
+};
 
 /// Rows whose scales lie together: those of a tile.
 pub(super) const ROWS: usize = held::ROWS as usize;
@@ -32,10 +37,10 @@ pub(super) const ROWS: usize = held::ROWS as usize;
 /// Words of a load, which spare groups fill up.
 const LOAD_WORDS: usize = held::WORDS as usize;
 
-/// Lanes that read 16 bytes each at a time, from as many banks.
+/// Lanes that read 16 bytes each at a time, best from as many different banks.
 const BANKS: usize = 8;
 
-/// Columns, and groups, of a window at most: a byte says how far a group is moved.
+/// Most columns, and most groups, of a window: a signed byte says how far a group has moved.
 const WINDOW_COLS: usize = 2048;
 const WINDOW_GROUPS: usize = 128;
 
@@ -47,7 +52,18 @@ pub(super) fn balanced(format: Format) -> Option<(Quant, GroupPruning)> {
     }
 }
 
-/// Kept groups of a row, spare ones among them.
+/// Refuses parts of a group-pruned weight that lie in panels or runs.
+pub(super) fn check(parts: &[PartLayout]) -> Result<()> {
+    match parts.iter().find(|p| p.panel_rows != 0) {
+        None => Ok(()),
+        Some(part) => {
+            let needed = "none: a weight that lies by rows";
+            Err(unfit("rows of a panel", part.panel_rows as usize, needed))
+        }
+    }
+}
+
+/// Kept groups of a row, with the spare ones.
 pub(super) fn slots(quant: Quant, pruning: GroupPruning, cols: usize) -> usize {
     let (kept, words) = (pruning.kept(quant.groups(cols)), group_words(quant, cols));
     (kept * words)
@@ -80,15 +96,15 @@ fn window_groups(quant: Quant, cols: usize) -> usize {
     (WINDOW_COLS / quant.group_cols(cols).max(1)).clamp(1, WINDOW_GROUPS)
 }
 
-/// Columns of a window: whole ones meet x that is held in parts.
+/// Columns of a window. Where x is held in parts, each part covers whole windows.
 pub(super) fn window_cols(quant: Quant, cols: usize) -> usize {
     window_groups(quant, cols) * quant.group_cols(cols)
 }
 
-/// The order in which the groups `numbers` of a row stand, as places in it.
+/// The order in which the kept groups of a row are stored, as indices into their `numbers`.
 fn order(numbers: &[u32], quant: Quant, cols: usize) -> Vec<usize> {
     let words = group_words(quant, cols);
-    // A load is of several groups, or several are of one.
+    // A load holds several groups, or a group takes several loads.
     let of_load = (LOAD_WORDS / words).max(1);
     let pieces = (words / LOAD_WORDS).max(1);
     let banks = (BANKS / pieces).max(1);
@@ -103,14 +119,14 @@ fn order(numbers: &[u32], quant: Quant, cols: usize) -> Vec<usize> {
             left[bank(place)].push(place);
         }
         for _ in places {
-            // Those that lanes take at the same time as this one.
+            // What other lanes read at the same time as this group, counted by bank.
             let (item, within) = (order.len() / of_load, order.len() % of_load);
             let first = item / banks * banks * of_load + within;
             let mut met = [0; BANKS];
             for &place in order.iter().skip(first).step_by(of_load) {
                 met[bank(place)] += 1;
             }
-            // The bank met least; of several, that of which most is left.
+            // The bank read least so far; among equals, the one with the most groups left.
             let open = (0..banks).filter(|&b| !left[b].is_empty());
             let best = open.min_by_key(|&b| (met[b], usize::MAX - left[b].len()));
             order.extend(best.and_then(|b| left[b].pop()));
@@ -119,7 +135,7 @@ fn order(numbers: &[u32], quant: Quant, cols: usize) -> Vec<usize> {
     order
 }
 
-/// What shaders ask for that read such a weight.
+/// Consts of shaders that read such a weight.
 pub(super) fn consts(quant: Quant, cols: usize) -> [(&'static str, Const); 5] {
     [
         ("GROUP_WORDS", Const::U32(group_words(quant, cols) as u32)),
@@ -184,7 +200,7 @@ fn pack_row(w: &Gqs, row: usize, part: &PartLayout, words: &mut [u32]) {
 mod tests {
     use super::*;
 
-    /// Places that a load of 16 bytes meets in the busiest bank, on average over lanes side by side.
+    /// Reads in the busiest bank when lanes side by side load 16 bytes each, on average.
     fn meetings(numbers: &[u32], order: &[usize], of_load: usize, banks: usize) -> f64 {
         let rounds = order
             .chunks(BANKS * of_load)

@@ -17,7 +17,7 @@ use crate::{
 };
 use std::fmt::Write as _;
 
-/// Matrices of a subgroup, and tiles of y, (rows, batch), each in matrices.
+/// Variants, named by the matrices of y that a subgroup holds, and tiles of y, (rows, batch), in matrices.
 const TILES: [(&str, u32, u32); 6] = [
     ("4x2", 8, 8),
     ("4x2", 8, 4),
@@ -43,7 +43,7 @@ impl Kernel for GemmCoop {
 
     fn configs(&self, _problem: &Problem, caps: &Caps) -> Vec<Config> {
         let (Some(size), Some(lanes)) = (caps.cooperative, caps.fixed_subgroup()) else {
-            // One that says what is missing.
+            // A candidate whose refusal says what is missing.
             return vec![config(TILES[0], DEPTHS[0], 16, 32)];
         };
         let tiles = TILES.into_iter();
@@ -180,7 +180,7 @@ struct Shape {
 
 impl Shape {
     /// # Errors
-    /// Where matrices and index sets cut each other.
+    /// Where a matrix would cross the border of an index set, or tiles and steps are not whole matrices.
     fn new(problem: &Problem, config: &Config, size: u32) -> Result<Self> {
         let (down, across) = matrices(config.variant)
             .ok_or_else(|| unfit("matrices of a subgroup", 0, "ROWSxBATCH"))?;
@@ -224,8 +224,9 @@ impl Shape {
         })
     }
 
-    /// WGSL that keeps a subgroup's matrices and does with each what is done with all. A variable for
-    /// each, for drivers leave arrays of them in memory: on an H100 products took four times as long.
+    /// WGSL that declares the matrices of a subgroup, and writes out for each what is done with all. Each has a
+    /// variable of its own because drivers leave arrays of them in memory: on an H100 products took four times as
+    /// long.
     fn matrices(&self) -> String {
         let (down, across) = (self.down, self.across);
         let (mut sums, mut multiply, mut leave) = (String::new(), String::new(), String::new());

@@ -22,13 +22,13 @@ const SIDE: u32 = 8;
 /// Tiles of y, (rows, batch), the fastest first (measured on an H100 at 4096 x 4096, batch 512).
 const TILES: [(u32, u32); 5] = [(64, 128), (32, 128), (32, 256), (32, 64), (16, 128)];
 
-/// Tiles that keep a large GPU at work: a step waits for memory, and other tiles must fill the time.
+/// The fewest tiles that keep a large GPU busy: while one waits for memory, others must compute.
 const ENOUGH: u64 = 256;
 
-/// Fewer vectors leave most of a tile empty.
+/// The fewest vectors for which it pays: fewer leave most of a tile empty.
 const LEAST_BATCH: usize = 64;
 
-/// Tiles of rows that all share their columns.
+/// Tile shapes whose rows all share their columns.
 fn fitting(problem: &Problem) -> Vec<(u32, u32)> {
     let v = match problem.format.pattern() {
         None => 1,
@@ -43,8 +43,8 @@ fn count(problem: &Problem, (rows, batch): (u32, u32)) -> u64 {
     down * problem.batch.div_ceil(batch as usize) as u64
 }
 
-/// Whether it is the fastest kernel on GPUs: where five columns or more stand for two slots,
-/// `gemm_tiled` stages mostly what nobody needs.
+/// Whether it is the fastest kernel on GPUs: where two slots stand for five columns or more, most of what
+/// `gemm_tiled` stages is not needed.
 pub(super) fn pays(problem: &Problem) -> bool {
     let pattern = problem.format.pattern();
     let thin = pattern.is_some_and(|p| 2 * p.m() >= 5 * p.n());
@@ -63,7 +63,7 @@ impl Kernel for GemmGather {
         if caps.class != DeviceClass::Gpu {
             return vec![];
         }
-        // The best two of which there are enough, else the smallest.
+        // The two best shapes that give enough tiles, else the smallest.
         let tiles = fitting(problem);
         let enough = |t: &&(u32, u32)| count(problem, **t) >= ENOUGH;
         let mut chosen: Vec<_> = tiles.iter().filter(enough).take(2).collect();
@@ -75,7 +75,7 @@ impl Kernel for GemmGather {
             workgroup: rows * batch / (SIDE * SIDE),
             rows,
             batch,
-            // What a lane fetches ahead stays in its registers.
+            // What a lane fetches ahead must stay in its registers.
             words: if rows * batch >= 32 * 128 { 16 } else { 8 },
         };
         chosen.into_iter().map(config).collect()

@@ -1,8 +1,8 @@
 //! `gemm_lanes`: any batch on CPU adapters, lanes along the batch, x transposed first.
 //!
-//! [`Config`]: `rows` x `batch` of y are held by one workgroup, `workgroup` lanes wide.
-//! Variants name how the weight is loaded, then how many vectors of x a load takes; `expanded` ones multiply
-//! what is kept of a window among zeros.
+//! [`Config`]: a workgroup, `workgroup` lanes wide, holds `rows` x `batch` of y. Variants name how the weight is
+//! loaded, then how many vectors of x a load takes; `expanded` ones multiply whole windows, with zeros in place of
+//! what is not kept.
 
 use super::{
     Config, Const, Dispatch, Kernel, Layout, PartLayout, Problem, Skip, fragment, layout,
@@ -33,7 +33,7 @@ struct Variant {
     load: Load,
     /// Vectors of x that one load takes; more than one asks for 64-bit integers.
     x: u32,
-    /// Whether what is kept of a window of four columns is multiplied among zeros.
+    /// Whether windows of four columns are multiplied whole, with zeros in place of what is not kept.
     expands: bool,
 }
 
@@ -126,7 +126,7 @@ impl Kernel for GemmLanes {
         }
         let mut configs = match problem.format {
             Format::Gqs { .. } => vec![],
-            // Rows with columns of their own share no x: hold few, wide.
+            // Rows with columns of their own share no x: few rows, many vectors.
             _ if v == 1 && problem.format.pattern().is_some() => vec![
                 config("spread-x4", 4, 4, words),
                 config("spread-x4", 1, 4, words),
@@ -258,7 +258,7 @@ impl Kernel for GemmLanes {
     }
 }
 
-/// Whether values of a window lie among zeros in `lib/lanes_windows.wgsl`.
+/// Whether `lib/lanes_windows.wgsl` can put the values of a window among zeros.
 fn expands(pattern: Pattern) -> bool {
     (pattern.n(), pattern.m()) == (2, 4)
 }

@@ -22,8 +22,8 @@ use crate::{
 };
 use std::borrow::Cow;
 
-/// Tiles of y, (rows, batch), each twice the one before. Where many columns meet a slot, x is
-/// what a tile is made of, and fewer vectors of more rows are better.
+/// Tiles of y, (rows, batch), each twice the one before. Where a slot stands for many columns, a tile is mostly
+/// x, and fewer vectors of more rows are better.
 const TILES: [(u32, u32); 7] = [
     (16, 16),
     (32, 16),
@@ -43,14 +43,14 @@ const SPARSE_TILES: [(u32, u32); 7] = [
     (128, 128),
 ];
 
-/// Workgroups that keep a large GPU at work, at one for each of its processors.
+/// The fewest workgroups that keep a large GPU busy, at one for each of its processors.
 const ENOUGH: u64 = 96;
 
 /// Slots that are staged at a time, where they fit.
 const DEPTHS: [u32; 5] = [64, 32, 16, 8, 4];
 
-/// Squares of 4 x 4 x that a lane fetches ahead. More would spill, and a software adapter
-/// compiled 16 of them for eleven seconds.
+/// Most squares of x, 4 x 4 numbers each, that a lane fetches ahead. More would spill, and a software adapter
+/// took eleven seconds to compile 16 of them.
 const SQUARES_HELD: usize = 4;
 
 /// Bytes of workgroup memory: what every device has, what most have, and what NVIDIA's have.
@@ -72,9 +72,10 @@ impl Kernel for GemmTiled {
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
-        // Weights in bands take x in eight bits nowhere: what skips is in f32, and the rest like it.
+        // No product of a weight in bands takes x in eight bits: those that skip columns are in f32, and so are
+        // the others.
         let bytes_in_bands = problem.precision == Precision::I8 && problem.layout == Layout::Bands;
-        // Kept groups lie by rows where all rows keep equally many, on GPUs.
+        // On GPUs kept groups lie by rows where all rows keep equally many.
         let kept = matches!(problem.format, Format::Gqs { .. });
         let by_rows = caps.class == DeviceClass::Gpu && even::balanced(problem.format).is_some();
         if kept && !by_rows || bytes_in_bands {
@@ -86,13 +87,13 @@ impl Kernel for GemmTiled {
         } else {
             SPARSE_TILES
         };
-        let wide = (problem.batch as u32).next_power_of_two();
+        let wide = problem.batch.min(1 << 16).next_power_of_two() as u32;
         let tiles: Vec<_> = tiles.into_iter().filter(|t| t.1 <= wide.max(16)).collect();
         let count = |(rows, batch): (u32, u32)| {
             let down = problem.rows.div_ceil(rows as usize) as u64;
             down * problem.batch.div_ceil(batch as usize) as u64
         };
-        // The largest tile of which there are enough; then its neighbours.
+        // The largest tile that makes enough workgroups; then its neighbours.
         let best = tiles.iter().rposition(|&t| count(t) >= ENOUGH).unwrap_or(0);
         let mut configs = vec![
             // Deeper steps wait less: 1.2 to 1.5 times as fast where memory allows (measured).
@@ -104,12 +105,12 @@ impl Kernel for GemmTiled {
                 configs.push(deepest(problem, "quads-8x8", tile, BUDGETS[1]));
             }
         }
-        // Rows with columns of their own share no x: eight of a lane read it eight times, and
-        // software adapters take a minute to compile that.
+        // Rows with columns of their own share no x: the eight of a lane read it eight times, and software
+        // adapters take a minute to compile that.
         if problem.format.pattern().is_some() && layout::sharing(problem.format) % 8 != 0 {
             configs.clear();
         }
-        // Weights in bands are multiplied whole where others skip: one of each kind will do.
+        // Weights in bands are there for products that skip: for whole ones a configuration of each kind will do.
         if problem.layout == Layout::Bands {
             configs.truncate(1);
         }
@@ -128,6 +129,9 @@ impl Kernel for GemmTiled {
     ) -> Result<Vec<Dispatch>> {
         if problem.batch == 0 {
             return Ok(vec![]);
+        }
+        if matches!(problem.format, Format::Gqs { .. }) {
+            even::check(parts)?;
         }
         let shape = Shape::new(problem, config)?;
         let sparse = problem.format.pattern().is_some();
@@ -202,7 +206,7 @@ impl Kernel for GemmTiled {
     }
 }
 
-/// What loads and decodes weights in bands: consts and fragments.
+/// Consts and fragments that load and decode weights in bands.
 fn runs(
     problem: &Problem,
     shape: &Shape,
@@ -274,7 +278,7 @@ struct Shape {
     /// Quads of a plane of x and of one of W.
     x_plane: usize,
     w_plane: usize,
-    /// Quads of sums of a lane that the planes of W have room for.
+    /// Quads of sums of a lane that the planes of W can hold at a time.
     round: usize,
     /// Whether some columns that are staged are not kept.
     kept: bool,
@@ -296,7 +300,7 @@ impl Shape {
         }
         let pattern = problem.format.pattern();
         let (n, m) = pattern.map_or((1, 1), |p| (p.n(), p.m()));
-        // So many windows are whole quads of slots and of columns.
+        // The fewest windows that are whole quads of slots and of columns.
         let unit = (4 / gcd(4, n)).max(4 / gcd(4, m));
         let windows = (depth / n).next_multiple_of(unit).max(unit);
         let (slots, cols) = (windows * n, windows * m);

@@ -1,16 +1,16 @@
 //! `gemv`: a few vectors, bound by the bytes of the weight.
 //!
-//! [`Config`]: `rows` are summed by one workgroup, `words` are taken by a lane at a time,
-//! in loads as wide as the device has. Variants name the reduction, the loads, then how x is
-//! reached. `pairs` and `octs` are for CPU adapters, where a load costs the same whatever its
-//! width: 64-bit integers then bring twice the bytes.
+//! [`Config`]: a workgroup sums `rows` rows; a lane takes `words` words at a time, in loads as wide as the device
+//! has. Variants name the reduction, the loads, then how x is reached. `pairs` and `octs` are for CPU adapters,
+//! where a load costs the same whatever its width: 64-bit integers then bring twice the bytes.
 
 mod configs;
 
 pub use configs::picks_windows;
 
 use super::{
-    Config, Const, Dispatch, Kernel, Layout, PartLayout, Problem, Skip, bands, fragment,
+    Config, Const, Dispatch, Kernel, Layout, PartLayout, Problem, Skip, bands, check_launches,
+    fragment,
     packet::{Load, Packets, gcd},
     problem::{self, unfit},
     shader,
@@ -26,13 +26,13 @@ use std::borrow::Cow;
 /// Vectors that one launch takes at most.
 pub const MAX_BATCH: usize = 8;
 
-/// Vectors up to which launches in turn may beat the kernels of many vectors.
+/// Most vectors for which taking them in turns may beat the kernels of many vectors.
 const MOST_IN_TURNS: usize = 32;
 
-/// Values that a loop over blocks of rows may pick x for while CPU adapters unroll it (measured).
+/// Most values that a loop over blocks of rows may pick x for if CPU adapters are to unroll it (measured).
 const MOST_PICKED: usize = 32;
 
-/// Values that a loop over rows may add while CPU adapters unroll it (measured with codes).
+/// Most values that a loop over rows may add if CPU adapters are to unroll it (measured with codes).
 const MOST_UNROLLED: usize = 128;
 
 pub struct Gemv;
@@ -77,6 +77,7 @@ impl Kernel for Gemv {
         let mut dispatches = vec![];
         // More vectors than registers hold are taken in turns.
         let turn = (config.batch as usize).clamp(1, MAX_BATCH);
+        check_launches(problem.batch.div_ceil(turn).saturating_mul(parts.len()))?;
         for vector_base in (0..problem.batch).step_by(turn) {
             let batch = turn.min(problem.batch - vector_base);
             let frame = variant.frame(config, problem.cols, batch, caps)?;
@@ -163,7 +164,7 @@ impl Kernel for Gemv {
     }
 }
 
-/// Whether a CPU adapter takes codes of every column, some of which straddle words.
+/// Whether codes of every column, some of which straddle words, are taken by a CPU adapter.
 fn takes_straddling(problem: &Problem, variant: &Variant) -> bool {
     let straddle = |quant: Quant| 32 % quant.bits() != 0;
     variant.reduce == Reduce::One
@@ -171,7 +172,7 @@ fn takes_straddling(problem: &Problem, variant: &Variant) -> bool {
         && problem.format.quant().is_some_and(straddle)
 }
 
-/// What multiplies codes with one scale, four at a time or one by one.
+/// The fragments that multiply codes of one scale, four at a time or one by one.
 fn code_fragments(by_fours: bool) -> Vec<Cow<'static, str>> {
     let mut fragments = if by_fours {
         vec![fragment!("dot_quads"), fragment!("code_quad")]
@@ -182,7 +183,7 @@ fn code_fragments(by_fours: bool) -> Vec<Cow<'static, str>> {
     fragments
 }
 
-/// What loads the scales of `rows` rows that lie side by side, at once where they are `wide`.
+/// The fragment that loads the scales of `rows` rows that lie side by side, at once where they are `wide`.
 fn scales_fragment(wide: bool, load: Load, rows: u32) -> Cow<'static, str> {
     match load {
         Load::Octs if rows == 8 => fragment!("scales_octs"),
@@ -196,7 +197,7 @@ fn scales_fragment(wide: bool, load: Load, rows: u32) -> Cow<'static, str> {
 /// Refuses what no configuration serves.
 fn check(problem: &Problem, parts: &[PartLayout]) -> Result<()> {
     let listed = problem.skip == Skip::Rows;
-    // Products that no other kernel has are taken in turns, however many.
+    // Other kernels serve many vectors of plain values. Codes and active rows are taken in turns, however many.
     if problem.batch > MOST_IN_TURNS && problem.format.quant().is_none() && !listed {
         return Err(unfit("batch", problem.batch, "at most 32"));
     }
@@ -219,8 +220,8 @@ fn check(problem: &Problem, parts: &[PartLayout]) -> Result<()> {
     Ok(())
 }
 
-/// Whether the scales of `rows` rows are read at once: through the view of the codes, or in one of
-/// their own where lanes are summed as on GPUs, which pay for every load.
+/// Whether the scales of `rows` rows are loaded at once, which saves loads: through the view of the codes or,
+/// where a GPU loads codes by words, through a view of their own.
 fn wide_scales(variant: &Variant, rows: u32) -> bool {
     match variant.load {
         Load::Words => variant.reduce != Reduce::One && rows % 4 == 0,
@@ -257,7 +258,7 @@ fn pick(x: X, problem: &Problem, span: usize) -> Result<Cow<'static, str>> {
     }
 }
 
-/// Parts of a loop over `blocks` blocks of rows, each of which picks x for `span` values.
+/// Parts that a loop over `blocks` blocks of rows is cut into, each of which picks x for `span` values.
 fn split_of(blocks: usize, span: usize) -> u32 {
     if blocks % 2 == 0 && blocks * span > MOST_PICKED {
         2
@@ -266,7 +267,7 @@ fn split_of(blocks: usize, span: usize) -> u32 {
     }
 }
 
-/// Parts of a loop over `share` rows, each of which adds `span` values of every vector.
+/// Parts that a loop over `share` rows is cut into, each of which adds `span` values of every vector.
 fn parts_of(share: usize, span: usize) -> u32 {
     if share % 2 == 0 && share * span > MOST_UNROLLED {
         2

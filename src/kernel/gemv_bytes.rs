@@ -1,8 +1,8 @@
 //! `gemv_bytes`: a few vectors times a weight of codes on GPUs, in dot products of bytes; every workgroup
 //! makes integers of x for itself.
 //!
-//! [`Config`]: a workgroup sums `rows`, four by as many lanes as that leaves; a lane takes four `words` of
-//! codes at a time, of `batch` vectors at most; more are taken in turns.
+//! [`Config`]: a workgroup sums `rows` rows in tiles of four, which share its lanes equally, for at most `batch`
+//! vectors; more are taken in turns. A lane takes `words` of codes at a time, always four.
 
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
@@ -30,8 +30,8 @@ impl Kernel for GemvBytes {
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
-        // CPU adapters have no bytes to multiply, and workgroup memory is memory to them. In 24 bits x may
-        // be taken as it is, and kernels for more vectors do so.
+        // CPU adapters have no dot products of bytes, and their workgroup memory is ordinary memory. In 24 bits x
+        // may be taken as it is, and kernels for more vectors do so.
         let turns = problem.batch > 4 && problem.precision == Precision::I24;
         if caps.class != DeviceClass::Gpu || codes(problem).is_none() || turns {
             return vec![];
@@ -44,9 +44,8 @@ impl Kernel for GemvBytes {
             batch: problem.batch.clamp(1, most) as u32,
             words: WORDS,
         };
-        // Each workgroup reads all of x: as many rows in one as leave work for every processor (measured
-        // on an H100: tiles of 64 lanes, of 128 and eight of them where rows are long, and more lanes
-        // where there are few rows).
+        // Each workgroup reads all of x, so it takes as many rows as leave work for every processor (measured on an
+        // H100: four tiles of 64 lanes, eight of 128 where rows are long, and more lanes where there are few rows).
         let (many, least) = if problem.cols > 8192 {
             (8, 128)
         } else {

@@ -1,9 +1,8 @@
 //! `gemv_i8`: a few vectors of integers of eight bits times a weight of codes.
 //!
-//! [`Config`]: `rows` are summed by one workgroup, `words` of codes are taken by a lane at a time, of
-//! `batch` vectors at most; more are taken in turns. Variants name the reduction, then what is
-//! multiplied: `bytes` by the dot products that GPUs have for them, `halves` by multiplications of
-//! words, which CPU adapters prefer.
+//! [`Config`]: a workgroup sums `rows` rows; a lane takes `words` words of codes at a time, for at most `batch`
+//! vectors; more are taken in turns. Variants name the reduction, then what is multiplied: `bytes` by the dot
+//! products that GPUs have for them, `halves` by multiplications of words, which CPU adapters prefer.
 
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
@@ -101,7 +100,7 @@ impl Kernel for GemvI8 {
                     config("portable-bytes", 64, 4, words, 4),
                 ];
                 if vectors == 1 {
-                    // Fewer rows, more of them at a time: memory is what remains to wait for.
+                    // Fewer rows a workgroup, more of them at a time: only memory remains to wait for.
                     configs.insert(
                         0,
                         config("subgroup-bytes", even_lanes(packets), 2, words, 1),
@@ -198,7 +197,7 @@ impl Kernel for GemvI8 {
     }
 }
 
-/// Lanes of a workgroup of whole subgroups of 32 that `packets` fill best, the fewest from 128 on.
+/// Lanes of a workgroup, whole subgroups of 32 from 128 to 256 lanes, that `packets` fill best; of equals the fewest.
 fn even_lanes(packets: u32) -> u32 {
     (128..=256)
         .step_by(32)

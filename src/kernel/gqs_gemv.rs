@@ -1,12 +1,11 @@
 //! `gqs_gemv`: ragged group-pruned, group-quantised weights on GPUs.
 //!
-//! [`Config`]: a workgroup sums the `rows` of a panel; a lane loads `words` of codes at a time:
-//! whole groups, or whole pieces of one. Variants name the loads of codes, then those of x, or that
-//! x comes in `bytes`; behind `tasks`, workgroups take equal ranges of kept groups instead of panels, and a
-//! second launch adds what they find.
+//! [`Config`]: a workgroup sums the `rows` of a panel; a lane loads `words` of codes at a time: whole groups, or
+//! whole pieces of one. Variants name the loads of codes, then those of x, or that x comes in `bytes`. In `tasks`
+//! variants workgroups take equal ranges of kept groups instead of panels, and a second launch adds what they find.
 
 use super::{
-    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,
+    Config, Const, Dispatch, Kernel, PartLayout, Problem, check_launches, fragment,
     gqs_sum::Pieces,
     packet::Load,
     panels::{self, check_panels},
@@ -24,8 +23,8 @@ use crate::{
 /// Vectors that one launch takes at most.
 const MAX_BATCH: usize = 4;
 
-/// Numbers of x that a piece meets in all of them, at most: eight vectors of 16 spill, 11 ms at 4096 x 4096
-/// on an H100, where two take 12 µs.
+/// Most numbers of x that a piece meets in all vectors of a launch: eight vectors of 16 spill, 11 ms at 4096 x
+/// 4096 on an H100, where two take 12 µs.
 const MOST_MET: usize = 32;
 
 /// How x is taken.
@@ -37,7 +36,7 @@ enum Taken {
 }
 
 impl Taken {
-    /// Refuses an x that is asked for otherwise.
+    /// Refuses a problem that asks for x otherwise.
     fn check(self, problem: &Problem) -> Result<()> {
         let precision = problem.precision;
         let right = match self {
@@ -62,7 +61,7 @@ const VARIANTS: &[(&str, Load, Taken)] = &[
     ("quads-bytes", Load::Quads, Taken::Bytes),
 ];
 
-/// Tasks of a launch: enough for every processor, few enough for their pieces to be a trifle.
+/// Tasks of a launch: enough for every processor, few enough for adding their pieces to cost little.
 const TASKS: u32 = 512;
 
 pub struct GqsGemv;
@@ -98,7 +97,7 @@ impl Kernel for GqsGemv {
             batch,
             words,
         };
-        // A lane has sums of its own for every row and vector.
+        // A lane has sums of its own for every row and vector: more vectors, fewer lanes.
         let wide = |workgroup: u32| (workgroup / batch.next_power_of_two()).max(16);
         let words = |words| panels::load_words(quant, problem.cols, words);
         if problem.precision == Precision::I8 {
@@ -161,6 +160,8 @@ impl Kernel for GqsGemv {
         let source = source(problem, taken, caps)?;
         consts.extend(source.consts);
         fragments.extend(source.fragments);
+        let turns = problem.batch.div_ceil(config.batch.max(1) as usize);
+        check_launches(turns.saturating_mul(parts.len()))?;
         let mut dispatches = source.launches;
         if !load.words() {
             fragments.push(fragment!("index_words"));
@@ -209,7 +210,7 @@ impl Kernel for GqsGemv {
     }
 }
 
-/// What multiplies slots with x.
+/// x, and the fragments that multiply slots by it.
 fn source(problem: &Problem, taken: Taken, caps: &Caps) -> Result<Source> {
     match taken {
         Taken::Numbers(x) => Ok(Source::caller(vec![
@@ -233,7 +234,7 @@ fn source(problem: &Problem, taken: Taken, caps: &Caps) -> Result<Source> {
     }
 }
 
-/// Whether a load is of two slots whose scales fill half of one.
+/// Whether a load brings two slots, whose scales then lie in one half of 16 bytes.
 fn pairs(problem: &Problem, config: &Config, load: Load) -> bool {
     let Format::Gqs { quant, pruning } = problem.format else {
         return false;
@@ -243,7 +244,7 @@ fn pairs(problem: &Problem, config: &Config, load: Load) -> bool {
         && panels::scale_words(quant, pruning) == 1
 }
 
-/// Consts of the launch, the vectors' first.
+/// Consts of the launch, `BATCH` first.
 ///
 /// # Errors
 /// Where `config` loads no whole groups or pieces.

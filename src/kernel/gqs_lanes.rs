@@ -2,7 +2,8 @@
 //! the batch.
 //!
 //! [`Config`]: a workgroup sums the `rows` of a panel for `batch` vectors; a lane decodes `words` of
-//! codes at a time, those of a kept group. Variants are those of `gqs_runs`.
+//! codes at a time, those of a kept group. Variants are `spread` and `portable`, as in
+//! `gqs_runs`.
 
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment,

@@ -1,8 +1,8 @@
 //! `gqs_rows`: balanced group-pruned, group-quantised weights on GPUs, a few vectors at a time.
 //!
-//! [`Config`]: a workgroup sums `rows`, four by as many lanes as that leaves, with x in its memory; a lane
-//! takes `words` of codes of each of the four at a time: whole groups, or whole pieces of one, of `batch`
-//! vectors at most; more are taken in turns.
+//! [`Config`]: a workgroup sums `rows` rows in tiles of four, which share its lanes equally, with x in its
+//! memory, for at most `batch` vectors; more are taken in turns. A lane takes `words` of codes of each of its
+//! four rows at a time: whole groups, or whole pieces of one.
 
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, even, fragment,
@@ -20,7 +20,7 @@ use crate::{
 };
 use std::borrow::Cow;
 
-/// Numbers of x that a slot meets in all vectors of a turn, at most: 64 spill where `gemv` holds them.
+/// Most numbers of x that a slot meets in all vectors of a turn: 64 spill where `gemv` holds them.
 const MOST_HELD: usize = 32;
 
 pub struct GqsRows;
@@ -50,8 +50,8 @@ impl Kernel for GqsRows {
             batch: (problem.batch as u32).clamp(1, most),
             words,
         };
-        // Each workgroup reads all of x: as many rows in one as leave work for every processor. Two loads a
-        // lane where bytes are multiplied, else four (measured on an H100).
+        // Each workgroup reads all of x, so it takes as many rows as leave work for every processor. A lane has
+        // two loads where x is in eight bits, else four (measured on an H100).
         let tiles = 1 << (problem.rows as u32 / 512).clamp(1, 8).ilog2();
         let group = group_words(quant, problem.cols) as u32;
         let loads = even::slots(quant, pruning, problem.cols) as u32 * group / words;
@@ -80,6 +80,7 @@ impl Kernel for GqsRows {
         let Some((quant, _)) = even::balanced(problem.format) else {
             return Err(problem.unknown(config));
         };
+        even::check(parts)?;
         let (tiles, _) = held::tiles(config)?;
         let (shape, piece) = consts(problem, quant, config)?;
         let taken = Lanes {
@@ -132,7 +133,7 @@ fn vectors(problem: &Problem, quant: Quant, words: u32, caps: &Caps) -> u32 {
         .clamp(1, 4)
 }
 
-/// All text but that of what holds x.
+/// All fragments but those that hold x.
 fn fragments(problem: &Problem, whole_loads: bool) -> Vec<Cow<'static, str>> {
     let mut fragments = vec![
         fragment!("linear"),

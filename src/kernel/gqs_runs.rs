@@ -1,12 +1,12 @@
 //! `gqs_runs`: group-pruned, group-quantised weights on CPU adapters.
 //!
-//! [`Config`]: a workgroup sums the `rows` of a panel, or a piece of one; a lane loads `words` of
-//! codes at a time, those of two kept groups. Behind `tasks`, panels that keep far more than others
-//! are cut into pieces, and a second launch adds what they find. `spread` loads x once for all
-//! lanes, in one subgroup, and the weight by 64-bit integers; `portable` does without either.
+//! [`Config`]: a workgroup sums the `rows` of a panel, or a piece of one; a lane loads `words` of codes at a
+//! time, those of two kept groups. In `tasks` variants panels that keep far more than others are cut into pieces,
+//! and a second launch adds what they find. `spread` variants load x once for all lanes, in one subgroup, and the
+//! weight by 64-bit integers; `portable` ones do without either.
 
 use super::{
-    Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, fragment,
+    Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, check_launches, fragment,
     gqs_sum::Pieces,
     packet::Load,
     panels::{self, check_panels},
@@ -58,7 +58,7 @@ impl Kernel for GqsRuns {
         };
         let lanes = caps.subgroups.map_or(8, |s| s.min);
         let mut configs = vec![config("spread", lanes), config("portable", 8)];
-        // Pieces lie where x in bytes would.
+        // The sums of pieces lie in scratch, where x in bytes would.
         if problem.precision != Precision::I8 {
             configs.extend([config("tasks-spread", lanes), config("tasks-portable", 8)]);
         }
@@ -108,6 +108,8 @@ impl Kernel for GqsRuns {
         let source = Source::numbers(problem, fragment!("x_scalars"), caps)?;
         consts.extend(source.consts);
         fragments.extend(source.fragments);
+        let turns = problem.batch.div_ceil(config.batch as usize);
+        check_launches(turns.saturating_mul(parts.len()))?;
         let mut dispatches = source.launches;
         for vector_base in (0..problem.batch).step_by(config.batch as usize) {
             let batch = (config.batch as usize).min(problem.batch - vector_base) as u32;
@@ -196,7 +198,7 @@ pub(super) fn check_subgroup(config: &Config, caps: &Caps) -> Result<()> {
     Ok(())
 }
 
-/// Parts of a group of so many columns: the fewest of at most 32, in whole quads, where there are.
+/// Parts of a group of so many columns: the fewest that are whole quads of at most 32 columns, where there are such.
 pub(super) fn parts_of(group: u32) -> u32 {
     let whole = |parts: &u32| (group / 4) % parts == 0;
     let short = |parts: &u32| group / parts <= 32;

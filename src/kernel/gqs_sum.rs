@@ -1,4 +1,4 @@
-//! `gqs_sum`: adds what workgroups found of pieces of panels.
+//! `gqs_sum`: adds up what workgroups have found for pieces of panels.
 
 use super::{Const, Dispatch, Operand, PartLayout, Problem, Role, fragment, shader};
 use crate::caps::Caps;
@@ -20,8 +20,8 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// Turns a launch over panels into one over pieces, which leaves what it finds in scratch, and
-    /// one that adds it to y.
+    /// Turns a launch over panels into one over pieces, which leaves its sums in scratch, and one that adds these
+    /// up into y.
     pub fn take(
         self,
         mut launch: Dispatch,

@@ -1,5 +1,5 @@
-//! x in workgroup memory, where every workgroup puts it for itself: as integers (`lib/hold.wgsl`) where
-//! bytes are multiplied, else as it is (`lib/hold_floats.wgsl`).
+//! x in workgroup memory, which every workgroup fills for itself: with integers (`lib/hold.wgsl`) where bytes are
+//! multiplied, else with x as it is (`lib/hold_floats.wgsl`).
 
 use super::{Config, Const, Problem, fragment, packet::gcd, problem::unfit};
 use crate::{
@@ -15,10 +15,10 @@ pub(super) const WORDS: u32 = 4;
 /// Rows of a tile: see `lib/fours.wgsl`.
 pub(super) const ROWS: u32 = 4;
 
-/// Lanes that add what all of a tile have found.
+/// Lanes that add up the sums of all lanes of a tile.
 pub(super) const STRIPS: u32 = 8;
 
-/// How much of x is held, and the text that does it.
+/// How much of x is held, and the WGSL that holds it.
 pub(super) struct Held {
     /// Bytes of workgroup memory.
     pub bytes: u32,
@@ -26,7 +26,7 @@ pub(super) struct Held {
     pub fragments: Vec<Cow<'static, str>>,
 }
 
-/// Bytes of an integer that x is made of where weights in the problem's format meet such, and how.
+/// Bytes of the integers that x becomes, and the fragment for it; `None` where this weight does not meet integers.
 pub(super) fn integers(problem: &Problem) -> Option<(u32, Cow<'static, str>)> {
     let found = match problem.precision {
         Precision::I8 => (1, fragment!("steps_bytes")),
@@ -42,7 +42,7 @@ pub(super) struct Lanes {
     pub workgroup: u32,
     /// Columns that one takes at a time.
     pub piece: usize,
-    /// Columns that are held together, where not all are.
+    /// Columns that must be held together where x is held in parts.
     pub together: usize,
 }
 
@@ -50,13 +50,13 @@ pub(super) struct Lanes {
 struct Packets {
     /// Columns of one.
     span: usize,
-    /// Bytes of one in quads of `quads_of_x`, and beside them.
+    /// Bytes of one in `quads_of_x`, and in the arrays beside it.
     quads: u32,
     beside: u32,
 }
 
 impl Held {
-    /// For `batch` vectors of whole groups, as much as fits: all of them, or equal parts.
+    /// For `batch` vectors, padded to whole groups, as much as fits: all columns, or equal parts of them.
     pub fn new(problem: &Problem, quant: Quant, batch: u32, lanes: &Lanes, caps: &Caps) -> Self {
         let piece = lanes.piece;
         let values = if problem.cols.is_multiple_of(4) {
@@ -79,11 +79,12 @@ impl Held {
                 let packets = Packets {
                     span,
                     quads: batch * bytes * 8 / quant.bits() * 16,
-                    // A step, and totals, two of which are a word.
+                    // A step and the totals of a block, two totals a word.
                     beside: batch * (span / step_cols) as u32 * (4 + 4 * bytes.div_ceil(2)),
                 };
                 let text = vec![fragment!("hold"), fragment!("peaks"), steps, values];
-                // Lanes take pieces side by side: quads of a piece lie apart, those of neighbours do not.
+                // Lanes side by side take pieces side by side: the quads of a piece lie apart, those of
+                // neighbours together.
                 let unit = if piece % 16 == 0 && span % piece == 0 {
                     piece
                 } else {
@@ -98,7 +99,7 @@ impl Held {
         let cols = problem.cols.div_ceil(group) * group;
         let all = cols.div_ceil(packets.span) as u32;
 
-        // A quad for each lane, where x was.
+        // At the end, a quad for each lane takes the place of x.
         let least = lanes.workgroup * 16;
         let most = caps.max_workgroup_bytes;
         let room = match packets.beside {
@@ -126,9 +127,8 @@ impl Held {
     }
 }
 
-/// Vectors that a launch takes at most, whose rows of a tile and packets of 64 codes stay in registers: of
-/// two bits, two vectors took 7.1 µs in eight bits and four 21.5, one 7.0 in 24 bits and two 15.0 (on an
-/// H100).
+/// Most vectors of a launch, so that the rows of a tile and packets of 64 codes stay in registers: with codes of
+/// two bits, two vectors in eight bits took 7.1 µs and four 21.5, one in 24 bits 7.0 and two 15.0 (on an H100).
 pub(super) fn vectors(problem: &Problem) -> u32 {
     match (problem.values_in(WORDS as usize), problem.precision) {
         (64.., Precision::I24) => 1,

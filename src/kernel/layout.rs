@@ -6,10 +6,9 @@
 //!       | scales [rows / 8][groups][8] |
 //!         words: | scale f16 | zero, a whole number or an f16 |
 //! ```
-//! Rows are row-major and start on 32 bytes, so that they can be read as `vec4<u32>` or
-//! `vec4<u64>`; padding is zero. For CPU adapters rows of a multiple of 2 KiB are a cache line
-//! longer: else those of a tile would meet in few sets of a processor's caches. Values are f32,
-//! f16, bf16 or codes of a row side by side.
+//! Rows are row-major and start on 32 bytes, so that they can be read as `vec4<u32>` or `vec4<u64>`; padding is
+//! zero. For CPU adapters rows of a multiple of 2 KiB are a cache line longer: else the rows of a tile would fall
+//! into few sets of a processor's caches. Values are f32, f16, bf16 or codes of a row side by side.
 //!
 //! Index fields are widened to a power of two bits, so that none straddles a word.
 //! A word holds four slots of 8 / bits consecutive index sets, which is what a tile of
@@ -36,7 +35,7 @@ pub(super) const SECTION_WORDS: usize = 64;
 const ROW_WORDS: usize = 8;
 /// Words of a line of a processor's caches.
 const LINE_WORDS: usize = 16;
-/// Rows so many words apart, or a multiple, fall into few sets of a processor's first cache.
+/// Rows a multiple of so many words apart fall into few sets of a processor's first-level cache.
 const ALIASED_WORDS: usize = 512;
 pub(super) const QUAD_WORDS: usize = 4;
 /// Slots of one index set in a word of indices.
@@ -48,10 +47,10 @@ pub(super) const SCALE_ROWS: usize = 8;
 /// How a weight lies on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Layout {
-    /// By rows, or by what a format keeps of them: every product.
+    /// By rows, or by what a format keeps of them, for every product that does not skip columns.
     #[default]
     Rows,
-    /// By columns in bands of rows, for products that skip columns.
+    /// By columns in bands of rows, for products that skip columns, and for whole products.
     Bands,
 }
 
@@ -102,7 +101,7 @@ pub struct PartLayout {
     pub index_stride: u32,
     /// Offset of the scales.
     pub scales: u32,
-    /// Words from the scales of the rows whose scales lie together to those of the next.
+    /// Words from the scales of one tile of rows, which lie together, to those of the next.
     pub scale_stride: u32,
     /// Words of the whole part.
     pub words: u32,
@@ -111,7 +110,7 @@ pub struct PartLayout {
     /// Pieces that the panels are cut into where rows keep very different numbers of groups; 0
     /// where no panel needs to be cut.
     pub pieces: u32,
-    /// The bits of the f32 that every scale is multiplied with.
+    /// The bits of the f32 that every scale is multiplied by.
     pub factor: u32,
 }
 
@@ -158,10 +157,19 @@ impl PartLayout {
         [0, 1, 2].map(|i| starts[i + 1] - starts[i])
     }
 
-    /// Whether what lies as `other` says can be packed as this says instead: sections have room,
-    /// and everything that a recorded launch knows is the same.
+    /// Pieces that the part's table has at most: where no panel is cut, one for each that keeps anything.
+    pub(crate) fn most_pieces(&self) -> u32 {
+        match self.pieces {
+            0 if self.panel_rows > 0 => self.rows.div_ceil(self.panel_rows),
+            pieces => pieces,
+        }
+    }
+
+    /// Whether a part that lies as `other` says can be packed as this says instead: its sections have room, and
+    /// everything that a recorded launch relies on is the same.
     pub(crate) fn takes(&self, other: &Self) -> bool {
-        let pieces = self.pieces == 0 || other.pieces <= self.pieces;
+        // Launches over pieces compute as many as this has; those over panels need none.
+        let pieces = self.pieces == 0 || other.most_pieces() <= self.pieces;
         let same = Self {
             indices: self.indices,
             scales: self.scales,
@@ -217,7 +225,7 @@ pub(super) fn section(words: usize) -> usize {
 
 /// Cuts a weight into parts of at most `max_bytes`, at rows that no word crosses.
 ///
-/// Ragged group-pruned weights are taken to be balanced; [`split_weight`] knows better.
+/// Ragged group-pruned weights are treated as balanced; [`split_weight`] cuts them as they are.
 ///
 /// # Errors
 /// [`Error::Limit`] where even the rows that share words are larger than `max_bytes`.
@@ -307,7 +315,7 @@ fn split_rows(
         (None, Some(quant)) => (SCALE_ROWS, quant.groups(cols) * SCALE_ROWS),
         (None, None) => (SCALE_ROWS, 0),
     };
-    // Parts are cut where neither an index set nor a word of indices nor scales that lie together are.
+    // Parts are cut only where that splits no index set, no word of indices and no scales that lie together.
     let mut group = sharing(format) * interleave(format);
     if scale_stride > 0 {
         group *= scale_rows >> group.trailing_zeros().min(scale_rows.trailing_zeros());

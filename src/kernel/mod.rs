@@ -58,7 +58,7 @@ use std::{borrow::Cow, fmt};
 /// Each kernel gives the fields its own meaning, stated in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Config {
-    /// Names the way the kernel works, for example `subgroup-gather`.
+    /// Names the way the kernel works, for example `subgroup-quads`.
     pub variant: &'static str,
     /// Invocations of a workgroup.
     pub workgroup: u32,
@@ -88,14 +88,13 @@ pub trait Kernel: Sync {
     /// The kernel's name: the stem of its shader.
     fn name(&self) -> &'static str;
 
-    /// Whether it computes such products of weights that lie so: of rows and all of them,
-    /// unless it says otherwise.
+    /// Whether it computes products of weights in `layout` that skip `skip`: by default only whole products of
+    /// weights that lie by rows.
     fn serves(&self, layout: Layout, skip: Skip) -> bool {
         (layout, skip) == (Layout::Rows, Skip::Nothing)
     }
 
-    /// Whether it takes activations so: as they are, which in 24 bits is allowed too, unless it says
-    /// otherwise.
+    /// Whether it takes activations in `precision`: by default as they are, which [`Precision::I24`] allows too.
     fn takes(&self, precision: Precision) -> bool {
         matches!(precision, Precision::F32 | Precision::I24)
     }
@@ -155,10 +154,22 @@ impl fmt::Debug for Candidate {
     }
 }
 
-/// Launches of a candidate at most: vectors taken in turns may need one each. A driver keeps something
-/// for every launch of a plan; Mesa's software driver a mapping, and crashes where Linux grants no
-/// more, at some 65 000.
-const MOST_LAUNCHES: usize = 20_000;
+/// Most launches of a candidate: vectors taken in turns may need one each. Drivers keep something for every launch
+/// of a plan; Mesa's software driver keeps a mapping, and crashes where Linux grants no more, at some 65 000.
+pub(crate) const MOST_LAUNCHES: usize = 20_000;
+
+/// Refuses more than [`MOST_LAUNCHES`], before they are made.
+fn check_launches(launches: usize) -> Result<()> {
+    if launches <= MOST_LAUNCHES {
+        return Ok(());
+    }
+    Err(Error::Limit {
+        what: "launches of a product",
+        value: launches as u64,
+        limit: MOST_LAUNCHES as u64,
+    })
+}
+
 impl Candidate {
     /// The launches, each checked against `caps`.
     ///
@@ -171,17 +182,11 @@ impl Candidate {
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
         let dispatches = match problem.cols {
-            // What masks have kept stands in y.
+            // With active rows y holds what the sums are multiplied by, and must stay.
             0 if problem.skip != Skip::Rows => empty::dispatches(problem, parts, caps),
             _ => self.kernel.lower(problem, &self.config, parts, caps)?,
         };
-        if dispatches.len() > MOST_LAUNCHES {
-            return Err(Error::Limit {
-                what: "launches of a product",
-                value: dispatches.len() as u64,
-                limit: MOST_LAUNCHES as u64,
-            });
-        }
+        check_launches(dispatches.len())?;
         dispatches.iter().try_for_each(|d| d.fits(caps))?;
         Ok(dispatches)
     }
@@ -232,12 +237,12 @@ pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<(
         .collect())
 }
 
-/// Vectors up to which GEMV, in turns where it must be, beats the kernels of many vectors (measured
-/// at 2048 x 2048).
+/// The most vectors for which GEMV, in turns where it must be, beats the kernels of many vectors (measured at
+/// 2048 x 2048).
 fn few_vectors(problem: &Problem, class: DeviceClass) -> usize {
     if class == DeviceClass::Gpu {
-        // Two turns of four vectors, which beat tiles for 16 on an H100. Other codes are taken one or two
-        // vectors a turn, and lose by more than four; the tiles of ragged weights are slow.
+        // Two turns of four vectors beat tiles for 16 on an H100. Other codes are taken one or two vectors a
+        // turn, and lose beyond four; the tiles of ragged weights are slow.
         return match problem.format {
             Format::Quantized { quant, .. } if !matches!(quant.bits(), 4 | 8) => 4,
             Format::Gqs { pruning, .. } if pruning.ragged() => 16,
@@ -247,7 +252,7 @@ fn few_vectors(problem: &Problem, class: DeviceClass) -> usize {
     if problem.precision == Precision::I8 {
         return usize::MAX;
     }
-    // Kernels of many vectors gather, or multiply zeros too: they take the longer the fewer rows share a choice.
+    // Kernels of many vectors gather, or multiply zeros too: the fewer rows share a choice, the longer they take.
     if let Some(pattern) = problem.format.pattern()
         && gemv::picks_windows(problem)
     {

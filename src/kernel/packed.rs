@@ -76,7 +76,7 @@ impl Packed {
         self.format
     }
 
-    /// Bytes to keep. They are of use to this version of the engine only.
+    /// The bytes to store. Only an engine with the same version of this format reads them.
     pub fn to_bytes(&self) -> Vec<u8> {
         let name = self.format.to_string();
         let mut words = vec![VERSION, class_word(self.class), layout_word(self.layout)];
@@ -99,7 +99,7 @@ impl Packed {
         bytes
     }
 
-    /// What [`to_bytes`](Self::to_bytes) gave.
+    /// Reads what [`to_bytes`](Self::to_bytes) gave.
     ///
     /// Whatever the bytes are, no kernel reads outside of the weight or runs longer for them;
     /// whether the values are those that were packed is not checked.
@@ -167,10 +167,10 @@ impl Packed {
         Ok(packed)
     }
 
-    /// That the parts lie as this engine would have cut a weight of this shape.
+    /// Checks that the parts lie as this engine would have cut a weight of this shape.
     fn check(&self) -> Result<()> {
         let (rows, cols, format) = (self.rows, self.cols, self.format);
-        // What is computed below is only bounded if the shape is: a value has 2 bits at least.
+        // The work below is only bounded if the shape is. A value has at least 2 bits.
         let held: u64 = self.parts.iter().map(|(_, words)| words.len() as u64).sum();
         let by_rows =
             !matches!(format, Format::Gqs { pruning, .. } if pruning.ragged()) && cols > 0;
@@ -204,7 +204,7 @@ impl Packed {
         self.check_rows()
     }
 
-    /// That the parts hold all rows, in order, with one sound factor.
+    /// Checks that the parts hold all rows, in order, with one sound factor.
     fn check_rows(&self) -> Result<()> {
         let mut next = 0u64;
         for (part, _) in &self.parts {
@@ -281,7 +281,7 @@ impl<'a> Reader<'a> {
         Ok(u64::from(words[0]) | u64::from(words[1]) << 32)
     }
 
-    /// A side of a weight, which 32 bits count.
+    /// A side of a weight, which must fit 32 bits.
     fn side(&mut self, what: &str) -> Result<usize> {
         let long = self.long()?;
         u32::try_from(long)

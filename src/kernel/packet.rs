@@ -23,7 +23,7 @@ impl Packets {
     /// Packets of `words` words for tiles of `rows` rows, `lanes` packets of a row at a time.
     ///
     /// # Errors
-    /// Where tiles and index sets cut each other, or packets do not fill index words.
+    /// Where tiles and index sets overlap in part only, or packets do not fill index words.
     pub fn new(problem: &Problem, rows: usize, words: usize, lanes: usize) -> Result<Self> {
         let bits = layout::value_bits(problem.format);
         if words * 32 % bits != 0 {
@@ -35,7 +35,7 @@ impl Packets {
     /// Packets of `span` values for tiles of `rows` rows, `lanes` packets of a row at a time.
     ///
     /// # Errors
-    /// Where tiles and index sets cut each other, or packets do not fill index words.
+    /// Where tiles and index sets overlap in part only, or packets do not fill index words.
     pub fn of_span(problem: &Problem, rows: usize, span: usize, lanes: usize) -> Result<Self> {
         let Some(pattern) = problem.format.pattern() else {
             return Ok(Self {
@@ -124,10 +124,10 @@ impl Load {
     }
 }
 
-/// Codes of a packet that `lib/decoded_codes.wgsl` decodes at a time.
+/// Most codes of a packet that `lib/decoded_codes.wgsl` decodes.
 pub(super) const CODES: usize = 8;
 
-/// What decodes packets of `span` values before they are multiplied: consts and fragments.
+/// Consts and fragments that decode packets of `span` values before these are multiplied.
 /// Plain values are loaded by `load`; codes are read word by word, wherever they begin.
 pub(super) fn decoded(
     problem: &Problem,

@@ -1,15 +1,15 @@
-//! How a group-pruned weight lies in GPU memory.
+//! How a ragged group-pruned weight lies in GPU memory.
 //!
-//! Its rows have no common length. Kept groups lie by panels of [`ROWS`] rows, inside a panel by
-//! columns, so that the same x meets many. Sections of a part are
+//! Its rows have no common length. Kept groups lie by panels of [`ROWS`] rows, inside a panel by columns, so that
+//! many meet the same x. Sections of a part are
 //!
 //! ```text
 //! part  | values [slots][value_stride] | indices [panels + 1] [blocks] | scales [slots][1 or 2] |
 //!         words of a group's codes       first slot    first group       | scale f16 | zero | row | group |
 //! ```
-//! A slot holds a kept group; blocks of [`BLOCK`] slots do not cross panels. The row is that inside
-//! the panel; the group counts from the block's first, or has a word of its own where the bits left
-//! are too few. Spare slots have scale 0, which nothing stored has.
+//! A slot holds a kept group; blocks of [`BLOCK`] slots do not cross panels. The row counts from the panel's
+//! first, the group from the block's first; where too few bits are left, the group has a word of its own. Spare
+//! slots have scale 0, which no stored group has.
 //!
 //! CPU adapters have another layout: `runs`.
 
@@ -24,11 +24,11 @@ use crate::{
 };
 use std::ops::Range;
 
-/// Rows of a panel, a power of two. Neighbouring lanes meet the same x in the cache, and a panel's
-/// sums must be small enough for many workgroups at a time.
+/// Rows of a panel, a power of two: enough for neighbouring lanes to meet the same x in the cache, few enough for
+/// the sums of many workgroups to fit at a time.
 pub(super) const ROWS: usize = 16;
 
-/// Slots whose groups count from the same one.
+/// Slots of a block, whose groups count from the same one.
 pub(super) const BLOCK: usize = 32;
 
 /// Refuses parts that are not laid out in panels of as many rows as `config` sums.
@@ -47,8 +47,8 @@ pub(super) fn group_words(quant: Quant, cols: usize) -> usize {
     bits::words_for(quant.group_cols(cols), quant.bits())
 }
 
-/// Words of codes that a lane loads at a time: so many where they are whole groups, or whole pieces of one in
-/// whole chunks of 8 columns, else a group.
+/// Words of codes that a lane loads at a time: `words` where they are whole groups, or whole pieces of one in
+/// whole chunks of 8 columns; else a group.
 pub(super) fn load_words(quant: Quant, cols: usize, words: u32) -> u32 {
     let group = group_words(quant, cols) as u32;
     let pieces = group % words == 0 && words * 32 % (8 * quant.bits()) == 0;
@@ -59,7 +59,7 @@ pub(super) fn load_words(quant: Quant, cols: usize, words: u32) -> u32 {
     }
 }
 
-/// Columns of a group that meet a load of so many words: all, or a piece.
+/// Columns of a group that meet a load of `words` words: all, or a piece.
 pub(super) fn piece(quant: Quant, cols: usize, words: usize) -> usize {
     let group = group_words(quant, cols);
     quant.group_cols(cols) * words.min(group) / group.max(1)
@@ -148,7 +148,7 @@ fn part(
     }
 }
 
-/// That `words` lie as `part` says, with offsets of panels that ascend to the last slot.
+/// Checks that `words` lie as `found` says, with offsets of panels that ascend to the last slot.
 ///
 /// # Errors
 /// What is wrong, in words.
@@ -170,7 +170,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// The last of `count` numbers from word `at` on, which ascend from zero.
+/// The last of `count` numbers from word `at` on; checks that they ascend from zero.
 ///
 /// # Errors
 /// What is wrong, in words.
@@ -243,7 +243,7 @@ pub(super) fn by_columns(w: &Gqs, panel: Range<usize>) -> Vec<Slot> {
     kept
 }
 
-/// Cuts `rows` rows in panels of which `slots` are known into parts of at most `max_bytes`.
+/// Cuts `rows` rows into parts of at most `max_bytes`, in whole panels, whose slots `slots` counts.
 pub(super) fn cut(
     (rows, panel_rows): (usize, usize),
     slots: impl Fn(Range<usize>) -> usize,

@@ -133,7 +133,7 @@ impl Problem {
     /// See [`Problem::X`]; absent without a bias.
     pub const BIAS: usize = 2;
 
-    /// What a kernel says of a configuration that it does not know, or that is not for this problem.
+    /// The error for a configuration that a kernel does not know, or that is not for this problem.
     pub(super) fn unknown(&self, config: &Config) -> Error {
         Error::NoKernel {
             problem: self.to_string(),
@@ -144,7 +144,8 @@ impl Problem {
     /// How the weight is cut on a device with these limits.
     ///
     /// # Errors
-    /// [`Error::Limit`] where x, y or an index set of rows is larger than a binding may be.
+    /// [`Error::Limit`] where x, y or the rows of one index set are larger than a binding may be,
+    /// [`Error::Unfit`] for formats that do not lie so.
     pub fn parts(&self, caps: &Caps) -> Result<Vec<PartLayout>> {
         let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
         for (what, len) in [("bytes of x", self.cols), ("bytes of y", self.rows)] {
@@ -167,7 +168,7 @@ impl Problem {
         Operand::read("list", 6, role)
     }
 
-    /// Values of the weight in `words` words, less what a last one shares with the next.
+    /// Whole values of the weight in `words` words.
     pub(super) fn values_in(&self, words: usize) -> usize {
         words * 32 / layout::value_bits(self.format)
     }
@@ -177,8 +178,8 @@ impl Problem {
         layout::slots(self.format, self.cols)
     }
 
-    /// `lib/linear.wgsl`'s block. Of a group-pruned weight every column counts as a slot: what goes through
-    /// columns needs that, and nothing else asks.
+    /// The uniform block of `lib/linear.wgsl`. For a group-pruned weight `slots` is the number of columns:
+    /// kernels that walk along columns need that, and no others read it.
     pub(super) fn params(
         &self,
         part: &PartLayout,
@@ -233,8 +234,8 @@ impl Problem {
         }
     }
 
-    /// The fragment that writes y: `runs` of four rows where the weight and its parts end with whole
-    /// ones, else number by number.
+    /// The fragment that writes y: `runs`, which writes four rows at a time, where the weight and its parts are
+    /// whole fours of rows; else number by number.
     pub(super) fn y_fragment(
         &self,
         parts: &[PartLayout],
@@ -312,7 +313,7 @@ pub(super) const X: Operand = Operand {
     write: false,
 };
 
-/// How a code becomes a number. GPUs convert integers at half their speed or less.
+/// The fragment that turns a code into a number. GPUs convert integers at half their speed or less: theirs avoids it.
 pub(super) fn code_fragment(class: DeviceClass) -> Cow<'static, str> {
     match class {
         DeviceClass::Cpu => fragment!("code_integer"),
@@ -320,8 +321,8 @@ pub(super) fn code_fragment(class: DeviceClass) -> Cow<'static, str> {
     }
 }
 
-/// How a code and the zero of its group become numbers. A real zero is not added to the large number
-/// that a mantissa is freed of, which would round it.
+/// The fragments that turn a code and the zero of its group into numbers. With real zeros, codes are converted as
+/// integers: `code_mantissa` adds the zero to a large number, which would round it.
 pub(super) fn code_fragments(class: DeviceClass, quant: Quant) -> [Cow<'static, str>; 2] {
     if quant.real_zeros() {
         [fragment!("code_integer"), fragment!("zero_real")]

@@ -10,17 +10,17 @@ use std::borrow::Cow;
 
 const WORKGROUP: u32 = 64;
 
-/// Columns of whole blocks, however long they are.
+/// Columns that are whole blocks, whatever the length of a block.
 const SPAN: usize = 32;
 
-/// How quotients lie, which is what multiplies them.
+/// How quotients are packed, which decides how they are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packing {
     /// Four a word.
     Bytes,
     /// Two a word.
     Halves,
-    /// Four a word, in the order of their columns, for what multiplies no integers.
+    /// Four a word, in the order of their columns, for kernels that multiply in f32.
     Plain,
 }
 
@@ -32,7 +32,7 @@ impl Packing {
         }
     }
 
-    /// What multiplies them by codes.
+    /// The fragments that pack quotients and multiply them by codes.
     pub fn fragments(self) -> [Cow<'static, str>; 2] {
         let dot = match self {
             Self::Bytes | Self::Plain => fragment!("dot_bytes"),
@@ -49,13 +49,13 @@ impl Packing {
     }
 }
 
-/// Where a product finds its x, and what of its text reads it.
+/// Where a product finds its x, and the text that reads it.
 pub(super) struct Source {
     pub operand: Operand,
     /// Blocks of a vector, where x is in eight bits.
     pub stride: usize,
     pub scratch_bytes: u64,
-    /// What comes first, and makes it.
+    /// The launches in front that make it.
     pub launches: Vec<Dispatch>,
     pub consts: Vec<(&'static str, Const)>,
     pub fragments: Vec<Cow<'static, str>>,
@@ -74,16 +74,16 @@ impl Source {
         }
     }
 
-    /// x for a kernel that multiplies in f32, which `fragment` reads as it is: in eight bits it makes
-    /// numbers of the integers again.
+    /// x for a kernel that multiplies in f32: `fragment` reads it as it is; in eight bits x becomes integers,
+    /// which are turned into numbers again.
     ///
     /// # Errors
-    /// For weights that do not take x so.
+    /// For weights that cannot take x so.
     pub fn numbers(problem: &Problem, fragment: Cow<'static, str>, caps: &Caps) -> Result<Self> {
         if problem.precision != Precision::I8 {
             return Ok(Self::caller(vec![fragment]));
         }
-        // No load of x reaches beyond a quad.
+        // Whole blocks are enough: no load of x is wider than a quad.
         let quotients = Quotients::new(problem, Packing::Plain, SPAN, caps)?;
         Ok(quotients.source(vec![fragment!("x_bytes")]))
     }
@@ -100,10 +100,10 @@ pub(super) struct Quotients {
 }
 
 impl Quotients {
-    /// Those of `problem`'s x, whole packets of `span` columns a vector.
+    /// The integers of `problem`'s x, each vector padded to whole packets of `span` columns.
     ///
     /// # Errors
-    /// For weights that do not take x so.
+    /// For weights that cannot take x so.
     pub fn new(problem: &Problem, packing: Packing, span: usize, caps: &Caps) -> Result<Self> {
         let quant = problem.format.quant();
         let Some(quant) = quant.filter(|_| Precision::I8.serves(problem.format)) else {
@@ -115,13 +115,13 @@ impl Quotients {
         let blocks = problem.cols.div_ceil(span) * span / cols;
         let all = (blocks as u64).saturating_mul(problem.batch as u64);
         let words = (cols / packing.per_word() + 2) as u64;
-        // In their own order they lie as codes of a byte each would meet them.
+        // Quotients in the order of their columns lie as codes of eight bits would meet them.
         let bits = if packing == Packing::Plain {
             8
         } else {
             quant.bits()
         };
-        // Lanes of a GPU share a block where its words are the lanes': in bytes.
+        // On GPUs as many lanes as a block has words share it, but only where words hold bytes.
         let shared = caps.class == DeviceClass::Gpu && packing != Packing::Halves;
         let lanes = all.saturating_mul(if shared { cols as u64 / 4 } else { 1 });
         let mut fragments = vec![
@@ -174,7 +174,7 @@ impl Quotients {
         })
     }
 
-    /// Where they will be, for text that reads them by `fragments`.
+    /// x for a product that reads it by `fragments`.
     pub fn source(self, fragments: Vec<Cow<'static, str>>) -> Source {
         Source {
             operand: Operand::read("quotients", 1, Role::Scratch),

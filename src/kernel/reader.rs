@@ -1,4 +1,4 @@
-//! WGSL by which shaders of others read single rows of a weight.
+//! WGSL with which other shaders read single rows of a weight.
 
 use super::{
     Const, Layout, Problem, Skip, decode_fragment,
@@ -12,7 +12,7 @@ use crate::{
 use std::borrow::Cow;
 
 /// Consts and fragments that define `SPAN` and `decoded(row: u32, packet: u32) -> array<f32, SPAN>`:
-/// the values of the columns from `packet · SPAN` on, of a weight that lies by rows. Values are without
+/// the values of the columns from `packet · SPAN` on, of a weight that lies by rows. Values lack
 /// the weight's factor, and mean nothing past its last column.
 ///
 /// The shader calls its uniform `params`, with `values`, `value_stride`, `scales` and `scale_stride` of

@@ -12,12 +12,12 @@
 //!          [panels + 1]           first piece of each panel, then all of them
 //!          [pieces][4]            number of a piece, its first run, first slot, last slot + 1
 //! ```
-//! A run is filled up to whole pairs with spare slots: of scale 0, which nothing stored has.
+//! A run is filled up to whole pairs with spare slots of scale 0, which no stored group has.
 //!
-//! Pieces are for weights whose rows keep very different numbers of groups: a panel that holds a
-//! few times the mean is cut into as many pieces, which hold about the same. That is GQSA's
-//! task-centric schedule with its row starts computed here. CPU adapters give neighbouring
-//! workgroups to one thread, so pieces stand in an order that parts neighbours.
+//! Pieces are for weights whose rows keep very different numbers of groups: a panel that holds a few times the
+//! mean is cut into as many pieces, which hold about the same. That is GQSA's task-centric schedule with its row
+//! starts computed here. CPU adapters give neighbouring workgroups to one thread, so pieces are stored in an
+//! order that separates neighbours.
 
 use super::{
     PartLayout,
@@ -107,8 +107,7 @@ fn part(quant: Quant, cols: usize) -> impl Fn(usize, usize, usize) -> (PartLayou
     }
 }
 
-/// That `words` lie as `found` says, with starts of runs that ascend to the last slot, and pieces
-/// that end there.
+/// Checks that `words` lie as `found` says: the starts of runs ascend to the last slot, and pieces end there.
 ///
 /// # Errors
 /// What is wrong, in words.
@@ -163,14 +162,13 @@ fn run_lengths(w: &Gqs, panel: Range<usize>) -> Vec<usize> {
     lengths
 }
 
-/// Pieces that so many panels are cut into at most: [`pieces`] makes each about as large as the
-/// mean panel.
+/// Most pieces that so many panels are cut into: [`pieces`] makes each about as large as the mean panel.
 const fn most_pieces(panels: usize) -> usize {
     2 * panels
 }
 
-/// How many pieces each panel is cut into, given its slots: as many as it holds of the mean, one
-/// where it holds anything.
+/// How many pieces each panel is cut into, given its slots: its size in mean panels, rounded, and at least one if
+/// it holds anything.
 fn pieces(slots: &[usize]) -> Vec<usize> {
     let all: usize = slots.iter().sum();
     let of = |&n: &usize| {
@@ -232,8 +230,7 @@ fn pack_pieces(starts: &[usize], bounds: &[(usize, usize)], words: &mut [u32]) {
     }
 }
 
-/// A step that visits all of `n` things, those next to each other far apart: coprime to `n`, near
-/// its golden section.
+/// A step that visits all of `n` things and puts neighbours far apart: coprime to `n`, near its golden section.
 fn coprime(n: usize) -> usize {
     let golden = (n as f64 * 0.618) as usize;
     (golden..=n)

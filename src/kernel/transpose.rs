@@ -1,4 +1,4 @@
-//! The launch that turns x: columns first, for kernels whose lanes lie along the batch.
+//! The launch that transposes x: columns first, for kernels whose lanes lie along the batch.
 
 use super::{Const, Dispatch, Operand, Problem, Role, problem, shader};
 use crate::caps::{Caps, DeviceClass};
@@ -6,18 +6,18 @@ use crate::caps::{Caps, DeviceClass};
 /// Elements of a cache line of 64 bytes.
 const CACHE_LINE: usize = 16;
 
-/// Columns and vectors of a tile, and lanes that move it: a subgroup on CPU adapters, more on GPUs.
+/// Columns and vectors of a tile, and lanes that move it: fewer on CPU adapters.
 const TILE: (u32, u32) = (16, 16);
 const GPU_TILE: (u32, u32) = (32, 256);
 
-/// Lanes that turn 4 x 4 numbers each.
+/// Lanes that transpose 4 x 4 numbers each.
 const PAIR_LANES: usize = 8;
 
 /// x, columns first, in scratch.
 pub(super) struct Turned {
-    /// Vectors of a column, those of whole tiles and some to spare.
+    /// Words from one column to the next: the vectors of whole tiles, and some to spare.
     pub stride: usize,
-    /// What it takes.
+    /// Bytes of scratch that it takes.
     pub scratch_bytes: u64,
 }
 
@@ -36,7 +36,7 @@ impl Turned {
     /// Where products find it.
     pub const OPERAND: Operand = Operand::read("xt", 1, Role::Scratch);
 
-    /// The launch that writes it, by 64-bit integers if that is asked and x allows it.
+    /// The launch that writes it, with 64-bit integers where `pairs` asks for them and rows of x are whole quads.
     pub fn launch(&self, problem: &Problem, pairs: bool, caps: &Caps) -> Dispatch {
         let dispatch = Dispatch {
             name: format!("transpose x of {problem}"),

@@ -7,14 +7,15 @@ use super::{
     prepared, sharing,
 };
 use crate::{
+    caps::Caps,
     error::{Error, Result},
-    format::{Dtype, Precision},
+    format::{Dtype, Format, Precision},
     gpu::{Gpu, Tensor, Weight, check_dtype},
     kernel::{Candidate, Dispatch, Problem, Role, Skip},
 };
 
-/// Where the heaviest panel of rows keeps this many times what the mean one does, equal tasks
-/// are faster than panels. Measured on llvmpipe: 0.62 × at 1, 1.22 × at 2; between them by line.
+/// Where the heaviest panel of rows keeps this many times what the mean one does, equal tasks are faster than
+/// panels. Measured on llvmpipe: 0.62 × at 1, 1.22 × at 2; interpolated between them.
 const UNBALANCED: f64 = 1.6;
 /// Collects the steps of a [`Plan`].
 pub struct PlanBuilder {
@@ -24,7 +25,7 @@ pub struct PlanBuilder {
     precision: Precision,
     shares: bool,
     pub(super) wide: Wide,
-    /// Steps left out, each for what those before its place have done.
+    /// Steps that were left out because those before their place have done the same, with that place.
     shared: Vec<(usize, Step)>,
 }
 
@@ -49,15 +50,15 @@ impl PlanBuilder {
         self
     }
 
-    /// How [`linear`](Self::linear) products appended from here on take their activations: in f32
-    /// unless this says otherwise. No other choice is ever made for the caller.
+    /// How [`linear`](Self::linear) products appended from here on take their activations: by default in f32. The
+    /// engine never makes another choice for the caller.
     pub fn precision(&mut self, precision: Precision) -> &mut Self {
         self.precision = precision;
         self
     }
 
-    /// Whether products of the same x in a row share what they make of it first, turned or as integers:
-    /// they do unless this says otherwise, as benchmarks of single products must.
+    /// Whether successive products of the same x share what they first make of it, transposed or as integers: by
+    /// default they do. Benchmarks of single products must turn it off.
     pub fn sharing(&mut self, shares: bool) -> &mut Self {
         self.shares = shares;
         self
@@ -65,8 +66,8 @@ impl PlanBuilder {
 
     /// Appends `y[b, r] = bias[r] + Σ_c W[r, c] · x[b, c]` with the best legal candidate.
     ///
-    /// `x` is `[batch, cols]`, `y` is `[batch, rows]`, `bias` is `[1, rows]` in f32. Where x or y has 16
-    /// bits an element, a launch in front makes it f32, or one behind rounds to the nearest, ties to even.
+    /// `x` is `[batch, cols]`, `y` is `[batch, rows]`, `bias` is `[1, rows]` in f32. Where x has 16 bits an element,
+    /// a launch in front widens it to f32; where y has, a launch behind rounds to it, to the nearest, ties to even.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::Dtype`], [`Error::Limit`], [`Error::NoKernel`], [`Error::Aliasing`].
@@ -78,7 +79,15 @@ impl PlanBuilder {
         y: &Tensor,
     ) -> Result<&mut Self> {
         let problem = self.linear_problem(weight, x, bias, y)?;
-        let legal = self.candidates(&problem)?;
+        // Kept groups lie for devices of one class: a weight of the other's is multiplied by its kernels.
+        let caps = Caps {
+            class: match problem.format {
+                Format::Gqs { .. } => weight.class,
+                _ => self.gpu.caps().class,
+            },
+            ..*self.gpu.caps()
+        };
+        let legal = self.gpu.tuning().candidates(&problem, &caps)?;
         let mut best = legal[0];
         if weight.imbalance > UNBALANCED && !best.is_task_centric() {
             let suits =
@@ -136,7 +145,7 @@ impl PlanBuilder {
         let layouts: Vec<_> = weight.parts.iter().map(|p| p.layout).collect();
         let parts: Vec<_> = weight.parts.iter().map(|p| p.buffer.clone()).collect();
         for dispatch in candidate.lower(problem, &layouts, self.gpu.caps())? {
-            self.push(dispatch, tensors, &parts)?;
+            self.push(Step::of_product(dispatch, tensors.to_vec(), parts.clone()))?;
         }
         Ok(self)
     }
@@ -153,11 +162,11 @@ impl PlanBuilder {
     ) -> Result<&mut Self> {
         dispatch.fits(self.gpu.caps())?;
         let parts: Vec<_> = weight.parts.iter().map(|p| p.buffer.clone()).collect();
-        self.push(dispatch, tensors, &parts)?;
+        self.push(Step::new(dispatch, tensors.to_vec(), parts))?;
         Ok(self)
     }
 
-    /// Appends a launch of the host's own, `tensors` being what its operands name.
+    /// Appends a launch of the host's own; its operands name `tensors` by their places.
     ///
     /// Its shader runs without wgpu's guards against endless loops and division by zero:
     /// every loop must count up to a const or a parameter, every divisor be non-zero.
@@ -171,20 +180,16 @@ impl PlanBuilder {
     /// [`Dispatch::fits`].
     pub fn dispatch(&mut self, dispatch: Dispatch, tensors: &[Tensor]) -> Result<&mut Self> {
         dispatch.fits(self.gpu.caps())?;
-        self.push(dispatch, tensors, &[])?;
+        self.push(Step::new(dispatch, tensors.to_vec(), vec![]))?;
         Ok(self)
     }
 
-    fn push(
-        &mut self,
-        dispatch: Dispatch,
-        tensors: &[Tensor],
-        parts: &[wgpu::Buffer],
-    ) -> Result<()> {
-        for operand in &dispatch.operands {
+    /// Appends a step whose operands may name what is not there.
+    fn push(&mut self, step: Step) -> Result<()> {
+        for operand in &step.dispatch.operands {
             let (what, index, len) = match operand.role {
-                Role::Tensor(i) => ("tensor of an operand", i, tensors.len()),
-                Role::Part(i) => ("weight part of an operand", i, parts.len()),
+                Role::Tensor(i) => ("tensor of an operand", i, step.tensors.len()),
+                Role::Part(i) => ("weight part of an operand", i, step.parts.len()),
                 Role::Scratch => continue,
                 Role::Piece => {
                     let reason = "only a plan that cuts a launch binds pieces".into();
@@ -200,12 +205,12 @@ impl PlanBuilder {
                 });
             }
         }
-        self.step(Step::new(dispatch, tensors.to_vec(), parts.to_vec()))
+        self.step(step)
     }
 
     /// Appends a step whose operands are all there.
     pub(super) fn step(&mut self, step: Step) -> Result<()> {
-        sharing::declared(&step.dispatch, &step.tensors)?;
+        sharing::declared(&step)?;
         if self.shares && prepared::already(self.steps.iter(), &step) {
             self.shared.push((self.steps.len(), step));
         } else {

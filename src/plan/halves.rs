@@ -1,10 +1,10 @@
-//! Tensors of 16 bits in products, which take and give f32: widened in front, narrowed behind, in
-//! memory of the plan's own.
+//! Tensors of 16 bits an element in products, which take and give f32: x is widened in front, y narrowed behind,
+//! in memory of the plan's own.
 
 use super::{builder::PlanBuilder, launch::Step};
 use crate::{error::Result, format::Dtype, gpu::Tensor, kernel::convert};
 
-/// f32 beside tensors of 16 bits, one for each use and shape: products in a row take the same.
+/// f32 copies of tensors of 16 bits an element, one for each use and shape: successive products use the same.
 #[derive(Debug, Default)]
 pub(super) struct Wide {
     x: Vec<Room>,
@@ -42,7 +42,7 @@ impl PlanBuilder {
         Ok(self.room(|wide| &mut wide.y, y)?.vectors)
     }
 
-    /// Rounds a product's sums to `y`, where they are not there.
+    /// Rounds a product's sums to `y`, unless they are there already.
     pub(super) fn narrowed(&mut self, y: &Tensor) -> Result<&mut Self> {
         if y.dtype() != Dtype::F32 {
             let sums = self.room(|wide| &mut wide.y, y)?;

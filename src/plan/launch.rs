@@ -13,12 +13,25 @@ pub(super) struct Step {
     pub dispatch: Dispatch,
     pub tensors: Vec<Tensor>,
     pub parts: Vec<wgpu::Buffer>,
-    /// Whether it makes of tensors what others find beside them, and nothing else.
+    /// Whether it only reads tensors, to leave what later launches need in memory of the plan's own.
     pub prepares: bool,
+    /// Whether `tensors` are those of a product, whose result this launch or a later one writes.
+    pub product: bool,
 }
 
 impl Step {
-    pub fn new(dispatch: Dispatch, tensors: Vec<Tensor>, parts: Vec<wgpu::Buffer>) -> Self {
+    pub const fn new(dispatch: Dispatch, tensors: Vec<Tensor>, parts: Vec<wgpu::Buffer>) -> Self {
+        Self {
+            dispatch,
+            tensors,
+            parts,
+            prepares: false,
+            product: false,
+        }
+    }
+
+    /// A launch of a product, `tensors` being all of the product's.
+    pub fn of_product(dispatch: Dispatch, tensors: Vec<Tensor>, parts: Vec<wgpu::Buffer>) -> Self {
         // Reads tensors alone, writes scratch alone.
         let prepares = |o: &Operand| match o.role {
             Role::Tensor(_) => !o.write,
@@ -28,10 +41,9 @@ impl Step {
         let operands = &dispatch.operands;
         let prepares = operands.iter().any(|o| o.write) && operands.iter().all(prepares);
         Self {
-            dispatch,
-            tensors,
-            parts,
             prepares,
+            product: true,
+            ..Self::new(dispatch, tensors, parts)
         }
     }
 
@@ -49,7 +61,7 @@ impl Step {
         operands.any(|o| o.write && o.role == Role::Scratch)
     }
 
-    /// Operands that are tensors, with what they are.
+    /// The operands that are tensors, each with its tensor.
     pub fn bound(&self) -> impl Iterator<Item = (&Operand, &Tensor)> {
         self.dispatch.operands.iter().filter_map(|o| match o.role {
             Role::Tensor(i) => Some((o, &self.tensors[i])),
@@ -86,9 +98,7 @@ pub(super) fn launches(
         wgpu::BufferUsages::UNIFORM,
         Some(bytemuck::cast_slice(&words)),
     )?;
-    let declared = steps
-        .iter()
-        .map(|s| sharing::declared(&s.dispatch, &s.tensors));
+    let declared = steps.iter().map(sharing::declared);
     let pipelines = gpu.pipelines(&declared.collect::<Result<Vec<_>>>()?)?;
     let parts = steps.into_iter().zip(offsets).zip(pipelines);
     let launch = |((step, params_offset), pipeline): ((Step, u64), Arc<Pipeline>)| {

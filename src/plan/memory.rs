@@ -4,7 +4,7 @@ use crate::{error::Result, gpu::Gpu};
 
 /// Scratch memory that several plans share; they must not run at the same time.
 ///
-/// Commands of one queue run one after the other, so plans of one [`Gpu`] may.
+/// Commands of one queue run one after the other, so plans of one [`Gpu`] may share one.
 #[derive(Debug, Clone)]
 pub struct Workspace {
     pub(super) scratch: wgpu::Buffer,

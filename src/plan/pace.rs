@@ -1,11 +1,14 @@
-//! A plan in several submissions: operating systems take a device that works on one for seconds
-//! for hung, and reset it.
+//! Running a plan in several submissions: operating systems take a device for hung, and reset it, if it works on
+//! one submission for seconds.
 
 use super::{
     Plan,
     launch::{self, Launch, Step},
 };
-use crate::{error::Result, kernel};
+use crate::{
+    error::Result,
+    kernel::{self, MOST_LAUNCHES},
+};
 use std::{
     collections::BTreeMap,
     ops::Range,
@@ -33,12 +36,12 @@ impl Pace {
 }
 
 impl Plan {
-    /// Runs the plan in submissions that take `budget` at most, by what each launch took in the
-    /// first two runs, which submit them one by one and wait.
+    /// Runs the plan in submissions that take at most `budget` each, judged by what each launch took in the first
+    /// two runs; those submit the launches one by one, and wait.
     ///
-    /// Launches that take longer are cut between their workgroups, from the third run on. One of few
-    /// workgroups may still take longer, or one whose shader, a host's, does not take its place in the
-    /// launch as `group` and `groups` as the engine's do; a warning says so.
+    /// From the third run on, launches that take longer are cut between their workgroups. A launch of few
+    /// workgroups may still take longer, and so may one whose shader, a host's, does not take its place in the
+    /// launch from `group` and `groups` as the engine's do; a warning says so.
     ///
     /// # Errors
     /// Those of [`run`](Self::run), in the first two runs of [`Gpu::wait`](crate::Gpu::wait), in the
@@ -116,19 +119,16 @@ impl Plan {
     /// if all workgroups take the same.
     fn cut(&self, took: &[Duration], budget: Duration) -> Result<BTreeMap<usize, Vec<Launch>>> {
         let mut cut = BTreeMap::new();
+        let mut left = MOST_LAUNCHES;
         for (i, (launch, took)) in self.launches.iter().zip(took).enumerate() {
             if *took <= budget {
                 continue;
             }
             let name = &launch.step.dispatch.name;
             let count = (took.as_secs_f64() / (0.75 * budget.as_secs_f64())).ceil();
-            // As many as there are workgroups, where the budget is nothing.
-            let count = if count < f64::from(u32::MAX) {
-                count as u32
-            } else {
-                u32::MAX
-            };
-            let Some(pieces) = kernel::cut(&launch.step.dispatch, count) else {
+            // A budget of nothing asks for infinitely many.
+            let count = count.min(f64::from(u32::MAX)) as u32;
+            let Some(pieces) = kernel::cut(&launch.step.dispatch, count.min(left as u32)) else {
                 log::warn!(
                     "{name} takes {took:?} of the {budget:?} of a submission, and cannot be cut"
                 );
@@ -137,9 +137,11 @@ impl Plan {
             if pieces.len() < count as usize {
                 let most = pieces.len();
                 log::warn!(
-                    "{name} takes {took:?} of the {budget:?} of a submission, and has {most} workgroups along its longest side"
+                    "{name} takes {took:?} of the {budget:?} of a submission, and is cut into {most} pieces of {count}: \
+                     it has no more workgroups along its longest side, or a plan no more launches"
                 );
             }
+            left = left.saturating_sub(pieces.len());
             let Step { tensors, parts, .. } = &launch.step;
             let step = |dispatch| Step::new(dispatch, tensors.clone(), parts.clone());
             let steps = pieces.into_iter().map(step).collect();
@@ -150,7 +152,7 @@ impl Plan {
     }
 }
 
-/// Cuts launches into as few runs as take `budget` each, or are one launch.
+/// Groups launches into as few runs as possible that take at most `budget` each, or are one launch.
 fn pieces(took: &[Duration], budget: Duration) -> Vec<Range<usize>> {
     let mut pieces: Vec<Range<usize>> = vec![];
     let mut sum = Duration::ZERO;
@@ -194,7 +196,7 @@ mod tests {
     }
 
     /// The longest of the submissions of a plan of one long launch and some short ones: of each, the
-    /// least of `runs` runs, for other programs work on this machine too.
+    /// least of `runs` runs, because other programs work on this machine too.
     fn longest(
         gpu: &Gpu,
         budget: impl Fn(Duration) -> Duration,

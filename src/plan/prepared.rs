@@ -1,11 +1,11 @@
-//! Launches that prepare what others read: what one product has made of its x, turned, as integers or
-//! as f32, the next product of the same x finds there.
+//! Launches that prepare what others read: what one product has made of its x, transposed, as integers or as f32,
+//! the next product of the same x uses again.
 
 use super::{launch::Step, sharing::overlap};
 use crate::{gpu::Tensor, kernel::Dispatch};
 
-/// Whether what `step` would write is there: a step like it did, and none since then has written that
-/// or what it read.
+/// Whether what `step` would write is there already: an equal step has written it, and no step since has written
+/// over it or over what that one read.
 pub(super) fn already<'a>(steps: impl DoubleEndedIterator<Item = &'a Step>, step: &Step) -> bool {
     if !step.prepares {
         return false;

@@ -7,13 +7,12 @@
 //! 5 · 2⁻²⁴·A, one serial sum of 4096 positive terms by 59, while a dropped tail
 //! element costs 1400 and f16 accumulation 1900.
 //!
-//! A product that takes x in eight bits ([`Precision::I8`]) is compared with the same truth, that of
-//! the x it was given. Its bound is larger by `Σ |w| · lost`, where `lost` is what the one x loses by
-//! being rounded to a whole number of steps: `step / 2` at most, `step` being 1/127 of the largest
-//! magnitude in its block of up to 32 columns; and `A` counts `|x| + lost` for `|x|`. Beside
-//! them the quotients' sums are integers, and exact. An x on the grid of its steps loses
-//! 2⁻¹¹ of one: then the bound is as sharp as any. The same goes for 24 bits ([`Precision::I24`]), whose
-//! step is the block's largest power of two times 2⁻²¹ and whose grid is exact.
+//! A product that takes x in eight bits ([`Precision::I8`]) is compared with the same truth, that of the x it was
+//! given. Its bound is larger by `Σ |w| · lost`, where `lost` is what an x loses by being rounded to a whole
+//! number of steps: at most `step / 2`, where `step` is 1/127 of the largest magnitude in its block of up to 32
+//! columns; and `A` counts `|x| + lost` for `|x|`. Sums of quotients are integers, and exact. An x on the grid of
+//! its steps loses 2⁻¹¹ of a step: then the bound is as sharp as any. The same goes for 24 bits
+//! ([`Precision::I24`]), whose step is the block's largest power of two times 2⁻²¹ and whose grid is exact.
 //!
 //! Where x and the weight are taken in f16 ([`Precision::F16`]) each loses up to a unit in its last place,
 //! 2⁻¹⁰ of it, since WGSL rounds either way; nothing where it is a half already; all of it below 2⁻¹⁴, where
@@ -174,7 +173,7 @@ pub fn linear_rows(
     })
 }
 
-/// What each element of x loses in `precision`; nothing where there is none to lose.
+/// What each element of x may lose in `precision`; empty where nothing is lost.
 fn lost(precision: Precision, weight: &Matrix, x: &[f32]) -> Result<Vec<f64>> {
     let (format, cols) = (weight.format(), weight.cols());
     let integers = |quant| {

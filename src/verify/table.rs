@@ -145,10 +145,9 @@ const MORE_SHAPES: &[(usize, usize, usize)] = &[
 
 /// The case table: the quick one, or the thorough one that contains it.
 ///
-/// Thorough is every format at every shape of the first dozen, and at the others every fourth
-/// format, shifted from shape to shape. Quick takes each of the first dozen with every twelfth, so
-/// that all shapes and all formats are met; products that skip, or take x in eight bits, are among
-/// them.
+/// Thorough is every format at every shape of the first dozen, and at the other shapes every fourth format,
+/// shifted from shape to shape. Quick takes each shape of the first dozen with every twelfth format, so that all
+/// shapes and all formats are met; products that skip, or take x in eight bits, are among them.
 ///
 /// # Panics
 /// Never: the table's formats are valid.
@@ -183,7 +182,7 @@ pub fn cases_of(format: Format, quick: bool) -> Result<impl Iterator<Item = Case
         .chain(precisions.map(|precision| (PLAIN, precision)));
     let mut ways = vec![];
     for ((layout, skip), precision) in all {
-        // Some format's weights do not lie in bands, others have no rows to be skipped.
+        // The weights of some formats do not lie in bands, others have no rows to be skipped.
         let case = Case::new(8, 128, 1, format, false).skipping(layout, skip);
         let problem = case.taking(precision).problem;
         match kernel::survey(&problem, &Caps::PORTABLE) {
@@ -204,8 +203,8 @@ pub fn cases_of(format: Format, quick: bool) -> Result<impl Iterator<Item = Case
 /// A format, how its weight lies, what is skipped, and how x is taken.
 type Product = (Layout, Skip, Precision, Format);
 
-/// Products at shapes: each of the first dozen with all, or where `quick` with every so manieth, and
-/// others.
+/// Products at shapes: each shape of the first dozen with all products or, where `quick`, with every
+/// `quick_every`-th; unless `quick`, also the other shapes.
 fn met(products: Vec<Product>, quick: bool, quick_every: usize) -> impl Iterator<Item = Case> {
     let every = if quick { quick_every } else { 1 };
     let products: Vec<_> = products.into_iter().enumerate().collect();

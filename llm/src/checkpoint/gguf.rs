@@ -164,13 +164,12 @@ impl GgufTensors {
         let d = config.head_dim;
         let heads = rows.start / d * d..rows.end.next_multiple_of(d).min(tensor.rows());
         let order = rows.clone().map(|r| interleaved_row(r, d) - heads.start);
-        match self.file.read_rows_codes(&name, heads.clone())? {
-            Some(codes) => quantized(module, rows.len(), cols, reordered(&codes, order, cols)),
-            None => {
-                let values = self.values(module, &name, heads.clone(), cols)?;
-                dense(module, rows.len(), cols, gathered(&values, order, cols))
-            }
+        if let Some(codes) = self.file.read_rows_codes(&name, heads.clone())? {
+            let codes = reordered(&codes, order, cols);
+            return quantized(module, rows.len(), cols, codes);
         }
+        let values = self.values(module, &name, heads.clone(), cols)?;
+        dense(module, rows.len(), cols, gathered(&values, order, cols))
     }
 
     fn values(&self, module: &str, name: &str, rows: Range<usize>, cols: usize) -> Result<Values> {

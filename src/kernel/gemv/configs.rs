@@ -1,4 +1,4 @@
-//! What `gemv` is tried with, the best guess first: tiles and turns that registers hold and drivers unroll.
+//! The configurations of `gemv`, the best guess first: tiles and turns that fit registers and that drivers unroll.
 
 use super::{MAX_BATCH, MOST_UNROLLED};
 use crate::{
@@ -7,15 +7,15 @@ use crate::{
     kernel::{Config, Problem, layout, packet},
 };
 
-/// Values of x that a lane of a CPU adapter holds for a packet, at most (measured).
+/// Most values of x that a lane of a CPU adapter holds for a packet (measured).
 const MOST_HELD: usize = 64;
 
-/// Numbers of x that a packet meets in all vectors of a turn, at most, on GPUs: 64 spill there. At 4096 x
-/// 4096 an H100 takes 17 µs for four vectors of f16, 9.3 ms for eight at once; 19 µs and 19 ms of `w4`;
-/// of `w2` 17 µs for two and 6.7 ms for four.
+/// Most numbers of x that a packet meets on a GPU, over all vectors of a turn: 64 spill. At 4096 x 4096 an H100
+/// takes 17 µs for four vectors of f16, but 9.3 ms for eight at once; for `w4` 19 µs and 19 ms; for `w2` 17 µs
+/// for two and 6.7 ms for four.
 const MOST_MET: usize = 32;
 
-/// Numbers of x that a lane of a CPU adapter may gather for a packet of codes, in all vectors of a turn.
+/// Most numbers of x that a lane of a CPU adapter gathers for a packet of codes, over all vectors of a turn.
 const MOST_GATHERED: usize = 16;
 
 /// Configurations for a product.
@@ -34,19 +34,19 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
     let lanes = caps.subgroups.map_or(8, |s| s.min);
     let v = layout::sharing(problem.format);
     let vector_rows = |most| packet::largest_divisor(v, most);
-    // Two vectors are as many as rows pick windows of, and one of halves where two rows share a choice: more is
-    // not unrolled and takes ten times as long.
+    // Where rows pick from windows, a turn has two vectors, or one where values are halves and two rows share a
+    // choice: drivers do not unroll more, which then takes ten times as long.
     let halves = problem.values_in(1) == 2;
     let picked = if v == 2 && halves { 1 } else { 2 };
     let picking = |variant, workgroup, rows, words| Config {
         batch: even_turn(problem.batch, picked) as u32,
         ..config(variant, workgroup, rows, words)
     };
-    // Values of x that meet one word of the weight: what a packet holds must stay in registers.
+    // Values of x that meet one word of the weight; those of a packet must stay in registers.
     let held = problem.batch * problem.values_in(1);
     match problem.format {
         Format::Dense(_) => {
-            // Packets of halves meet too much x from the eighth vector on.
+            // Eight vectors are too much x for a packet of halves.
             let short = problem.values_in(4) * MAX_BATCH < MOST_HELD;
             let most = if short { MAX_BATCH } else { MAX_BATCH - 1 };
             let even = |variant, lanes, rows, words| Config {
@@ -66,15 +66,15 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
                 config("portable", 8, 4, 1),
                 config("portable", 64, 1, 1),
             ];
-            // Long rows of little x: more rows share it.
+            // Long rows and few vectors: more rows share x.
             if held <= 4 && problem.cols > 4096 / problem.values_in(1) {
                 configs.swap(0, 1);
             }
             configs
         }
         _ if v == 1 => {
-            // x gathered for a packet: beyond a few registers many rows lose to one (measured at batch
-            // 1 to 8).
+            // x is gathered for a packet: where it takes more than a few registers, one row is faster than many
+            // (measured at batch 1 to 8).
             let (few, fewer) = match held {
                 1 => (4, 2),
                 2 => (2, 1),
@@ -114,9 +114,9 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
                 config("portable-quads", 8, vector_rows(8), 4),
                 config("portable", 64, 1, 4),
             ];
-            // Eight rows share the windows that they pick from, however few share a choice. Where a choice is
-            // shared by many, or is of one in four, gathering is faster; of several vectors too, but where
-            // few rows share, and of one vector of bf16, whose decoding is short (measured).
+            // Eight rows load the windows that they pick from once, however few share a choice. Gathering is
+            // faster (measured) where many rows share a choice or keep one in four, for one vector of bf16, whose
+            // decoding is short, and for several vectors unless few rows share a choice.
             let dense = problem.format.pattern().is_some_and(|p| 2 * p.n() >= p.m());
             let one = held <= 2;
             if one || (dense && v <= if halves { 4 } else { 2 }) {
@@ -136,7 +136,7 @@ fn gpu_configs(problem: &Problem) -> Vec<Config> {
         batch: gpu_turn(problem, words as usize),
         ..config(problem)(variant, workgroup, rows, words)
     };
-    // Sums of rows x batch stay in registers: fewer rows where there are more vectors.
+    // Sums of rows x batch must stay in registers: fewer rows where there are more vectors.
     let most = (8 / gpu_turn(problem, 4).max(1)).clamp(1, 4);
     let few = most.min(2);
     if matches!(problem.format, Format::Dense(_)) {
@@ -160,7 +160,7 @@ fn gpu_configs(problem: &Problem) -> Vec<Config> {
         config("subgroup-quads-window-x4", 256, picked, 4),
         config("subgroup-quads", 256, rows, 4),
     ];
-    // What few rows share is gathered as fast as it is picked.
+    // Where four rows share a choice, gathering x is as fast as picking it.
     if v == 4 {
         best.reverse();
     }
@@ -195,7 +195,7 @@ fn code_configs(problem: &Problem, quant: Quant, class: DeviceClass, caps: &Caps
             if sparse {
                 return sparse_code_configs(problem, quant, lanes, unit);
             }
-            // Codes that straddle words come 32 at a time: enough for one vector.
+            // Codes that straddle words come 32 at a time, whose x fills the registers with one vector.
             let straddle = unit > 1;
             let turn = even_turn(problem.batch, if straddle { 1 } else { MAX_BATCH });
             let config = |variant, workgroup, rows, words| Config {
@@ -249,7 +249,7 @@ fn code_configs(problem: &Problem, quant: Quant, class: DeviceClass, caps: &Caps
     }
 }
 
-/// Configurations for codes of some columns, on CPU adapters.
+/// Configurations for codes of N:M weights, on CPU adapters.
 fn sparse_code_configs(problem: &Problem, quant: Quant, lanes: u32, unit: u32) -> Vec<Config> {
     let v = layout::sharing(problem.format);
     let shared = |most| packet::largest_divisor(v, most);
@@ -265,8 +265,8 @@ fn sparse_code_configs(problem: &Problem, quant: Quant, lanes: u32, unit: u32) -
         gathering("portable", 8, shared(8), unit),
         gathering("portable", 64, 1, unit),
     ];
-    // Eight rows pick from windows that they load once, whoever shares a choice: for eight codes and two vectors
-    // at a time, more is not unrolled and takes ten times as long (measured at 4 and 8 bits).
+    // Eight rows load the windows that they pick from once, however few share a choice: eight codes and two
+    // vectors at a time. More is not unrolled and takes ten times as long (measured at 4 and 8 bits).
     let window = match quant.bits() {
         4 => ("one-window-x4", 1),
         8 => ("one-longs-window-x4", 2),
@@ -317,8 +317,8 @@ fn config(problem: &Problem) -> impl Fn(&'static str, u32, u32, u32) -> Config {
     }
 }
 
-/// Vectors of a turn where `batch` are taken in as few turns as hold `most`: turns are alike, for what
-/// one more costs falls with their number.
+/// Vectors of a turn where `batch` vectors are taken in as few turns as possible, of at most `most` each. Turns
+/// are equally long, because the more vectors a turn has, the less one more costs.
 fn even_turn(batch: usize, most: usize) -> usize {
     batch.div_ceil(batch.div_ceil(most).max(1))
 }
