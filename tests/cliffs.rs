@@ -1,5 +1,5 @@
-//! No batch costs out of proportion to a smaller one: drivers that leave a loop rolled take tens of
-//! times as long, and nothing but a clock sees it.
+//! No batch may cost out of proportion to a smaller one. Drivers that do not unroll a loop take tens
+//! of times as long, and only a clock shows that.
 
 mod common;
 
@@ -10,11 +10,11 @@ use std::time::Instant;
 const ROWS: usize = 1024;
 const COLS: usize = 512;
 const BATCHES: &[usize] = &[1, 2, 3, 4, 6, 8, 9, 12, 16, 17, 24, 32, 33, 64];
-/// How much more a vector may cost than in any smaller batch: tiles of 32 that hold 17 vectors, and
-/// noise, stay under it.
+/// How many times as much a vector may cost as in any smaller batch. Tiles of 32 that hold 17 vectors,
+/// and noise, stay below it.
 const MOST: f64 = 6.0;
 
-/// Seconds of the default product, the least of several runs.
+/// Seconds that the default product takes, the least of several runs.
 fn seconds(gpu: &Gpu, format: &str, batch: usize) -> f64 {
     let case = Case::new(ROWS, COLS, batch, format.parse().unwrap(), false);
     let weight = gpu.upload(&case.weight).unwrap();

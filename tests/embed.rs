@@ -1,4 +1,4 @@
-//! What a host relies on that owns the device: arenas, packed weights, weights that are replaced,
+//! What a host that owns the device relies on: arenas, packed weights, weights that are replaced, and
 //! handlers and scopes that stay its own.
 
 mod common;
@@ -33,7 +33,7 @@ fn matrix(rows: usize, cols: usize, format: &str, seed: u64) -> Matrix {
     compress::compress(&dense, format.parse().unwrap()).unwrap()
 }
 
-/// One buffer of the host's, NaN where nothing was put, in which everything begins at a step.
+/// A buffer of the host. Tensors in it begin at multiples of a step, and the rest is NaN.
 struct Arena {
     buffer: wgpu::Buffer,
     next: u64,
@@ -62,7 +62,7 @@ impl Arena {
         gpu.tensor_in(&self.buffer, 0, 1, len).unwrap()
     }
 
-    /// Leaves at least a step of NaN behind every tensor.
+    /// Takes a tensor and leaves at least a step of NaN behind it.
     fn take(&mut self, gpu: &Gpu, batch: usize, len: usize) -> Tensor {
         let tensor = gpu.tensor_in(&self.buffer, self.next, batch, len).unwrap();
         self.next = (self.next + tensor.bytes()).next_multiple_of(STEP) + STEP;
@@ -152,7 +152,7 @@ fn a_tensor_is_rebound_into_the_buffer_of_another() {
     plan.run().unwrap();
     let first = y.read_blocking(&gpu).unwrap();
     assert!(case.reference().unwrap().compare(&first).unwrap().passes());
-    // And out of it again.
+    // And back out of it.
     assert_eq!(plan.rebind(&beside, &x), Ok(1));
     plan.run().unwrap();
     assert_eq!(y.read_blocking(&gpu).unwrap(), first);
@@ -174,7 +174,7 @@ fn a_plan_of_slots_computes_wherever_each_call_says() {
         let mut arena = Arena::new(&gpu, 64 << 10);
         let places = [(); 3].map(|()| arena.take(&gpu, batch, 64));
         let apart = gpu.tensor(batch, 64).unwrap();
-        // The second call reads where the first wrote; the last leaves the arena.
+        // Each call reads where the one before it wrote; the last two leave the arena and come back.
         let [a, b, c] = &places;
         for (from, to) in [(a, b), (b, c), (c, a), (a, &apart), (&apart, a)] {
             from.write(&gpu, &case.x).unwrap();
@@ -221,7 +221,7 @@ fn what_cannot_stand_in_a_slot_is_refused() {
     assert_eq!(lost, Err(Error::DeviceLost("unplugged".into())));
 }
 
-/// Every kind of format, one with codes too small for f16 scales among them.
+/// Formats of every kind.
 const FORMATS: &[&str] = &[
     "f32",
     "bf16",
@@ -289,7 +289,7 @@ fn bytes_of_a_packed_weight_are_refused_or_read_as_they_are() {
             let mut longer = bytes.clone();
             longer.push(0);
             assert!(Packed::from_bytes(&longer).is_err());
-            // Every word of the head, and some of the sections.
+            // Every word after the first two, one at a time.
             for at in (8..bytes.len()).step_by(4) {
                 let mut broken = bytes.clone();
                 let word = match random.bits() % 3 {
@@ -299,7 +299,7 @@ fn bytes_of_a_packed_weight_are_refused_or_read_as_they_are() {
                 };
                 broken[at..at + 4].copy_from_slice(&word.to_le_bytes());
                 match Packed::from_bytes(&broken) {
-                    // Another value, say: then it is what was written.
+                    // The change was valid, such as another value: then it must be kept.
                     Ok(read) => assert!(read.to_bytes() == broken, "{format}: byte {at}"),
                     Err(Error::Packed { .. }) => {}
                     Err(other) => panic!("{other}"),
@@ -319,7 +319,7 @@ fn starts_of_kept_groups_that_would_hold_a_kernel_up_are_refused() {
         let weight = matrix(40, 160, "w4g16s50-ragged", 2);
         let packed = Packed::new(&weight, Layout::Rows, &caps).unwrap();
         let bytes = packed.to_bytes();
-        // The part's indices begin this many words into its own.
+        // A word of the part's layout says how many words into the part its indices begin.
         let name = "w4g16s50-ragged".len();
         let head = 8 + 4 * (3 + 8 + 1) + name.next_multiple_of(4) + 4;
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());

@@ -1,5 +1,5 @@
 //! What must not break the engine: foreign, destroyed and lost things, odd weights, many threads.
-//! `docs/faults.md` lists all cases, by the numbers that stand beside the tests here.
+//! The number above a test is that of its case in `docs/faults.md`, which lists all cases.
 
 mod common;
 
@@ -26,7 +26,7 @@ fn is_lost<T>(result: Result<T, Error>) -> bool {
     matches!(result.err(), Some(Error::DeviceLost(_)))
 }
 
-/// A product with all that it needs.
+/// A product and everything that it needs.
 struct Product {
     gpu: Gpu,
     weight: lacuna::Weight,
@@ -59,7 +59,7 @@ impl Product {
         self.y.read_blocking(&self.gpu).unwrap()
     }
 
-    /// That nothing works any more.
+    /// Asserts that every call reports the loss.
     fn assert_lost(&self, case: &Case) {
         let gpu = &self.gpu;
         assert!(is_lost(self.plan.run()));
@@ -115,7 +115,7 @@ fn a_list_that_the_host_overwrote_keeps_products_in_bounds() {
         gpu.upload(&case.weight).unwrap(),
         gpu.upload_bands(&case.weight).unwrap(),
     );
-    // x, what is kept and y lie between numbers that must stay as they are.
+    // x, what is kept and y lie between numbers that must not change.
     let usage =
         wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     let arena = gpu.device().create_buffer(&wgpu::BufferDescriptor {
@@ -163,7 +163,7 @@ fn a_list_that_the_host_overwrote_keeps_products_in_bounds() {
 // 44
 #[test]
 fn buffers_that_are_foreign_destroyed_or_mapped_are_errors() {
-    // wgpu tells devices of one instance apart, not those of two.
+    // wgpu tells devices of one instance apart, but not devices of two instances.
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends: wgpu::Backends::NOOP,
         backend_options: wgpu::BackendOptions {
@@ -224,7 +224,7 @@ fn buffers_that_are_foreign_destroyed_or_mapped_are_errors() {
     ));
     let unwritable = unreadable.write(&gpu, &[0.0f32; 64]);
     refused(unwritable, "COPY_DST");
-    // None of it was the device's end.
+    // None of these errors lost the device.
     product.plan.run().unwrap();
 }
 
@@ -279,7 +279,7 @@ fn weights_at_the_limit_of_a_binding_are_split_where_it_ends() {
     const MIB: u64 = 1 << 20;
     let limit = 128 * MIB;
     let f32s = Format::Dense(Dtype::F32);
-    // Rows of 1 MiB, of which padding lets 127 into a part; parts of several hold whole 64 rows.
+    // Rows of 1 MiB. Padding leaves room for 127 in a part; several parts hold multiples of 64 rows.
     let cols = (MIB / 4) as usize;
     for (rows, parts) in [(1, 1), (127, 1), (128, 2), (129, 3), (2048 + 5, 33)] {
         let split = kernel::layout::split(f32s, rows, cols, DeviceClass::Cpu, limit).unwrap();
@@ -288,7 +288,7 @@ fn weights_at_the_limit_of_a_binding_are_split_where_it_ends() {
         let held: usize = split.iter().map(|p| p.rows as usize).sum();
         assert_eq!(held, rows);
     }
-    // A row by itself: what is one value too long says by how much.
+    // A single row: one that is too long is refused with its size and the limit.
     let longest = (limit / 4) as usize - 64;
     let alone = |cols| kernel::layout::split(f32s, 1, cols, DeviceClass::Cpu, limit);
     assert_eq!(alone(longest).unwrap().len(), 1);
@@ -313,12 +313,12 @@ fn no_more_is_asked_for_than_the_adapter_has() {
     let features = own.features;
     assert!(!caps.timestamps || features.contains(wgpu::Features::TIMESTAMP_QUERY));
     assert!(caps.subgroups.is_none() || features.contains(wgpu::Features::SUBGROUP));
-    // Past the limits of a device is an error, with both numbers.
+    // Going past a limit of the device is an error, with both numbers.
     let past = (caps.max_binding_bytes / 4 + 1) as usize;
     assert!(matches!(gpu.tensor(1, past), Err(Error::Limit { .. })));
 }
 
-/// Loses the device of a product by what is given, at some point of its work.
+/// Loses the device of a product, by calling the given function at some point of its work.
 type Point = fn(&Product, &dyn Fn(&Gpu));
 
 // 57
@@ -434,7 +434,7 @@ fn a_wait_that_is_too_short_is_an_error_and_the_work_goes_on() {
         Err(Error::Timeout(t)) if Some(t) == timeout => false,
         other => panic!("{other:?}"),
     };
-    // Uploading waits too: it may have to be asked again.
+    // Uploading waits too, so it may time out and have to be repeated.
     let weight = loop {
         match gpu.upload(&case.weight) {
             Err(Error::Timeout(_)) => {}
@@ -500,7 +500,7 @@ fn threads_share_a_device() {
     });
 }
 
-/// Rows of the table of `docs/faults.md`: number, and what its last column says.
+/// Rows of the table of `docs/faults.md`: the number and the text of the last column.
 fn table() -> Vec<(usize, String)> {
     let text = fs::read_to_string("docs/faults.md").unwrap();
     let rows = text.lines().filter(|l| l.starts_with("| "));

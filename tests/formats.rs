@@ -1,6 +1,6 @@
 //! Formats against brute force, and every way in which they can be malformed.
 
-// A format promises the very bits.
+// Formats promise exact bits.
 #![allow(clippy::float_cmp)]
 
 use lacuna::{
@@ -39,7 +39,7 @@ fn quant() -> impl Strategy<Value = Quant> {
         .prop_map(|(b, g, z)| Quant::new(b, g, z).unwrap())
 }
 
-/// A quantised format, one of each kind.
+/// A quantised format of any kind.
 fn coded() -> impl Strategy<Value = Format> {
     let pruned = (quant(), 1u32..=99, any::<bool>()).prop_map(|(quant, percent, ragged)| {
         let group = quant.group().or(Some(8));
@@ -113,7 +113,7 @@ proptest! {
                 if (0.0..=f64::from(quant.max_code())).contains(&place) {
                     prop_assert!(error <= 0.5001, "{w} became {decoded}, step {step}");
                 } else if !quant.symmetric() {
-                    // The zero was rounded, and the scale: the ends may miss half a step too.
+                    // Zero and scale were rounded, so numbers at the ends may be off by more than half a step.
                     prop_assert!(error <= 0.7, "{w} became {decoded}, step {step}");
                 }
             }
@@ -192,7 +192,7 @@ proptest! {
                 let dense = Matrix::from(weight).to_dense();
                 prop_assert!(dense.values().to_f32().iter().all(|v| v.is_finite()));
             } else {
-                // What fits is refused only where a group would end inside a window.
+                // What fits is refused only if a group would end inside a window.
                 prop_assert!(!fitting || pattern.is_some());
             }
         }
@@ -210,7 +210,7 @@ proptest! {
             for start in (0..dense.cols()).step_by(pattern.m()) {
                 let columns = start..dense.cols().min(start + pattern.m());
                 let weight = |col: usize| rows.clone().map(|r| dense.get(r, col).powi(2)).sum::<f32>();
-                // Oracle: a column is kept where fewer than n beat it, ties to the lower column.
+                // Oracle: a column is kept if fewer than n beat it, with ties going to the lower column.
                 for col in columns.clone() {
                     let beaten_by = columns
                         .clone()
@@ -406,7 +406,7 @@ fn sections_of_the_wrong_length_are_refused() {
         Dense::from_f32(usize::MAX, 2, vec![]),
         Err(Error::TooLarge { .. })
     ));
-    // As many slots as that would pass the largest number.
+    // The number of slots would overflow.
     let all = Pattern::new(32, 32).unwrap();
     assert!(matches!(
         Nm::from_parts(all, 0, usize::MAX, Values::F32(vec![]), vec![]),
@@ -534,7 +534,7 @@ fn real_zeros_are_refused_of_kept_groups_and_where_they_are_no_numbers() {
     let middle = Quant::new(4, Some(8), ZeroPoint::Middle).unwrap();
     let of_none = Codes::new(middle, vec![3; 8], one(), one().into(), 1.0);
     assert!(matches!(of_none, Err(Error::ZeroPoint { got, .. }) if got == real));
-    // What a shader may flush to zero is none.
+    // A real zero must be finite, and not a number that shaders may flush to 0.
     for zero in [
         half::f16::INFINITY,
         half::f16::NAN,
@@ -554,7 +554,7 @@ fn real_zeros_are_refused_of_kept_groups_and_where_they_are_no_numbers() {
 
 #[test]
 fn real_zeros_lose_less_than_codes() {
-    // Far from 0 and close together: a zero that is a code wastes nearly all of them.
+    // Values far from 0 and close together: if the zero must be a code, nearly all codes are wasted.
     let values = (0..64).map(|i| 10.0 + (i as f32 * 0.7).sin()).collect();
     let dense = Dense::from_f32(1, 64, values).unwrap();
     let error = |format: &str| -> f32 {

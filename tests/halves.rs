@@ -1,4 +1,4 @@
-//! Tensors of 16 bits an element, on the adapter at hand: products give what f32 would, rounded once.
+//! Tensors of 16-bit elements, on the adapter at hand: products give what f32 would, rounded once.
 
 mod common;
 
@@ -14,7 +14,7 @@ use lacuna::{
 
 const HALVES: [Dtype; 2] = [Dtype::F16, Dtype::Bf16];
 
-/// `v` as `dtype` has it, by the crate that is the field's standard.
+/// `v` as `dtype` stores it, rounded by the crate `half`.
 fn rounded(dtype: Dtype, v: f32) -> f32 {
     match dtype {
         Dtype::F32 => v,
@@ -45,7 +45,7 @@ fn tensor(gpu: &Gpu, dtype: Dtype, batch: usize, len: usize, data: &[f32]) -> Te
     .unwrap()
 }
 
-/// `x` through a product with 1, from a tensor of `from` to one of `to`.
+/// Multiplies `x` by 1, from a tensor of the type `from` to one of the type `to`.
 fn moved(gpu: &Gpu, from: Dtype, to: Dtype, x: &[f32]) -> Vec<f32> {
     let one = gpu.upload(&Dense::from_f32(1, 1, vec![1.0]).unwrap().into());
     let (one, x) = (one.unwrap(), tensor(gpu, from, x.len(), 1, x));
@@ -60,7 +60,7 @@ fn moved(gpu: &Gpu, from: Dtype, to: Dtype, x: &[f32]) -> Vec<f32> {
 fn assert_same(what: &str, from: &[f32], got: &[f32], expected: &[f32]) {
     assert_eq!(got.len(), expected.len());
     for ((x, a), b) in from.iter().zip(got).zip(expected) {
-        // Devices may take f32 below the smallest normal one for 0.
+        // Devices may flush an f32 below the smallest normal one to 0.
         let gone = *a == 0.0 && b.abs() < f32::MIN_POSITIVE;
         assert!(
             a.to_bits() == b.to_bits() || gone || a.is_nan() && b.is_nan(),
@@ -159,7 +159,7 @@ fn products_lose_nothing_but_the_last_rounding() {
     }
 }
 
-/// The share of a number that rounding it loses at most.
+/// The largest share of a number that rounding it loses.
 fn rounding(dtype: Dtype) -> f64 {
     match dtype {
         Dtype::Bf16 => 2f64.powi(-8),
@@ -189,7 +189,7 @@ fn products_of_one_x_widen_it_once() {
         builder.sharing(shares);
         builder.linear(&a, &x, None, &ya).unwrap();
         builder.linear(&b, &x, None, &yb).unwrap();
-        // Other numbers of the same shape take the place, and what follows changes x itself.
+        // Another x of the same shape replaces the first; after it, the first x itself changes.
         builder.linear(&b, &other, None, &yb).unwrap();
         builder.linear(&a, &other, None, &x).unwrap();
         builder.linear(&a, &x, None, &ya).unwrap();
@@ -325,7 +325,7 @@ fn halves_lie_in_buffers_of_the_host() {
         .unwrap();
     let weight = Dense::from_f32(3, 2, vec![1.0, 0.0, 0.0, 1.0, 2.0, 2.0]).unwrap();
     let weight = gpu.upload(&weight.into()).unwrap();
-    // Both are in one buffer, and the plan knows them by slots.
+    // Both lie in one buffer, and the plan knows them as slots.
     let (from, to) = (
         gpu.slot_as(Dtype::F16, 1, 2).unwrap(),
         gpu.slot_as(Dtype::Bf16, 1, 3).unwrap(),

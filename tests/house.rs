@@ -1,9 +1,9 @@
-//! The floors of the house: imports point down only, and only `gpu` (and what stands on it)
-//! knows wgpu.
+//! The layers ("floors") of the sources: imports point down only, and only `gpu` and what stands on
+//! it knows wgpu.
 
 use std::{fs, path::Path};
 
-/// Floors from the ground up. A file may use its own floor and those below.
+/// Floors from the ground up. A file may use its own floor and those below it.
 const FLOORS: &[&[&str]] = &[
     &["error", "caps", "format"],
     &["compress", "reference"],
@@ -40,7 +40,7 @@ fn visit(path: &Path, module: &str, check: &mut impl FnMut(&str, &str)) {
     }
 }
 
-/// Names of this crate's modules that a text imports.
+/// Names of this crate's modules that a source text imports.
 fn imports(text: &str) -> Vec<&str> {
     let code: Vec<&str> = text
         .lines()

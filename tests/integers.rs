@@ -12,7 +12,7 @@ use lacuna::{
 };
 use std::collections::BTreeSet;
 
-/// The candidates of `case`, of those that software adapters compile for seconds one a kernel.
+/// The legal candidates of `case`, but only one of a kernel that software adapters compile for seconds.
 fn candidates_of(gpu: &Gpu, case: &Case) -> Vec<Candidate> {
     let mut slow = BTreeSet::new();
     let survey = case.survey(gpu.caps()).unwrap().into_iter();
@@ -24,7 +24,7 @@ fn candidates_of(gpu: &Gpu, case: &Case) -> Vec<Candidate> {
     legal.filter(|c| one(c)).collect()
 }
 
-/// Every kernel of `case`, which takes x as integers.
+/// Checks the candidates of `case`, which takes x as integers.
 fn assert_right(gpu: &Gpu, case: &Case) {
     let truth = case.reference().unwrap();
     let candidates = candidates_of(gpu, case);
@@ -59,7 +59,7 @@ fn x_on_the_grid_of_its_steps_loses_nothing_in_eight_bits() {
     ] {
         let format: Format = format.parse().unwrap();
         let mut case = Case::new(43, 333, batch, format, true).taking(Precision::I8);
-        // A block of one vector is zero, and one is tiny.
+        // One block of the first vector is zero, and one is tiny.
         for (i, x) in case.x.iter_mut().enumerate() {
             *x = match i {
                 32..64 => 0.0,
@@ -68,7 +68,7 @@ fn x_on_the_grid_of_its_steps_loses_nothing_in_eight_bits() {
                 _ => (127.0 * *x).round() * 0.25,
             };
         }
-        // The truth's own bound, without anything for eight bits.
+        // The bound of the plain product, with no allowance for eight bits.
         let sharp = reference::linear(&case.weight, &case.x, batch, case.bias.as_deref()).unwrap();
         for candidate in candidates_of(&gpu, &case) {
             let comparison = case.check(&gpu, candidate, &sharp).unwrap();
@@ -90,15 +90,15 @@ fn x_in_24_bits_loses_what_is_stated_and_nothing_on_the_grid() {
         ("w8g24-sym", 65, 515, 5),
         ("w4g8", 1, 1000, 1),
         ("w2g16", 20, 70, 4),
-        // More than workgroup memory holds of x at a time, of most devices.
+        // More columns than the workgroup memory of most devices holds of x at a time.
         ("w4g128", 5, 13_000, 1),
         ("w8g128", 6, 13_001, 2),
-        // Group-pruned, some candidates of which hold x as integers.
+        // Group-pruned weights, for which some candidates hold x as integers.
         ("w4g16s50", 16, 64, 1),
         ("w4g64s50", 33, 1000, 2),
         ("w8g24s50-sym", 17, 333, 3),
         ("w2g16s60-ragged", 50, 515, 1),
-        // Codes that divide no byte, or none: x is taken as it is.
+        // Codes whose bits do not divide a byte, or no codes: x is taken as it is.
         ("w3g32", 16, 64, 1),
         ("f16", 16, 64, 9),
     ] {
@@ -106,7 +106,7 @@ fn x_in_24_bits_loses_what_is_stated_and_nothing_on_the_grid() {
         for rows in [rows, rows + 1] {
             let mut case = Case::new(rows, cols, batch, format, true).taking(Precision::I24);
             if cols > 300 {
-                // A block is zero, one is tiny, and one is of both very large and very small numbers.
+                // One block is zero, one is tiny, and one has both very large and very small numbers.
                 case.x[32..64].fill(0.0);
                 case.x[64..96].fill(f32::from_bits(1));
                 case.x[96] = 1e30;

@@ -149,7 +149,7 @@ fn nan_and_infinity_pass_by_what_is_not_kept_in_every_candidate() {
     }
 }
 
-/// `weight` in every candidate of either class of devices.
+/// Checks `weight` in every legal candidate of either class of device.
 fn assert_every_candidate_right(gpu: &Gpu, weight: Matrix, x: Vec<f32>, batch: usize) {
     let (rows, cols, format) = (weight.rows(), weight.cols(), weight.format());
     let problem = kernel::Problem {
@@ -181,7 +181,7 @@ fn assert_every_candidate_right(gpu: &Gpu, weight: Matrix, x: Vec<f32>, batch: u
 #[test]
 fn rows_that_keep_very_different_numbers_of_groups_are_right() {
     let Some(gpu) = gpu() else { return };
-    // The first panels keep all their groups, a row among the last one, the others none.
+    // The first 549 rows keep all their groups, and so does row 1023; the others keep none.
     let (rows, cols) = (1100, 96);
     let mut random = Random(3);
     let values = (0..rows * cols).map(|i| match i / cols {
@@ -198,8 +198,8 @@ fn rows_that_keep_very_different_numbers_of_groups_are_right() {
 #[test]
 fn rows_whose_kept_groups_lie_far_apart_are_right() {
     let Some(gpu) = gpu() else { return };
-    // More columns than workgroup memory holds of x, and neighbours that keep what lies at either end; in
-    // eight bits more groups than a byte counts.
+    // x has more columns than workgroup memory holds, and neighbouring rows keep groups at opposite ends.
+    // In eight bits there are more groups than a byte counts.
     let mut random = Random(5);
     for (format, cols, batch) in [("w4g16s50", 20_008, 1), ("w8g8s60", 4136, 2)] {
         let values = (0..7 * cols).map(|i| {
@@ -232,7 +232,7 @@ fn nan_reaches_a_product_of_kept_groups_only_through_them() {
 #[test]
 fn candidates_for_devices_that_name_no_subgroup_size_are_right_too() {
     let Some(gpu) = gpu() else { return };
-    // A device that may choose between 4 and 128 lanes, as far as the host knows.
+    // As far as the host knows, this device may choose between 4 and 128 lanes.
     let vague = gpu.caps().subgroups.map(|_| Subgroups { min: 4, max: 128 });
     for format in ["f16", "2:4", "1:8x4@bf16"] {
         let case = Case::new(37, 150, 2, format.parse().unwrap(), true);
@@ -282,7 +282,7 @@ fn nan_in_x_reaches_y_only_through_kept_positions() {
             .map(|i| if i % cols % 4 == 0 { 2.0 } else { f32::NAN })
             .collect();
         assert_right(&gpu, &nm, &x, batch, None);
-        // And through a kept position it does, into the rows that keep it.
+        // NaN at a kept position does reach y, in the rows that keep it.
         let mut poisoned = x;
         poisoned[4] = f32::NAN;
         let y = &run(&gpu, &nm, &poisoned, batch, None)[0];
@@ -293,7 +293,7 @@ fn nan_in_x_reaches_y_only_through_kept_positions() {
 #[test]
 fn x_beyond_its_last_column_is_never_read() {
     let Some(gpu) = gpu() else { return };
-    // x of 13 columns lies in front of NaN, in the host's own buffer.
+    // The 13 columns of x stand in front of NaN, in a buffer of the host.
     for format in ["f32", "f16", "2:4", "2:4@f16", "3:5", "2:4x8", "31:32"] {
         let case = Case::new(16, 13, 1, format.parse::<Format>().unwrap(), false);
         let mut host = case.x.clone();
@@ -390,7 +390,7 @@ fn a_weight_over_128_mib_is_split_on_an_adapter_limited_to_that() {
     let (rows, cols) = (36_007, 1024);
     let mut random = Random(7);
     let row = random.vector(cols);
-    // Row r is the same row scaled by a power of two: the truth is one dot product.
+    // Every row is the same one times a power of two, so the truth needs one dot product.
     let scale = |r: usize| f32::exp2((r % 13) as f32 - 6.0);
     let values = (0..rows)
         .flat_map(|r| row.iter().map(move |v| v * scale(r)))

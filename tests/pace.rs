@@ -1,5 +1,5 @@
-//! Work in submissions of limited length (case 63 of `docs/faults.md`): cut anywhere, between
-//! launches or between their workgroups, it gives the same bits.
+//! Work in submissions of limited length (case 63 of `docs/faults.md`): wherever it is cut, between
+//! launches or between their workgroups, it must give the same bits.
 
 mod common;
 
@@ -26,7 +26,7 @@ fn a_plan_in_many_submissions_gives_the_same_bits() {
     });
     let limited = limited.unwrap();
     let case = Case::new(128, 128, 4, "f16".parse().unwrap(), false);
-    // Each product takes what the one before it gave.
+    // Each product takes the output of the one before it.
     let chain = |gpu: &Gpu, run: &dyn Fn(&Plan) -> lacuna::Result<()>| {
         let weight = gpu.upload(&case.weight).unwrap();
         let (x, y) = (
@@ -45,7 +45,7 @@ fn a_plan_in_many_submissions_gives_the_same_bits() {
             let x = x.read_blocking(gpu).unwrap();
             x.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
-        // What launches take is measured twice.
+        // The first two runs measure how long launches take.
         [bits(), bits(), bits()]
     };
     let whole = chain(&gpu, &Plan::run);
@@ -84,7 +84,7 @@ fn products_cut_between_workgroups_give_the_same_bits() {
             y.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
         let whole = bits(&|| plan.run());
-        // Two runs measure, the third is cut.
+        // Two runs measure the launches; the third is cut.
         for _ in 0..3 {
             assert_eq!(bits(&|| plan.run_within(NOTHING)), whole, "{problem:?}");
         }

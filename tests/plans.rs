@@ -85,7 +85,7 @@ fn a_buffer_may_be_read_and_written_at_once_in_disjoint_ranges() {
         second: "x",
     });
     assert_eq!(product(&x), aliasing);
-    // Half of x, from either side.
+    // x is the second half of one tensor and the first half of another.
     let wide = |offset| gpu.tensor_in(&arena, offset, 1, 128).unwrap();
     let mut into_x = PlanBuilder::new(&gpu);
     let weight = gpu.upload(&self::weight(128, 64)).unwrap();

@@ -1,5 +1,5 @@
-//! A kernel as it is and without its barriers, for a detector of data races to watch: `cargo xtask
-//! adapters` runs each under one, which must be silent of the first and name the second.
+//! A kernel with and without its barriers, for a detector of data races: `cargo xtask adapters` runs
+//! each under one, which must be silent about the first and report the second.
 
 mod common;
 
@@ -10,7 +10,7 @@ const ROWS: usize = 8;
 const COLS: usize = 512;
 const BARRIER: &str = "workgroupBarrier();";
 
-/// A product whose sums meet in workgroup memory.
+/// A product whose partial sums meet in workgroup memory.
 fn product(barriers: bool) {
     let Some(gpu) = gpu() else { return };
     let case = Case::new(ROWS, COLS, 1, "f32".parse().unwrap(), false);

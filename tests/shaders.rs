@@ -1,5 +1,5 @@
-//! Every kernel × candidate through naga to SPIR-V, MSL and HLSL, without a GPU: the text is
-//! valid, and what the host believes of it (bindings, parameters, sizes) is what it says.
+//! Every kernel × candidate through naga to SPIR-V, MSL and HLSL, without a GPU: the text must be
+//! valid and be what the host believes of it (bindings, parameters, sizes).
 
 #[path = "common/naga.rs"]
 mod checks;
@@ -14,7 +14,7 @@ use lacuna::{
 use naga::back::{hlsl, msl, spv};
 use std::collections::BTreeMap;
 
-/// Devices that see different text: no subgroups, each size, and a size that varies; some
+/// Devices for which the text differs: no subgroups, each size of them, and a size that varies; some
 /// with 64-bit integers.
 fn devices() -> Vec<Caps> {
     let sizes = [
@@ -47,7 +47,7 @@ fn devices() -> Vec<Caps> {
     devices
 }
 
-/// Every distinct launch of the quick case table, of the lists that its products skip by, and of the
+/// Every distinct launch of the quick case table, of the lists by which its products skip, and of the
 /// conversions around them.
 fn dispatches() -> BTreeMap<String, Dispatch> {
     let mut all = BTreeMap::new();
@@ -145,10 +145,10 @@ fn every_subgroup_size_has_a_candidate_that_is_valid() {
 
 #[test]
 fn every_problem_has_a_candidate_on_the_least_device() {
-    // x in f16 is for cooperative matrices, which are no part of it.
+    // x in f16 needs cooperative matrices, which the least device lacks.
     let cases = verify::cases(false).filter(|c| c.problem.precision != Precision::F16);
     for case in cases {
-        // x, y, the weight and the bias; and the list.
+        // The buffers are x, y, the weight, the bias and, where products skip, the list.
         let listed = case.problem.skip != kernel::Skip::Nothing;
         let least = Caps {
             max_storage_buffers: 4 + u32::from(listed),
@@ -163,7 +163,7 @@ fn every_problem_has_a_candidate_on_the_least_device() {
 /// Opcode of `OpSDot`.
 const SDOT: u32 = 4450;
 
-/// The opcodes of a SPIR-V module, behind its head of five words.
+/// The opcodes of a SPIR-V module, after its header of five words.
 fn opcodes(words: &[u32]) -> Vec<u32> {
     let mut at = 5;
     let mut found = vec![];
@@ -188,7 +188,7 @@ fn dot_products_of_bytes_are_instructions_where_there_are_such_and_arithmetic_el
                 ..Default::default()
             };
             if !native {
-                // What a device without the extension has.
+                // The capabilities of a device without the extension.
                 let others = [spv::Capability::Shader, spv::Capability::Int64];
                 let subgroups = [
                     spv::Capability::GroupNonUniform,
@@ -214,7 +214,7 @@ fn dot_products_of_bytes_are_instructions_where_there_are_such_and_arithmetic_el
             let instruction = text.contains("dot4add_i8packed");
             assert_eq!(instruction, native, "{}", dispatch.name);
         }
-        // Metal has none: vectors of bytes, or shifts.
+        // Metal has no such instruction: it gets vectors of bytes, or shifts.
         let options = msl::Options {
             lang_version: (2, 4),
             fake_missing_bindings: true,

@@ -1,5 +1,5 @@
-//! Products of the same x in one plan: what one makes of it first serves those behind it, and no
-//! longer than it is true.
+//! Products of the same x in one plan: what one of them prepares from x serves those after it, but
+//! only as long as it is valid.
 
 mod common;
 
@@ -28,13 +28,13 @@ fn add(builder: &mut PlanBuilder, precision: Precision, weight: &Weight, x: &Ten
     builder.linear(weight, x, None, y).unwrap();
 }
 
-/// How many launches of a plan make integers of x.
+/// How many launches of a plan convert x to integers.
 fn quantized(plan: &Plan) -> usize {
     let launches = plan.steps();
     launches.filter(|s| s.name.starts_with("quantize")).count()
 }
 
-/// y of each product of `products`, in one plan, and how many launches made integers of x.
+/// The y of each of `products`, in one plan, and how many launches converted x to integers.
 fn run(
     gpu: &Gpu,
     shares: bool,
@@ -71,7 +71,7 @@ fn products_of_one_x_prepare_it_once() {
     let (apart, all) = run(&gpu, false, &products);
     assert_eq!(all, 4);
     let (shared, fewer) = run(&gpu, true, &products);
-    // Another x has taken its place before the last.
+    // Before the last product, another x took the place of this one.
     assert_eq!(fewer, 3);
     assert_eq!(apart, shared);
 }
@@ -85,7 +85,7 @@ fn what_has_changed_is_prepared_again() {
     let mut builder = PlanBuilder::new(&gpu);
     let mut add = |precision, weight, x, y| add(&mut builder, precision, weight, x, y);
     add(Precision::I8, &down, &x, &first);
-    // Takes no scratch: that it writes x is what counts.
+    // This product needs no scratch: what counts is that it writes x.
     add(Precision::F32, &square, &other, &x);
     add(Precision::I8, &down, &x, &second);
     let plan = builder.build().unwrap();
@@ -109,7 +109,7 @@ fn what_is_shared_cannot_be_rebound_to_what_is_written() {
     let mut plan = builder.build().unwrap();
     assert_eq!(quantized(&plan), 1);
 
-    // By itself that product could write x.
+    // Taken alone, that product could write x.
     let refused = plan.rebind(&between, &x);
     assert!(
         matches!(refused, Err(Error::Aliasing { .. })),

@@ -1,4 +1,4 @@
-//! Products that skip what is not active, and the list that says what is, against the reference.
+//! Products that skip what is not active, and the list of what is, against the reference.
 
 mod common;
 #[path = "common/reopen.rs"]
@@ -25,7 +25,7 @@ fn a_list_names_the_active_channels_in_order_and_keeps_nan() {
         (17, 33),
         (40, 1000),
         (33, 0),
-        // More rounds than Mesa 22.3 grants the loops of a shader.
+        // More iterations than Mesa 22.3 allows the loops of a shader.
         (300, 8192),
         (70_001, 3),
     ] {
@@ -50,7 +50,7 @@ fn a_list_names_the_active_channels_in_order_and_keeps_nan() {
         let expected = reference::threshold(&x, &thresholds);
         let any = |c: &u32| (0..batch).any(|b| expected[b * channels + *c as usize] != 0.0);
         let listed: Vec<u32> = (0..channels as u32).filter(any).collect();
-        // Lists are made one way by a subgroup, another way by any workgroup.
+        // A single subgroup makes lists in one way, a workgroup of any kind in another.
         let own = *gpu.caps();
         let [cpu, other] = [DeviceClass::Cpu, DeviceClass::Gpu].map(|class| Caps { class, ..own });
         let subgroups = None;

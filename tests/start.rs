@@ -1,4 +1,4 @@
-//! How soon a new process has its first result, where the driver has met the shaders before.
+//! How soon a new process has its first result, if the driver has seen the shaders before.
 
 mod common;
 
@@ -20,7 +20,7 @@ const COLS: usize = 512;
 const PIPELINES: usize = 20;
 const MOST: Duration = Duration::from_millis(500);
 
-/// What the process under the clock does.
+/// What the process that is timed does.
 #[test]
 #[ignore = "run by the test below"]
 fn a_plan_of_many_pipelines_runs() {

@@ -1,6 +1,6 @@
 //! Writes the well-formed files of the corpus: one of each kind that a target reads.
 //!
-//! `cargo run --release -p lacuna-fuzz --example seeds` after a change of what writes them. Files
+//! Run `cargo run --release -p lacuna-fuzz --example seeds` after a change of what writes them. Files
 //! that fuzzing found stay as they are.
 
 #[path = "../../io/tests/common/mod.rs"]
@@ -67,7 +67,7 @@ fn main() -> Done {
                     max_binding_bytes,
                     ..Caps::PORTABLE
                 };
-                // Not every format lies in bands.
+                // Not every format can lie in bands.
                 if let Ok(packed) = Packed::new(&weight, layout, &caps) {
                     put(
                         "packed",

@@ -1,9 +1,9 @@
-//! `config.json` of Hugging Face's.
+//! `config.json` of Hugging Face models.
 
 use crate::folder::Folder;
 use lacuna_llm::{Config, Linear};
 
-/// `config.json`. The sizes that are accepted can be computed with.
+/// `data` is a `config.json`. Sizes that are accepted must be safe to compute with.
 pub fn config(data: &[u8]) {
     let folder = Folder::new();
     let config = match Config::from_json_file(folder.put("config.json", data)) {

@@ -1,4 +1,4 @@
-//! A folder of one run, as most readers open paths.
+//! A temporary folder for one run, because most readers open paths.
 
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 pub(crate) struct Folder(TempDir);
 
 impl Folder {
-    /// In memory where the system has a folder there: what is written waits for a disk.
+    /// Creates it in memory if the system has a folder there, because writing to a disk is slow.
     pub fn new() -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         Self(folder.expect("a temporary folder can be made"))

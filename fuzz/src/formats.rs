@@ -1,11 +1,11 @@
-//! Weights put together from sections, as every reader of files puts them together.
+//! Weights put together from sections, as every reader of files does it.
 //!
 //! ```text
-//! w3g8s50 2 28            the format and its sides; two more sides are those that are claimed
+//! w3g8s50 2 28            the format, rows and columns; two more sizes are those that are claimed
 //! bytes of the sections   columns, codes, zeros, scales, factor; or values
 //! ```
-//! Where the bytes end zeros follow, and zeros alone are a sound weight: what is counted, chosen or
-//! scaled is stored as its difference to that.
+//! Where the bytes end, zeros follow, and zeros alone make a valid weight: whatever is counted, chosen
+//! or scaled is stored as its difference from that weight.
 
 use crate::{matrix, safetensors::check_words};
 use half::f16;
@@ -17,10 +17,10 @@ use lacuna::{
     },
 };
 
-/// Bytes of a section that no target needs more of.
+/// Most rows, columns or values of a weight; no target needs more.
 const MOST_BYTES: usize = 1 << 16;
 
-/// A line and the bytes of sections. What is accepted unpacks, multiplies and packs.
+/// `data` is a line and the bytes of sections. A weight that is accepted must unpack, multiply and pack.
 pub fn formats(data: &[u8]) {
     let end = data.iter().position(|&byte| byte == b'\n');
     let (line, sections) = data.split_at(end.unwrap_or(data.len()));
@@ -41,7 +41,7 @@ pub fn formats(data: &[u8]) {
     if rows > MOST_BYTES || cols > MOST_BYTES {
         return;
     }
-    // A group takes all its codes, however few of its columns there are.
+    // A group has all its codes, however few of its columns exist.
     let group = format.quant().and_then(Quant::group).unwrap_or(1);
     if rows * cols.next_multiple_of(group) > MOST_BYTES {
         return;
@@ -53,7 +53,7 @@ pub fn formats(data: &[u8]) {
     }
 }
 
-/// The bytes that are left; behind them are zeros.
+/// The bytes that are left; zeros follow them.
 struct Sections<'a>(&'a [u8]);
 
 impl Sections<'_> {
@@ -75,7 +75,7 @@ impl Sections<'_> {
         Values::from_le_bytes(dtype, &self.bytes(count * dtype.size()))
     }
 
-    /// The packed indices of a weight that keeps the first columns of each window, changed.
+    /// The packed indices that keep the first columns of each window, changed by the next bytes.
     fn indices(&mut self, pattern: Pattern, rows: usize, cols: usize) -> Result<Vec<u32>> {
         let sound = Columns::select(pattern, rows, cols, |_, _, _| {})?;
         let changes = self.words(sound.indices().len());
@@ -83,7 +83,7 @@ impl Sections<'_> {
         Ok(pairs.map(|(word, change)| word ^ change).collect())
     }
 
-    /// Halves, 1 where there are no bytes.
+    /// Halves, which are 1 where there are no bytes.
     fn halves(&mut self, count: usize) -> Vec<f16> {
         let bytes = self.bytes(2 * count);
         let bits = bytes.as_chunks().0.iter().map(|&b| u16::from_le_bytes(b));
@@ -108,7 +108,7 @@ impl Sections<'_> {
     }
 }
 
-/// Sections of a weight `[rows, cols]`, taken for one of the sides `claimed`.
+/// The weight `[rows, cols]` of these sections, as if it had the sides `claimed`.
 fn weight(
     format: Format,
     (rows, cols): (usize, usize),
@@ -150,7 +150,7 @@ fn weight(
     }
 }
 
-/// Row offsets and group indices of a weight that keeps the first groups of each row, changed.
+/// Row offsets and group indices that keep the first groups of each row, changed by the next bytes.
 fn kept(
     sections: &mut Sections,
     pruning: GroupPruning,

@@ -1,4 +1,4 @@
-//! GGUF files: tensors, and what a language model reads of the metadata.
+//! GGUF files: tensors, and the metadata that a language model reads.
 
 use crate::{
     folder::Folder,
@@ -8,8 +8,8 @@ use lacuna::format::Codes;
 use lacuna_io::GgufFile;
 use lacuna_llm::{ChatTemplate, Checkpoint, Message, Tokenizer};
 
-/// Codes stand for what blocks decode to, but for the rounding of scales and zeros to halves. Rows are whole
-/// groups.
+/// Codes must stand for what blocks decode to, apart from the rounding of scales and zeros to halves.
+/// Rows are whole groups.
 fn check_codes(codes: &Codes, values: &[f32]) {
     let group = codes.quant().group().expect("blocks are shorter than rows");
     for (g, exact) in values.chunks(group).enumerate() {
@@ -27,7 +27,7 @@ fn check_codes(codes: &Codes, values: &[f32]) {
     }
 }
 
-/// The bytes of a file.
+/// `data` is a GGUF file.
 pub fn gguf(data: &[u8]) {
     let folder = Folder::new();
     let path = folder.put("model.gguf", data);

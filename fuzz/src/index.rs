@@ -11,8 +11,8 @@ const SHARDS: [(&str, &[u8]); 2] = [
     ("b.safetensors", b"a.w.qzeros I32 1 1\na.w.g_idx I32 8\n"),
 ];
 
-/// `model.safetensors.index.json`, behind a line feed `config.json`, and behind another one
-/// `quantize_config.json`; those that are left out are not there.
+/// `data` is a `model.safetensors.index.json`, then after a line feed a `config.json`, and after
+/// another one a `quantize_config.json`. Files that are left out do not exist.
 pub fn index(data: &[u8]) {
     let folder = Folder::new();
     let mut len = 0;

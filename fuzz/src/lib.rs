@@ -1,7 +1,7 @@
 //! Fuzz targets of Lacuna: every reader of files, and what is checked before it reaches a kernel.
 //!
-//! A target is a function of bytes that must neither panic nor hang, whatever they are. What is
-//! refused must be refused in words; what is accepted must hold what its target says.
+//! A target is a function of bytes that must neither panic nor hang, whatever they are. A refusal
+//! must have a proper message; what is accepted must have the properties that its target states.
 //!
 //! ```text
 //! cargo xtask fuzz [--minutes N] [TARGET]   searches, on a nightly compiler
@@ -40,7 +40,7 @@ pub use tokenizer::tokenizer;
 /// A function of bytes that must neither panic nor hang.
 pub type Target = fn(&[u8]);
 
-/// Every target by its name, which is also that of its bin and of its folder in `corpus`.
+/// Every target by its name, which is also the name of its binary and of its folder in `corpus`.
 pub const TARGETS: [(&str, Target); 9] = [
     ("safetensors", safetensors),
     ("tensors", tensors),

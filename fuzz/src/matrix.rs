@@ -1,4 +1,4 @@
-//! What holds of every weight that was accepted, wherever it came from.
+//! What must hold for every weight that was accepted, wherever it came from.
 
 use crate::walk;
 use lacuna::{
@@ -9,12 +9,12 @@ use lacuna::{
     reference,
 };
 
-/// Values of the largest weight that is looked at, so that no run takes long.
+/// Values of the largest weight that is checked, so that no run takes long.
 const MOST_VALUES: usize = 1 << 18;
 
-/// Unpacks the weight, multiplies by it, and packs it as devices have it.
+/// Unpacks the weight, multiplies by it, and packs it as for devices.
 pub(crate) fn check(weight: &Matrix) {
-    // A side alone may be long where the other one is empty.
+    // One side may be very long if the other is empty.
     let (rows, cols) = (weight.rows().max(1), weight.cols().max(1));
     if rows.saturating_mul(cols) > MOST_VALUES {
         return;
@@ -28,7 +28,7 @@ pub(crate) fn check(weight: &Matrix) {
     check_packed(weight);
 }
 
-/// The reference takes any x in every precision, and f32 rounding alone is within its bound.
+/// The reference must take any x in every precision, and f32 rounding alone must be within its bound.
 fn check_products(weight: &Matrix) {
     let cols = weight.cols();
     let plain = (0..cols).map(|col| col as f32 * 0.5 - 3.0);
@@ -41,13 +41,13 @@ fn check_products(weight: &Matrix) {
     let compared = truth.compare(&y).expect("both are as long");
     assert!(compared.error_over_bound <= 1.0, "{compared:?}");
     for precision in [Precision::F16, Precision::I8, Precision::I24] {
-        // Some formats are not for products of this precision.
+        // Some formats have no products of this precision.
         let _ = reference::linear_in(precision, weight, &x, 2, None);
     }
 }
 
-/// Packed for either class of devices, in one part and in several, it comes back from its bytes,
-/// and a reader of its words that knows their documentation only finds the same weight there.
+/// Packed for either class of device, in one part and in several, the weight must come back from its
+/// bytes. A reader of its words that follows only their documentation must find the same weight.
 fn check_packed(weight: &Matrix) {
     for class in [DeviceClass::Gpu, DeviceClass::Cpu] {
         for layout in [Layout::Rows, Layout::Bands] {
@@ -57,7 +57,7 @@ fn check_packed(weight: &Matrix) {
                     max_binding_bytes,
                     ..Caps::PORTABLE
                 };
-                // What is too large for a binding, or has no bands, is refused.
+                // What is too large for a binding, or cannot lie in bands, is refused.
                 let Ok(packed) = Packed::new(weight, layout, &caps) else {
                     continue;
                 };

@@ -1,10 +1,10 @@
-//! Weights as they lie on a device, in bytes that a host kept.
+//! Packed weights as they lie on a device, read from bytes that a host kept.
 
 use crate::walk;
 use lacuna::kernel::Packed;
 
-/// The bytes of a packed weight. What is accepted can be walked as kernels walk it without leaving
-/// its words.
+/// `data` is a packed weight. If it is accepted, kernels must be able to walk it without leaving its
+/// words.
 pub fn packed(data: &[u8]) {
     match Packed::from_bytes(data) {
         Ok(packed) => {

@@ -5,17 +5,17 @@ use lacuna::format::Matrix;
 use lacuna_io::{Error, Kind, Layout, Output, WeightFile, stored_bytes};
 use std::path::Path;
 
-/// The bytes of a file.
+/// `data` is a safetensors file.
 pub fn safetensors(data: &[u8]) {
     let folder = Folder::new();
     let path = folder.put("model.safetensors", data);
     if read(&folder, &path, data.len() as u64).is_ok() {
-        // Whatever is accepted here, the format's own crate accepts too.
+        // Whatever is accepted here, the `safetensors` crate accepts too.
         safetensors::SafeTensors::deserialize(data).expect("the file is safetensors");
     }
 }
 
-/// The sketch of a file, which may have a `config.json` beside it.
+/// `data` is the sketch of a file, which may have a `config.json` beside it.
 pub fn tensors(data: &[u8]) {
     let Some(Sketch { file, config }) = Sketch::read(data) else {
         return;
@@ -28,8 +28,8 @@ pub fn tensors(data: &[u8]) {
     let _ = read(&folder, &path, file.len() as u64);
 }
 
-/// Opens a file and reads everything in it: what can be read is as it was declared, the rest is
-/// refused in words.
+/// Opens a file and reads everything in it. What can be read must be as declared; the rest must be
+/// refused with a proper message.
 pub(crate) fn read(folder: &Folder, path: &Path, len: u64) -> Result<(), Error> {
     let file = WeightFile::open(path).inspect_err(check_refusal)?;
     for refused in file.refused() {
@@ -69,7 +69,7 @@ pub(crate) fn read(folder: &Folder, path: &Path, len: u64) -> Result<(), Error> 
     Ok(())
 }
 
-/// The last row alone is that of the whole weight, where rows can be read.
+/// If rows can be read alone, the last row must be that of the whole weight.
 fn check_rows(file: &WeightFile, name: &str, weight: &Matrix) {
     let last = weight.rows() - 1..weight.rows();
     match (file.weight_rows(name, last.clone()), weight) {
@@ -82,7 +82,7 @@ fn check_rows(file: &WeightFile, name: &str, weight: &Matrix) {
     }
 }
 
-/// Written as a container, it is read as the same.
+/// The weight must be the same when it is written as a container and read back.
 fn check_written(folder: &Folder, weight: &Matrix) {
     let (format, rows, cols) = (weight.format(), weight.rows(), weight.cols());
     let mut output = Output::new();
@@ -97,7 +97,7 @@ fn check_written(folder: &Folder, weight: &Matrix) {
     writer.finish().expect("nothing is missing");
     let again = WeightFile::open(&path).and_then(|file| file.weight("P"));
     match (again.expect("it was just written"), weight) {
-        // NaN is no obstacle to a dense weight.
+        // A dense weight may hold NaN, so bytes are compared.
         (Matrix::Dense(again), Matrix::Dense(weight)) => {
             assert_eq!(again.values().to_le_bytes(), weight.values().to_le_bytes());
         }
@@ -105,13 +105,13 @@ fn check_written(folder: &Folder, weight: &Matrix) {
     }
 }
 
-/// A refusal is of the input, and says so on one short line that no terminal obeys.
+/// A refusal must be an input error and say so on one short line that cannot control a terminal.
 pub(crate) fn check_refusal(error: &Error) {
     assert_eq!(error.kind(), Kind::Input, "{error}");
     check_words(&error.to_string());
 }
 
-/// Words that are fit for a terminal.
+/// A message must be fit for a terminal.
 pub(crate) fn check_words(message: &str) {
     assert!(
         !message.is_empty() && message.len() < 4000,

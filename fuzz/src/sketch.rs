@@ -1,5 +1,5 @@
-//! Safetensors files as a few lines of text, so that a change of a line is a file whose header still
-//! fits its tensors: a mutated file of the format itself rarely comes further than that.
+//! Safetensors files as a few lines of text. A changed line gives a file whose header still fits its
+//! tensors, while a mutated safetensors file is rarely read any further than its header.
 //!
 //! ```text
 //! lacuna.P = {"format":"2:4@f16","rows":1,"cols":4}      an entry of __metadata__
@@ -9,12 +9,12 @@
 //!
 //! bytes of all tensors, in order; where they end, zeros follow
 //! ```
-//! `lacuna.version` is added where an entry of `lacuna.` asks for it.
+//! `lacuna.version` is added if an entry of `lacuna.` needs it.
 
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// Data that no target needs more of.
+/// Most bytes of tensors; no target needs more.
 const MOST_BYTES: u64 = 1 << 20;
 
 const CONFIG: &str = "quantization_config ";
@@ -27,7 +27,7 @@ pub(crate) struct Sketch {
 }
 
 impl Sketch {
-    /// `None` where a line is none, or the file would be large.
+    /// Parses a sketch. `None` if a line is invalid or the file would be large.
     pub fn read(input: &[u8]) -> Option<Self> {
         let end = input.windows(2).position(|pair| pair == b"\n\n");
         let (text, data) = input.split_at(end.unwrap_or(input.len()));
@@ -72,7 +72,7 @@ fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// Bytes of a tensor; of a type that is none, nothing.
+/// Bytes of a tensor, 0 if its type is unknown. `None` if they overflow.
 fn bytes_of(dtype: &str, shape: &[u64]) -> Option<u64> {
     let bits = match dtype {
         "BOOL" | "U8" | "I8" | "F8_E4M3" | "F8_E5M2" => 8,
@@ -90,7 +90,7 @@ fn bytes_of(dtype: &str, shape: &[u64]) -> Option<u64> {
 /// The sketch of a well-formed file, with `config` beside it.
 ///
 /// # Panics
-/// Where the file is not well-formed.
+/// If the file is not well-formed.
 pub fn sketch_of(file: &[u8], config: Option<&str>) -> Vec<u8> {
     let (len, rest) = file.split_first_chunk::<8>().expect("a length comes first");
     let (header, data) = rest.split_at(u64::from_le_bytes(*len) as usize);

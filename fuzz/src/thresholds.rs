@@ -4,8 +4,8 @@ use crate::{folder::Folder, safetensors::check_refusal, sketch::Sketch};
 use lacuna::reference;
 use lacuna_io::ThresholdFile;
 
-/// The sketch of a file of thresholds. What is accepted tells active channels from others by its own
-/// rule, and comes back when it is written.
+/// `data` is the sketch of a file of thresholds. What is accepted must tell active channels from others
+/// by the documented rule, and come back when it is written.
 pub fn thresholds(data: &[u8]) {
     let Some(sketch) = Sketch::read(data) else {
         return;

@@ -1,9 +1,9 @@
-//! `tokenizer.json` and what lies beside it.
+//! `tokenizer.json` and the files beside it.
 
 use crate::folder::Folder;
 use lacuna_llm::{ChatTemplate, Message, Tokenizer};
 
-/// Texts of every kind of character that tokenizers tell apart.
+/// Texts with every kind of character that tokenizers treat differently.
 const TEXTS: [&str; 4] = [
     "",
     "a b  ab\n1",
@@ -11,7 +11,7 @@ const TEXTS: [&str; 4] = [
     "<s><|im_end|>\u{2581}a",
 ];
 
-/// `tokenizer.json`, behind a line feed `tokenizer_config.json`.
+/// `data` is a `tokenizer.json` and, after a line feed, a `tokenizer_config.json`.
 pub fn tokenizer(data: &[u8]) {
     let folder = Folder::new();
     let names = ["tokenizer.json", "tokenizer_config.json"];
@@ -29,7 +29,7 @@ pub fn tokenizer(data: &[u8]) {
     }
 }
 
-/// Ids are those of the vocabulary, and all of them can be decoded.
+/// Ids must be those of the vocabulary, and all of them must decode.
 pub(crate) fn check(tokenizer: &Tokenizer) {
     for text in TEXTS {
         for ids in [tokenizer.encode(text), tokenizer.encode_special(text)] {

@@ -1,5 +1,5 @@
-//! The words of a packed weight, read as kernels read them, but by the documentation of
-//! `kernel/packed.rs`, `layout.rs`, `bands.rs`, `even.rs`, `panels.rs` and `runs.rs` alone. Every place is
+//! Reads the words of a packed weight as kernels do, but only by the documentation of
+//! `kernel/packed.rs`, `layout.rs`, `bands.rs`, `even.rs`, `panels.rs` and `runs.rs`. Every position is
 //! checked: one outside of its part panics.
 
 use half::{bf16, f16};
@@ -12,14 +12,14 @@ const MOST_VALUES: usize = 1 << 20;
 const SCALE_ROWS: usize = 8;
 /// Slots of one index set in a word.
 const SLOTS_PER_WORD: usize = 4;
-/// Slots whose groups count from the same one, and rows of a panel, on GPUs.
+/// On GPUs, the slots of panels that count groups from a common one, and the rows of a panel.
 const BLOCK: usize = 32;
 const PANEL_ROWS: usize = 16;
-/// Rows whose scales lie together where rows keep equally many groups, on GPUs.
+/// On GPUs, rows whose scales lie together if all rows keep equally many groups.
 const EVEN_ROWS: usize = 4;
 
-/// The weight that sound bytes hold, row-major; `None` where it is large. Where kernels find kept groups
-/// in two ways, `by_columns` chooses.
+/// The weight that valid bytes hold, row-major; `None` if it is large. If kernels find kept groups in
+/// two ways, `by_columns` chooses one.
 pub(crate) fn dense(bytes: &[u8], by_columns: bool) -> Option<Vec<f32>> {
     let word = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
     let words: Vec<u32> = bytes.chunks_exact(4).map(word).collect();
@@ -63,12 +63,12 @@ pub(crate) fn dense(bytes: &[u8], by_columns: bool) -> Option<Vec<f32>> {
 struct Part<'a> {
     format: Format,
     cols: usize,
-    /// The words of its layout.
+    /// The words that describe its layout.
     at: &'a [u32],
     words: &'a [u32],
 }
 
-/// Where the words of a layout stand.
+/// Positions among the words of a layout.
 const ROW_BASE: usize = 0;
 const ROWS: usize = 1;
 const VALUES: usize = 2;
@@ -93,12 +93,12 @@ impl Part<'_> {
             .map_or(size(self.format.dtype()), Quant::bits)
     }
 
-    /// What a field and, for codes, the word of its group stand for.
+    /// What a field stands for; for codes, `scale` is the word of its group.
     fn value(&self, field: u32, scale: u32) -> f32 {
         match (self.format.quant(), self.format.dtype()) {
             (Some(quant), _) => {
                 let zero = match self.format {
-                    // There the row follows the zero, or stands in its place.
+                    // Here other numbers follow the zero, or stand in its place.
                     Format::Gqs { .. } if quant.symmetric() => quant.middle().into(),
                     Format::Gqs { .. } => (scale >> 16 & u32::from(quant.max_code())) as f32,
                     _ if quant.real_zeros() => half_of(scale >> 16),
@@ -112,7 +112,7 @@ impl Part<'_> {
         }
     }
 
-    /// Row-major, or what a pattern keeps of the rows.
+    /// Reads rows that are stored row by row: all columns, or what a pattern keeps of them.
     fn rows(&self, values: &mut [f32]) {
         let (format, cols) = (self.format, self.cols);
         let (stride, scale_stride) = (self.number(VALUE_STRIDE), self.number(SCALE_STRIDE));
@@ -146,7 +146,7 @@ impl Part<'_> {
         }
     }
 
-    /// Column by column, in bands of rows.
+    /// Reads bands of rows, which are stored column by column.
     fn bands(&self, values: &mut [f32]) {
         let (cols, band, stride) = (self.cols, self.number(PANEL), self.number(VALUE_STRIDE));
         for row in 0..self.number(ROWS) {
@@ -162,8 +162,8 @@ impl Part<'_> {
         }
     }
 
-    /// Kept groups by rows that keep equally many, for GPUs: slot by slot, as GEMV goes through them, or
-    /// column by column, as GEMM does, which asks the bits that say what is kept.
+    /// Reads rows that keep equally many groups, for GPUs: slot by slot, as GEMV does, or column by column,
+    /// as GEMM does, which looks up the bits that say what is kept.
     fn even(&self, quant: Quant, by_columns: bool, values: &mut [f32]) {
         let (groups, size) = (quant.groups(self.cols), quant.group_cols(self.cols));
         let zero_bits = if quant.symmetric() { 0 } else { quant.bits() };
@@ -208,7 +208,7 @@ impl Part<'_> {
         }
     }
 
-    /// Kept groups by panels of rows that do not, for GPUs.
+    /// Reads rows that keep different numbers of groups, in panels of rows, for GPUs.
     fn panels(&self, quant: Quant, values: &mut [f32]) {
         let (indices, stride) = (self.number(INDICES), self.number(SCALE_STRIDE));
         let row_at = 16 + if quant.symmetric() { 0 } else { quant.bits() };
@@ -229,7 +229,7 @@ impl Part<'_> {
         }
     }
 
-    /// Kept groups by runs of rows that meet the same columns, for CPU adapters.
+    /// Reads runs, each the rows of a panel that keep one group of columns, for CPU adapters.
     fn runs(&self, quant: Quant, values: &mut [f32]) {
         let (groups, panel_rows) = (quant.groups(self.cols), self.number(PANEL));
         let row_at = 16 + if quant.symmetric() { 0 } else { quant.bits() };
@@ -243,7 +243,7 @@ impl Part<'_> {
         }
     }
 
-    /// The codes of a kept group, unless its scale says that there is none.
+    /// Reads the codes of a kept group; a scale of 0 says that there is none.
     fn group(&self, quant: Quant, slot: usize, row: usize, number: usize, values: &mut [f32]) {
         let scale = self.words[self.number(SCALES) + slot * self.number(SCALE_STRIDE)];
         let (size, stride) = (quant.group_cols(self.cols), self.number(VALUE_STRIDE));

@@ -1,9 +1,9 @@
-//! Every committed file, and changes of it, through its target.
+//! Runs every committed file, and changed copies of it, through its target.
 
 use lacuna_fuzz::TARGETS;
 use std::{fs, panic, path::Path};
 
-/// Runs of changed files, shared among all files of a target.
+/// Number of changed files for a target, shared among all its files.
 const CHANGES: usize = 3000;
 
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -19,7 +19,7 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// A generator that is the same everywhere.
+/// A generator that gives the same numbers everywhere.
 struct Random(u64);
 
 impl Random {

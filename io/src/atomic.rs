@@ -8,10 +8,10 @@ use std::{
 };
 use tempfile::NamedTempFile;
 
-/// Writes `bytes` to a file that appears complete or not at all; one that is there is replaced.
+/// Writes `bytes` to a file that appears complete or not at all. A file at `path` is replaced.
 ///
 /// # Errors
-/// [`Error::Write`]; a file at the path is then as it was.
+/// [`Error::Write`]; a file at the path is then unchanged.
 pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     let path = path.as_ref();
     let start = || {
@@ -30,13 +30,13 @@ pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
 pub(crate) fn temporary(path: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".lacuna-").suffix(".tmp");
-    // Readable like any new file, where the default is for secrets.
+    // Permissions like those of any new file; the default is private.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder(path))
 }
 
-/// Makes `file` durable and lets it appear at `path`.
+/// Makes `file` durable and visible at `path`.
 pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<()> {
     let failed = |reason: io::Error| Error::Write {
         file: path.into(),
@@ -44,8 +44,8 @@ pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<()> {
     };
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;
-    // The name is durable once the folder is. Not every system can do that,
-    // and the file is complete either way.
+    // The name is durable once the folder is synced. Not every system can do that, but the file is
+    // complete either way.
     let _ = File::open(folder(path)).and_then(|folder| folder.sync_all());
     Ok(())
 }

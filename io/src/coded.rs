@@ -12,7 +12,7 @@ use lacuna::format::{
 };
 
 impl WeightFile {
-    /// A weight of `N:M+wBgG` or `wBgG`.
+    /// Reads a weight of `N:M+wBgG` or `wBgG`.
     pub(crate) fn quantized(
         &self,
         name: &str,
@@ -36,7 +36,7 @@ impl WeightFile {
             .map_err(|reason| self.wrong(name, reason))
     }
 
-    /// A weight of `wBgGsPP`.
+    /// Reads a weight of `wBgGsPP`.
     pub(crate) fn gqs(
         &self,
         name: &str,
@@ -47,7 +47,7 @@ impl WeightFile {
         let Declared { rows, cols, .. } = declared;
         let row_offsets = self.numbers(name, ROW_OFFSETS)?;
         let group_indices = self.numbers(name, GROUP_INDICES)?;
-        // Codes have a row for each kept group, zeros are one row for all of them.
+        // Codes have one row for each kept group; zeros are one row for all of them.
         let (group, kept) = (quant.group_cols(cols), group_indices.len());
         let codes = self.codes(name, declared, quant, group, kept)?;
         Gqs::from_parts(rows, cols, pruning, row_offsets, group_indices, codes)
@@ -55,7 +55,7 @@ impl WeightFile {
             .map_err(|reason| self.wrong(name, reason))
     }
 
-    /// Codes in rows of `slots`, zeros in rows of `groups`.
+    /// Reads codes in rows of `slots` and zeros in rows of `groups`.
     fn codes(
         &self,
         name: &str,
@@ -75,7 +75,7 @@ impl WeightFile {
             .map_err(|reason| self.wrong(name, reason))
     }
 
-    /// A section of F16.
+    /// Reads an F16 section.
     fn halves(&self, name: &str, suffix: &str) -> Result<Vec<f16>> {
         let bytes = self.raw(&format!("{name}{suffix}"))?.bytes;
         let halves = bytes.as_chunks().0.iter();
@@ -105,7 +105,7 @@ impl WeightFile {
         Ok(fields)
     }
 
-    /// A section of U8, U16 or U32, widened.
+    /// Reads a section of U8, U16 or U32, widened to u32.
     fn numbers(&self, name: &str, suffix: &str) -> Result<Vec<u32>> {
         let section = self.raw(&format!("{name}{suffix}"))?;
         let widened = |bytes: &[u8]| {

@@ -36,7 +36,7 @@ pub(crate) struct Declared {
     pub factor: f32,
 }
 
-/// No number takes more characters in JSON.
+/// No number is longer in JSON.
 const WIDEST_FACTOR: f64 = -f64::MIN_POSITIVE;
 
 #[derive(Serialize, Deserialize)]
@@ -44,13 +44,13 @@ struct Json {
     format: String,
     rows: usize,
     cols: usize,
-    /// A power of two. As f64 its digits are exact for readers that know no f32.
+    /// A power of two, as f64 so that its digits are exact even for readers without f32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     factor: Option<f64>,
 }
 
 impl Declared {
-    /// Checks what every weight in a file must obey.
+    /// Checks the limits that every weight in a file must obey.
     pub fn new(format: Format, rows: usize, cols: usize) -> Result<Self, String> {
         for (what, value) in [("rows", rows), ("cols", cols)] {
             if !(1..=MAX_DIMENSION).contains(&value) {
@@ -59,7 +59,7 @@ impl Declared {
                 ));
             }
         }
-        // Formats put together by hand may be such that no name stands for them.
+        // A format built by hand may have no name that parses.
         if format.quant().is_some() {
             let named: Format = format.to_string().parse().map_err(|e| parser_words(&e))?;
             debug_assert_eq!(named, format);
@@ -80,7 +80,7 @@ impl Declared {
         Ok(declared)
     }
 
-    /// Bytes of all sections.
+    /// Bytes of all sections together.
     pub fn bytes(&self) -> Result<u64, String> {
         let sections = self.sections()?;
         Ok(sections
@@ -95,7 +95,7 @@ impl Declared {
         self.entry_with(module, self.factor.into())
     }
 
-    /// The entry as long as it can be, for a weight whose factor is not known yet.
+    /// The longest possible entry, for a weight whose factor is not known yet.
     pub fn widest_entry(&self, module: &str) -> (String, String) {
         let factor = self.format.quant().map_or(1.0, |_| WIDEST_FACTOR);
         self.entry_with(module, factor)
@@ -144,7 +144,7 @@ fn factor(format: Format, given: Option<f64>) -> Result<f32, String> {
             "format {format} has no factor, the entry has {given}"
         ));
     };
-    // The JSON parser may miss the nearest f64 by a bit, but not the nearest f32.
+    // The JSON parser may miss the nearest f64 by one bit, but not the nearest f32.
     match Codes::new(quant, vec![], vec![], Zeros::none(quant), given as f32) {
         Ok(codes) => Ok(codes.factor()),
         Err(_) => Err(format!(
@@ -153,8 +153,8 @@ fn factor(format: Format, given: Option<f64>) -> Result<f32, String> {
     }
 }
 
-/// Bytes of a weight of `format` in a file, header aside, or `None` where the
-/// format names no value type or the shape is beyond what files hold.
+/// Bytes of a weight of `format` in a file, without its header. `None` if the format names no value
+/// type or the shape is beyond what files hold.
 pub fn stored_bytes(format: Format, rows: usize, cols: usize) -> Option<u64> {
     Declared::new(format, rows, cols)
         .and_then(|d| d.bytes())
@@ -183,7 +183,7 @@ pub(crate) fn declared(
             }),
         };
     };
-    // A number too long for u64 is a newer version as well.
+    // A number too long for u64 is a newer version too.
     let plain = !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit());
     match version.parse::<u64>() {
         Ok(1..=CONTAINER_VERSION) => {}

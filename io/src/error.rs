@@ -18,7 +18,7 @@ pub enum Error {
     Read {
         /// The file.
         file: PathBuf,
-        /// The words of the operating system.
+        /// The message of the operating system.
         reason: std::io::Error,
     },
 
@@ -48,7 +48,7 @@ pub enum Error {
         expected: u64,
     },
 
-    /// A tensor does not fit into memory now.
+    /// A tensor does not fit into the memory that is left.
     #[error(
         "{}: tensor {}: no memory for {bytes} bytes",
         shown(file),
@@ -172,9 +172,9 @@ pub enum Error {
         file: PathBuf,
         /// The module.
         module: String,
-        /// What it looks like.
+        /// The layout that it seems to be in.
         layout: Layout,
-        /// Why not.
+        /// Why it cannot be read.
         reason: Box<Refusal>,
     },
 
@@ -221,7 +221,7 @@ pub enum Error {
     Write {
         /// The file.
         file: PathBuf,
-        /// The words of the operating system.
+        /// The message of the operating system.
         reason: std::io::Error,
     },
 }
@@ -252,13 +252,13 @@ impl Error {
     }
 }
 
-/// `text` on one line without control characters, shortened where it is very long:
-/// for names that come from a file and go to a terminal.
+/// `text` on one line without control characters, shortened if it is very long. Meant for names
+/// that come from a file and go to a terminal.
 pub fn printable(text: &str) -> String {
     escaped(text, 200)
 }
 
-/// The words of a parser, which quote the file.
+/// The message of a parser, escaped because it quotes the file.
 pub(crate) fn parser_words(error: &impl ToString) -> String {
     escaped(&error.to_string(), 1000)
 }

@@ -17,8 +17,8 @@ use std::{
 
 /// A safetensors file, or the shards of one, open for reading.
 ///
-/// Opening reads and checks all headers; tensors are read one by one when asked
-/// for, so that memory is bounded by the largest of them.
+/// Opening reads and checks all headers. Tensors are read one by one on request, so the largest
+/// of them bounds the memory needed.
 #[derive(Debug)]
 pub struct WeightFile {
     path: PathBuf,
@@ -28,12 +28,12 @@ pub struct WeightFile {
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) modules: BTreeMap<String, Module>,
     pub(crate) refused: BTreeMap<String, Refused>,
-    /// What is said about weights of other programs, where there are some.
+    /// What `config.json` says about weights of other programs, if there are any.
     pub(crate) quantization: Box<Quantization>,
     pub(crate) convention: Convention,
 }
 
-/// What the user knows of a file that it does not tell itself.
+/// What the caller knows about a file that the file itself does not say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reading {
@@ -42,7 +42,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The zero points of GPTQ are stored so, whatever the file looks like.
+    /// Sets how zero points of GPTQ are stored, whatever the file suggests.
     #[must_use]
     pub const fn with_gptq_zeros(mut self, zeros: Option<ZeroPoints>) -> Self {
         self.gptq_zeros = zeros;
@@ -64,14 +64,14 @@ impl WeightFile {
     /// holds `model.safetensors.index.json`, `model.safetensors` or one other `.safetensors`.
     ///
     /// # Errors
-    /// Of [`Kind::Input`](crate::Kind::Input) only: what cannot be read, whatever a header claims
-    /// that its file contradicts, a container of a newer version. A weight of another program's
-    /// layout that cannot be read is no obstacle; see [`refused`](Self::refused).
+    /// Only of [`Kind::Input`](crate::Kind::Input): the file cannot be read, it contradicts a header,
+    /// or it is a container of a newer version. An unreadable weight in another program's layout is
+    /// no error here; see [`refused`](Self::refused).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_as(path, Reading::default())
     }
 
-    /// Opens a file of which the user knows more than it tells.
+    /// Opens a file with what the caller knows about it.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -162,7 +162,7 @@ impl WeightFile {
         self.index.iter().chain(shards).map(PathBuf::as_path)
     }
 
-    /// The text entries of the header; of several shards, all of them.
+    /// The text entries of the header, or of all headers if there are several shards.
     pub const fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
@@ -191,16 +191,16 @@ impl WeightFile {
         self.modules.values()
     }
 
-    /// Weights that are in a layout of another program and cannot be read, by name. Their
-    /// tensors count as [plain](Self::plain_tensors).
+    /// Weights in a layout of another program that cannot be read, by name. Their tensors count as
+    /// [plain](Self::plain_tensors).
     pub fn refused(&self) -> impl Iterator<Item = &Refused> {
         self.refused.values()
     }
 
-    /// Fails where a weight cannot be read: for those who need all.
+    /// Fails if any weight cannot be read, for callers that need all of them.
     ///
     /// # Errors
-    /// [`Error::Layout`], of the first of [`refused`](Self::refused).
+    /// [`Error::Layout`] for the first of [`refused`](Self::refused).
     pub fn check_readable(&self) -> Result<()> {
         match self.refused.values().next() {
             None => Ok(()),
@@ -208,11 +208,11 @@ impl WeightFile {
         }
     }
 
-    /// One weight's description.
+    /// The description of one weight.
     ///
     /// # Errors
-    /// [`Error::NoWeight`], of [`Kind::Usage`](crate::Kind::Usage); [`Error::Layout`] where it
-    /// cannot be read.
+    /// [`Error::NoWeight`], of [`Kind::Usage`](crate::Kind::Usage); [`Error::Layout`] if it cannot be
+    /// read.
     pub fn module(&self, name: &str) -> Result<&Module> {
         if let Some(refused) = self.refused.get(name) {
             return Err(refused.error(&self.path));
@@ -232,20 +232,20 @@ impl WeightFile {
         })
     }
 
-    /// Whether an output may go to `path` while this file is its input.
+    /// Checks that an output may go to `path` while this file is its input.
     ///
-    /// The file itself may be replaced: outputs appear by renaming, after
-    /// everything was read. One shard of several, or the index, may not, because
-    /// the rest would be left without its counterpart.
+    /// The file itself may be replaced, because outputs appear by renaming, after everything was
+    /// read. One of several shards, or the index, may not: the rest would be left without its
+    /// counterpart.
     ///
     /// # Errors
-    /// [`Error::Refused`].
+    /// [`Error::Refused`] if it may not.
     pub fn check_output(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         if self.index.is_none() {
             return Ok(());
         }
-        // What does not exist yet is none of the inputs.
+        // A path that does not exist yet is not an input.
         let Ok(target) = path.canonicalize() else {
             return Ok(());
         };

@@ -1,4 +1,4 @@
-//! What tells one file from another without reading all of it.
+//! Telling files apart without reading all of them.
 
 use crate::{
     error::{Error, Result},
@@ -12,17 +12,17 @@ use std::{
     path::Path,
 };
 
-/// Bytes at the beginning of a file that are hashed: headers are there.
+/// Bytes that are hashed at the beginning of a file, where headers are.
 const HEAD: u64 = 1 << 20;
-/// Places behind them, at even distances, and the bytes hashed at each.
+/// Number of evenly spaced places after the head, and the bytes hashed at each.
 const PLACES: u64 = 1024;
 const PLACE: u64 = 1 << 10;
 
-/// Length and hash of a file, its name aside.
+/// Length and hash of a file; its name does not count.
 ///
-/// Of a long file the first MiB and 1 KiB at each of 1024 even distances are hashed: this tells
-/// apart files of the same header and length, such as two trainings of one model, in little
-/// time. It is no protection against someone who wants two files to look the same.
+/// Of a long file, the first MiB and 1 KiB at each of 1024 evenly spaced places are hashed. In
+/// little time this tells apart files of the same header and length, such as two trainings of one
+/// model. It is no protection against someone who wants two files to look the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Fingerprint {
     bytes: u64,
@@ -33,7 +33,7 @@ impl Fingerprint {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// [`Error::Read`], and [`Error::Malformed`] for what is no regular file.
+    /// [`Error::Read`], and [`Error::Malformed`] if it is no regular file.
     pub fn of(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let (mut file, bytes) = open_regular(path)?;
@@ -77,7 +77,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 /// SHA-256 of the whole file at `path`, in hexadecimal digits.
 ///
 /// # Errors
-/// [`Error::Read`], and [`Error::Malformed`] for what is no regular file.
+/// [`Error::Read`], and [`Error::Malformed`] if it is no regular file.
 pub fn sha256_of_file(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
     let (mut file, _) = open_regular(path)?;

@@ -1,17 +1,17 @@
-//! Which weights a command means.
+//! Selection of weights by name.
 
 use crate::error::{Error, Result};
 use globset::{Glob, GlobMatcher};
 
-/// Weights left alone unless they are asked for: pruning embeddings, the output
-/// layer or norms costs more accuracy than it saves.
+/// Excluded unless asked for: pruning embeddings, the output layer or norms costs more accuracy
+/// than it saves.
 const DEFAULT_EXCLUDED: [&str; 3] = ["*embed*", "*lm_head*", "*norm*"];
 
 /// A selection of modules by globs on their names.
 ///
-/// A weight is selected if one of the globs matches it and no `!GLOB` does, in
-/// whatever order they come. Without any plain glob, `*` stands for it, without
-/// `*embed*`, `*lm_head*` and `*norm*`. `*` also matches dots; case matters.
+/// A weight is selected if at least one plain glob and no `!GLOB` matches it, in whatever order
+/// they are given. If there is no plain glob, all weights are candidates except `*embed*`,
+/// `*lm_head*` and `*norm*`. `*` also matches dots; case matters.
 #[derive(Debug, Clone)]
 pub struct TensorGlobs {
     given: Vec<Given>,
@@ -26,7 +26,7 @@ struct Given {
 }
 
 impl TensorGlobs {
-    /// Reads globs, each `GLOB` or `!GLOB`; none for the default.
+    /// Parses globs, each `GLOB` or `!GLOB`. No globs select the default.
     ///
     /// # Errors
     /// [`Error::Glob`].
@@ -65,11 +65,11 @@ impl TensorGlobs {
             && !self.default.iter().any(|g| g.is_match(module))
     }
 
-    /// The selected ones among `modules`, in their order.
+    /// The selected modules of `modules`, in their order.
     ///
     /// # Errors
-    /// [`Error::NoMatch`] for the first glob, excluding or not, that matches
-    /// none of `modules`, and where nothing is selected at all.
+    /// [`Error::NoMatch`] for the first glob, excluding or not, that matches none of `modules`, or if
+    /// nothing at all is selected.
     pub fn select<'a>(&self, modules: impl IntoIterator<Item = &'a str>) -> Result<Vec<&'a str>> {
         let modules: Vec<&str> = modules.into_iter().collect();
         let no_match = |glob: String, reason| {

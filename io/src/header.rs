@@ -3,10 +3,10 @@
 //! ```text
 //! | u64 length of the header | header: JSON, padded with spaces | tensors, one after the other |
 //! ```
-//! The tensors must cover the rest of the file exactly: each starts where the
-//! one before it ends. Types and entries are those of the `safetensors` crate;
-//! the checks are written here so that they name the tensor, and so that
-//! repeated keys are refused, of which JSON parsers silently keep one.
+//! The tensors must cover the rest of the file exactly: each starts where the one before it ends.
+//! Types and entries are those of the `safetensors` crate. The checks are written here so that
+//! errors name the tensor, and so that repeated keys are refused, of which JSON parsers silently
+//! keep one.
 
 use crate::{
     error::{parser_words, quoted},
@@ -20,12 +20,12 @@ use serde::{
 };
 use std::{collections::BTreeMap, fmt};
 
-/// Largest header that readers of the format accept.
+/// The largest header that readers of safetensors accept.
 pub(crate) const MAX_HEADER: u64 = 100_000_000;
 
 const METADATA: &str = "__metadata__";
 
-/// A header; after [`Header::parse`] its tensors are known to lie one after the other.
+/// A header. [`Header::parse`] guarantees that its tensors lie one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Header {
     pub metadata: BTreeMap<String, String>,
@@ -69,11 +69,11 @@ impl Header {
         Ok(header)
     }
 
-    /// The header as a file begins with it, length included, filled up with spaces to at least
-    /// `len` bytes, a multiple of 8.
+    /// The bytes that a file begins with: the length and the header, padded with spaces to at least
+    /// `len` bytes, which is a multiple of 8.
     pub fn to_bytes(&self, len: u64) -> Result<Vec<u8>, String> {
         let mut json = serde_json::to_vec(self).map_err(|e| e.to_string())?;
-        // Tensors after a header of a multiple of 8 bytes are aligned in the file.
+        // A header of a multiple of 8 bytes keeps the tensors after it aligned.
         let padded = json.len().next_multiple_of(8);
         json.resize(padded.max((len as usize).saturating_sub(8)), b' ');
         if json.len() as u64 > MAX_HEADER {

@@ -20,7 +20,7 @@ use std::{
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
 
-/// The files behind a path, and which one the index says holds a tensor.
+/// The files of a model, and their index if there is one.
 #[derive(Debug)]
 pub(crate) struct Files {
     pub paths: Vec<PathBuf>,
@@ -143,8 +143,8 @@ fn sharded(path: &Path) -> Result<Files> {
     })
 }
 
-/// Whether `name` is one path component on every system, so that it cannot
-/// lead out of its folder.
+/// Whether `name` is a single path component on every system, so that it cannot lead out of its
+/// folder.
 fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!(

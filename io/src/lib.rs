@@ -1,12 +1,12 @@
-//! Weight files of Lacuna: what checkpoints store, to and from the formats of the engine.
+//! Weight files of Lacuna: conversion between what checkpoints store and the engine's formats.
 //!
-//! A file is safetensors, alone or in shards behind an index. Dense weights are
-//! plain tensors `P.weight`; sparse and quantised ones are sections beside an entry in the
-//! header, as `docs/container.md` describes byte by byte. GGUF files are read as well,
-//! through [`GgufFile`], and so are the layouts of GPTQ, AWQ and compressed-tensors: a [`Module`]
-//! says in which [`Layout`] it was found. Nothing here needs a GPU.
+//! A file is safetensors, alone or in shards behind an index. Dense weights are plain tensors
+//! `P.weight`. Sparse and quantised weights are sections beside an entry in the header, as
+//! `docs/container.md` describes byte by byte. GGUF files are read as well, through [`GgufFile`],
+//! and so are the layouts of GPTQ, AWQ and compressed-tensors: a [`Module`] says in which
+//! [`Layout`] it was found. Nothing here needs a GPU.
 //!
-//! Compressing one weight and copying the rest:
+//! To compress the weights of a file and copy the rest:
 //!
 //! ```
 //! use lacuna::{compress::compress, format::{Format, Matrix}};

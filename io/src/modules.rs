@@ -37,7 +37,7 @@ impl Module {
         self.layout
     }
 
-    /// The format it is read in, with the type of its values unless they are codes.
+    /// The format in which it is read, with the type of its values unless they are codes.
     pub const fn format(&self) -> Format {
         self.declared.format
     }
@@ -60,7 +60,7 @@ impl Module {
         self.declared.cols
     }
 
-    /// What the scales of its codes are multiplied with; 1 where there are none.
+    /// The factor of all scales of its codes; 1 if it has no codes.
     pub const fn factor(&self) -> f32 {
         self.declared.factor
     }
@@ -80,7 +80,7 @@ impl Module {
         self.tensors.clone()
     }
 
-    /// By what a weight of another program's layout was told, and what that means.
+    /// For a weight in another program's layout: how the layout was recognised, and what follows.
     pub fn evidence(&self) -> &[String] {
         &self.evidence
     }
@@ -105,7 +105,7 @@ impl Refused {
         &self.name
     }
 
-    /// What it looks like.
+    /// The layout that it seems to be in.
     pub const fn layout(&self) -> Layout {
         self.layout
     }
@@ -190,7 +190,7 @@ impl WeightFile {
         }
     }
 
-    /// Weights in the layouts of other programs.
+    /// Finds weights in the layouts of other programs.
     fn find_layouts(
         &mut self,
         modules: &mut BTreeMap<String, Module>,
@@ -312,8 +312,8 @@ impl WeightFile {
         Ok(sections)
     }
 
-    /// Refuses sections that a quantised weight does not have, such as zeros of a symmetric
-    /// one: a reader that went by them would get other values.
+    /// Refuses sections that a quantised weight must not have, such as zeros of a symmetric one: a
+    /// reader that used them would get other values.
     fn check_no_others(&self, module: &str, declared: Declared, known: &[Section]) -> Result<()> {
         if declared.format.quant().is_none() {
             return Ok(());

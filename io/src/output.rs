@@ -20,8 +20,8 @@ use tempfile::NamedTempFile;
 
 /// The declared content of a file that will be written.
 ///
-/// Types and shapes come first, because the header precedes the tensors; their
-/// bytes then go to [`Writer`] in any order, so one tensor is in memory at a time.
+/// Types and shapes are declared first, because the header precedes the tensors. Their bytes then
+/// go to [`Writer`] in any order, so only one tensor at a time has to be in memory.
 #[derive(Debug, Default)]
 pub struct Output {
     tensors: BTreeMap<String, (TensorDtype, Vec<usize>)>,
@@ -32,13 +32,13 @@ pub struct Output {
 }
 
 impl Output {
-    /// Nothing yet.
+    /// An output with nothing declared.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds the text entries of another file's header. Those of the container are
-    /// left out: [`weight`](Self::weight) writes its own.
+    /// Adds the text entries of another file's header, except those of the container, which
+    /// [`weight`](Self::weight) writes itself.
     pub fn metadata(&mut self, entries: &BTreeMap<String, String>) {
         let foreign = entries
             .iter()
@@ -47,7 +47,7 @@ impl Output {
             .extend(foreign.map(|(key, text)| (key.clone(), text.clone())));
     }
 
-    /// Adds an entry of the container's own.
+    /// Adds an entry of the container.
     pub(crate) fn own_entry(&mut self, key: &str, text: String) {
         let version = (VERSION_KEY.into(), CONTAINER_VERSION.to_string());
         self.metadata.extend([version, (key.into(), text)]);
@@ -56,7 +56,7 @@ impl Output {
     /// Declares a tensor.
     ///
     /// # Errors
-    /// [`Error::Plan`] where the name is taken or the size overflows.
+    /// [`Error::Plan`] if the name is taken or the size overflows.
     pub fn tensor(&mut self, name: &str, dtype: TensorDtype, shape: &[usize]) -> Result<()> {
         let Some(len) = byte_len(dtype, shape) else {
             return Err(plan(
@@ -78,12 +78,12 @@ impl Output {
         Ok(())
     }
 
-    /// Declares a weight: `P.weight` for a dense format, else the format's sections.
+    /// Declares a weight: `P.weight` for a dense format, otherwise the sections of the format.
     ///
     /// # Errors
-    /// [`Error::Plan`] where a name is taken, `format` names no value type, a
-    /// dimension is 0 or beyond u32, or a sparse module is called `version` or `thresholds`,
-    /// whose entries in the header mean the container.
+    /// [`Error::Plan`] if a name is taken, if `format` names no value type, if a dimension is 0 or
+    /// beyond u32, or if a sparse module is called `version` or `thresholds`, because these entries
+    /// of the header describe the container itself.
     pub fn weight(&mut self, module: &str, format: Format, rows: usize, cols: usize) -> Result<()> {
         let sparse = !matches!(format, Format::Dense(_));
         let key = format!("{KEY_PREFIX}{module}");
@@ -107,13 +107,13 @@ impl Output {
         Ok(())
     }
 
-    /// Declares a weight of codes as compressed-tensors' `pack-quantized` has it, for programs
-    /// that know nothing of containers. Columns and groups that it does not keep get codes that
-    /// stand for 0. `factor` is that of its [`Codes`].
+    /// Declares a weight of codes in the layout `pack-quantized` of compressed-tensors, for programs
+    /// that know nothing of containers. Columns and groups that the weight does not keep get codes
+    /// that stand for 0. `factor` is that of its [`Codes`].
     ///
     /// # Errors
-    /// [`Error::Plan`] where a name is taken, `format` has no codes or zeros that are none, or a
-    /// dimension is 0 or beyond u32.
+    /// [`Error::Plan`] if a name is taken, if `format` has no codes, if its zeros are not codes, or if
+    /// a dimension is 0 or beyond u32.
     pub fn pack_quantized(
         &mut self,
         module: &str,
@@ -140,12 +140,12 @@ impl Output {
 
     /// Starts the file that will appear at `path` when the writer is finished.
     ///
-    /// The bytes go to a temporary file in the same folder. A file at `path` is
-    /// replaced then, even if it is an input that is still open; a link at
-    /// `path` is replaced by the file.
+    /// The bytes go to a temporary file in the same folder. When the writer is finished, a file at
+    /// `path` is replaced, even if it is an input that is still open. A link at `path` is itself
+    /// replaced, not what it points to.
     ///
     /// # Errors
-    /// [`Error::Refused`] where `path` is a folder or device, [`Error::Write`].
+    /// [`Error::Refused`] if `path` is a folder or device; [`Error::Write`].
     pub fn create(self, path: impl AsRef<Path>) -> Result<Writer> {
         let path = path.as_ref();
         if path.metadata().is_ok_and(|m| !m.is_file()) {
@@ -156,7 +156,7 @@ impl Output {
             });
         }
         let (header, offsets) = self.layout();
-        // Factors are known only with the weights: `finish` writes what fits into this place.
+        // Factors are known only with the weights, so this header has the widest; `finish` replaces it.
         let bytes = header
             .to_bytes(0)
             .map_err(|reason| plan("__metadata__", reason))?;
@@ -187,8 +187,8 @@ impl Output {
         })
     }
 
-    /// Gives every tensor its place: by falling element size, so that each is
-    /// aligned, then by name.
+    /// Gives every tensor its place: by descending element size, so that each is aligned, then by
+    /// name.
     fn layout(&self) -> (Header, BTreeMap<String, (usize, usize)>) {
         let mut order: Vec<_> = self.tensors.iter().collect();
         order.sort_by_key(|(_, (dtype, _))| std::cmp::Reverse(*dtype));
@@ -212,7 +212,7 @@ impl Output {
     }
 }
 
-/// A file being written. Dropped before [`finish`](Self::finish), it leaves nothing.
+/// A file being written. If it is dropped before [`finish`](Self::finish), nothing of it is left.
 #[derive(Debug)]
 pub struct Writer {
     path: PathBuf,
@@ -223,7 +223,7 @@ pub struct Writer {
     slots: BTreeMap<String, (u64, usize)>,
     modules: BTreeMap<String, Declared>,
     packed: BTreeMap<String, PackedWeight>,
-    /// Bytes of each tensor.
+    /// Bytes written of each tensor.
     written: BTreeMap<String, usize>,
 }
 
@@ -231,8 +231,8 @@ impl Writer {
     /// Writes the bytes of a declared tensor.
     ///
     /// # Errors
-    /// [`Error::Plan`] where it was not declared, was written before or has
-    /// another length; [`Error::Write`].
+    /// [`Error::Plan`] if it was not declared, was written before or has another length;
+    /// [`Error::Write`].
     pub fn tensor(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let Some(&(position, len)) = self.slots.get(name) else {
             return Err(plan(name, "it was not declared".into()));
@@ -249,11 +249,11 @@ impl Writer {
         self.write(name, position, bytes)
     }
 
-    /// Writes bytes of a declared tensor that follow those written so far: one too large for
-    /// memory comes in pieces.
+    /// Writes the next bytes of a declared tensor, after those written so far, for a tensor that is
+    /// too large for memory.
     ///
     /// # Errors
-    /// [`Error::Plan`] where it was not declared or gets more than its bytes; [`Error::Write`].
+    /// [`Error::Plan`] if it was not declared or would get more bytes than declared; [`Error::Write`].
     pub fn append(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let Some(&(position, len)) = self.slots.get(name) else {
             return Err(plan(name, "it was not declared".into()));
@@ -283,8 +283,7 @@ impl Writer {
     /// Writes a declared weight.
     ///
     /// # Errors
-    /// [`Error::Plan`] where it was not declared or with another format or shape;
-    /// [`Error::Write`].
+    /// [`Error::Plan`] if it was not declared, or with another format or shape; [`Error::Write`].
     pub fn weight(&mut self, module: &str, weight: &Matrix) -> Result<()> {
         let Some(declared) = self.modules.get_mut(module) else {
             return Err(plan(module, "it was not declared".into()));
@@ -307,7 +306,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a weight that was declared by [`Output::pack_quantized`].
+    /// Writes a weight that was declared with [`Output::pack_quantized`].
     ///
     /// # Errors
     /// As [`weight`](Self::weight).
@@ -324,7 +323,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Replaces the widest entries by those of the weights that were written.
+    /// Replaces the widest header entries by those of the weights that were written.
     fn write_factors(&mut self) -> Result<()> {
         let coded = |d: &Declared| d.format.quant().is_some();
         if !self.modules.values().any(coded) {
@@ -346,11 +345,11 @@ impl Writer {
             })
     }
 
-    /// Makes the file durable and lets it appear under its name.
+    /// Makes the file durable and visible under its name.
     ///
     /// # Errors
-    /// [`Error::Plan`] where a declared tensor was not written, [`Error::Write`];
-    /// in both cases nothing is left and a file at the path is as it was.
+    /// [`Error::Plan`] if a declared tensor was not written; [`Error::Write`]. In both cases nothing
+    /// is left, and a file that was at the path is unchanged.
     pub fn finish(mut self) -> Result<()> {
         for (name, &(_, len)) in &self.slots {
             match self.written.get(name) {

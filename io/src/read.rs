@@ -11,10 +11,10 @@ use lacuna::format::{Dense, Format, Matrix, Nm, Values};
 use std::ops::Range;
 
 impl WeightFile {
-    /// Reads a tensor as it is.
+    /// Reads a tensor as it is stored.
     ///
     /// # Errors
-    /// [`Error::NoTensor`], and what reading may give.
+    /// [`Error::NoTensor`], and the errors of reading.
     pub fn raw(&self, name: &str) -> Result<RawTensor> {
         let stored = self.stored(name)?;
         let bytes = self.shards[stored.shard].read(name, &stored.range)?;
@@ -28,7 +28,7 @@ impl WeightFile {
     /// Reads a tensor of F32, F16 or BF16 values, of any shape, as f32.
     ///
     /// # Errors
-    /// [`Error::NoTensor`], [`Error::Tensor`] for other types, and what reading may give.
+    /// [`Error::NoTensor`], [`Error::Tensor`] for other types, and the errors of reading.
     pub fn f32_tensor(&self, name: &str) -> Result<F32Tensor> {
         let stored = self.stored(name)?;
         let values = self.values(name, stored)?.to_f32();
@@ -60,11 +60,11 @@ impl WeightFile {
         Ok(Some(self.values(&name, stored)?.to_f32()))
     }
 
-    /// Reads a weight; every index, offset and code of it is checked.
+    /// Reads a weight and checks every index, offset and code of it.
     ///
     /// # Errors
-    /// [`Error::NoWeight`], [`Error::Weight`] where sections contradict the
-    /// format, [`Error::Layout`], and what reading may give.
+    /// [`Error::NoWeight`], [`Error::Weight`] if sections contradict the format, [`Error::Layout`],
+    /// and the errors of reading.
     pub fn weight(&self, name: &str) -> Result<Matrix> {
         let module = self.module(name)?;
         if !matches!(module.layout(), Layout::Tensor | Layout::Container) {
@@ -99,11 +99,11 @@ impl WeightFile {
         }
     }
 
-    /// Reads some rows of a dense weight, and of a plain tensor nothing of the others.
+    /// Reads some rows of a dense weight. From a plain tensor no bytes of other rows are read.
     ///
     /// # Errors
-    /// [`Error::NoWeight`], [`Error::Tensor`] where the weight is not dense or `rows` is no
-    /// range of its rows, and what reading may give.
+    /// [`Error::NoWeight`], [`Error::Tensor`] if the weight is not dense or `rows` is not a range of
+    /// its rows, and the errors of reading.
     pub fn weight_rows(&self, name: &str, rows: Range<usize>) -> Result<Dense> {
         let module = self.module(name)?;
         let Declared { format, cols, .. } = module.declared;
@@ -129,7 +129,7 @@ impl WeightFile {
         }
         let tensor = format!("{name}{DENSE_SUFFIX}");
         let stored = self.stored(&tensor)?;
-        // Inside the tensor, whose size was checked against the file's.
+        // The offsets lie inside the tensor, whose size was checked against the file's.
         let byte = |row: usize| stored.range.start + (row * cols * dtype.size()) as u64;
         let values = self.values_at(&tensor, stored, &(byte(rows.start)..byte(rows.end)))?;
         Dense::new(rows.len(), cols, values).map_err(|reason| Error::Weight {

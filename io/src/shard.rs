@@ -13,14 +13,14 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// What zip archives begin with.
+/// The first bytes of a zip archive.
 const ZIP: &[u8] = b"PK\x03\x04";
 
 /// An open file whose header was checked against its length.
 ///
-/// Tensors are read when they are asked for, not mapped: a file that is cut
-/// meanwhile gives an error where a mapping would end the process. The handle
-/// stays open, so a file that is replaced meanwhile is read as it was.
+/// Tensors are read on request, not mapped: if the file is cut meanwhile, reading gives an error,
+/// where a mapping would end the process. The handle stays open, so a file that is replaced
+/// meanwhile is still read as it was.
 #[derive(Debug)]
 pub(crate) struct Shard {
     pub path: PathBuf,
@@ -71,7 +71,7 @@ impl Shard {
         Ok((Self::new(path, file, data_start), header))
     }
 
-    /// A file whose header was read: its tensors begin at byte `data_start`.
+    /// A file whose header was read; its tensors begin at byte `data_start`.
     pub fn new(path: &Path, file: File, data_start: u64) -> Self {
         Self {
             path: path.into(),
@@ -80,7 +80,7 @@ impl Shard {
         }
     }
 
-    /// The bytes of `tensor`, at `range` of the data.
+    /// The bytes of `tensor`, at `range` of the tensor data.
     pub fn read(&self, tensor: &str, range: &Range<u64>) -> Result<Vec<u8>> {
         let data = self.data_start;
         self.read_at(tensor, &(data + range.start..data + range.end))
@@ -104,7 +104,7 @@ impl Shard {
                 bytes: expected,
             });
         }
-        // Nothing is left half-done by a panic of another reader: every read seeks first.
+        // A poisoned lock is harmless: every read seeks first.
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(range.start)).map_err(read)?;
         let got = (&mut *file)
@@ -123,8 +123,8 @@ impl Shard {
     }
 }
 
-/// Opens a regular file and tells its length. Pipes and devices are refused
-/// before they are opened, because opening one may already wait for ever.
+/// Opens a regular file and returns its length. Pipes and devices are refused before they are
+/// opened, because opening one may already block for ever.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     let read = |reason: io::Error| Error::Read {
         file: path.into(),

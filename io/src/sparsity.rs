@@ -7,7 +7,7 @@ use lacuna::format::{Dense, Pattern};
 pub struct Sparsity {
     /// Number of weights.
     pub elements: usize,
-    /// Number of them that are zero; −0.0 is, NaN is not.
+    /// Number of weights that are zero. −0.0 counts as zero, NaN does not.
     pub zeros: usize,
     /// One entry for each pattern asked for, in that order.
     pub patterns: Vec<Compliance>,
@@ -20,17 +20,17 @@ pub struct Compliance {
     pub pattern: Pattern,
     /// Number of windows.
     pub windows: usize,
-    /// Number of windows that use more than n columns.
+    /// Number of windows in which more than n columns are used.
     pub violating: usize,
 }
 
 impl Compliance {
-    /// Whether the weight converts without loss.
+    /// Whether the weight obeys the pattern, and so converts without loss.
     pub const fn holds(&self) -> bool {
         self.violating == 0
     }
 
-    /// Share of the windows that violate the pattern, 0 to 1.
+    /// Share of the windows that violate the pattern, from 0 to 1.
     pub fn violating_share(&self) -> f64 {
         share(self.violating, self.windows)
     }
@@ -73,12 +73,12 @@ impl Sparsity {
         }
     }
 
-    /// Share of the weights that are zero, 0 to 1.
+    /// Share of the weights that are zero, from 0 to 1.
     pub fn zero_share(&self) -> f64 {
         share(self.zeros, self.elements)
     }
 
-    /// The patterns that hold exactly.
+    /// The patterns that the weight obeys exactly.
     pub fn satisfied(&self) -> impl Iterator<Item = Pattern> + '_ {
         self.patterns
             .iter()

@@ -2,7 +2,7 @@
 
 use lacuna::format::{Dtype, Values};
 
-/// Element types of tensors in a file; weights use only F32, F16 and BF16 of them.
+/// Element types of tensors in a file. Weights use only F32, F16 and BF16.
 pub use safetensors::Dtype as TensorDtype;
 
 /// What the header says of one tensor.
@@ -60,7 +60,7 @@ pub struct F32Tensor {
     pub values: Vec<f32>,
 }
 
-/// The file's name of a storage type.
+/// The name that files have for a storage type.
 pub(crate) const fn file_dtype(dtype: Dtype) -> TensorDtype {
     match dtype {
         Dtype::F32 => TensorDtype::F32,
@@ -69,7 +69,7 @@ pub(crate) const fn file_dtype(dtype: Dtype) -> TensorDtype {
     }
 }
 
-/// The storage type of weights in a tensor; `None` where no weight is stored so.
+/// The storage type of weights for an element type; `None` if no weights have this type.
 pub(crate) const fn weight_dtype(dtype: TensorDtype) -> Option<Dtype> {
     match dtype {
         TensorDtype::F32 => Some(Dtype::F32),
@@ -79,7 +79,7 @@ pub(crate) const fn weight_dtype(dtype: TensorDtype) -> Option<Dtype> {
     }
 }
 
-/// Bytes of a tensor, or `None` where they overflow or end inside a byte.
+/// Bytes of a tensor, or `None` if they overflow or are no whole number.
 pub(crate) fn byte_len(dtype: TensorDtype, shape: &[usize]) -> Option<usize> {
     let elements = shape
         .iter()

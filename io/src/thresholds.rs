@@ -21,37 +21,38 @@ use std::{collections::BTreeMap, path::Path};
 const SUFFIX: &str = ".thresholds";
 const ACTIVE: &str = ".active";
 
-/// How thresholds were found, for those who look at them later. No reader depends on it.
+/// How thresholds were found, for people who look at the file later. No reader depends on it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     /// What was measured: `"cats"`, `"chess"`, …
     pub method: String,
-    /// The share of activations that was to be dropped, where it was given.
+    /// The share of activations that was to be dropped, if one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparsity: Option<f64>,
-    /// How it was divided among the products, where there was a choice.
+    /// How that share was divided among the products, if there was a choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocate: Option<String>,
-    /// Whether queries and the attention's output are thresholded too.
+    /// Whether queries and the output of attention are thresholded too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attention: bool,
-    /// The share of the outputs that was to be lost, where it was what was looked for.
+    /// The share of the outputs that may be lost, if thresholds were chosen by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cett: Option<f64>,
-    /// By what share the perplexity of a text was to rise, and did.
+    /// The share by which the perplexity of a text may rise, and the one by which it rose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ppl_increase: Option<[f64; 2]>,
 }
 
 /// Thresholds of a model's activations, by module.
 ///
-/// Those of a feed-forward block `….mlp` are for the gate behind its activation: a channel under
-/// its threshold takes no part in `up` and `down`. Those of a product are for its input.
+/// The thresholds of a feed-forward block `….mlp` apply to the gate after its activation: a channel
+/// that does not exceed its threshold takes no part in `up` and `down`. The thresholds of a
+/// product apply to its input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ThresholdFile {
     /// How they were found.
     pub origin: Origin,
-    /// By the name of the module.
+    /// The thresholds, by name of the module.
     pub modules: BTreeMap<String, Thresholds>,
 }
 
@@ -59,9 +60,9 @@ impl ThresholdFile {
     /// Reads and checks a whole file.
     ///
     /// # Errors
-    /// What [`WeightFile::open`] and reading may give; [`Error::Malformed`] where it is no
-    /// file of thresholds; [`Error::Tensor`] for tensors that are none; [`Error::Weight`] for
-    /// NaN and what is below 0.
+    /// Those of [`WeightFile::open`] and of reading; [`Error::Malformed`] if it is no file of
+    /// thresholds; [`Error::Tensor`] for tensors that are not thresholds; [`Error::Weight`] for
+    /// thresholds that are NaN or below 0.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let file = WeightFile::open(path)?;
         let malformed = |reason| Error::Malformed {
@@ -130,7 +131,7 @@ impl ThresholdFile {
     /// Writes the file, which appears complete or not at all.
     ///
     /// # Errors
-    /// [`Error::Refused`] where `path` is a folder or device, [`Error::Write`].
+    /// [`Error::Refused`] if `path` is a folder or device; [`Error::Write`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut output = Output::new();
         let text = serde_json::to_string(&self.origin).map_err(|e| Error::Plan {

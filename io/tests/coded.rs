@@ -41,13 +41,13 @@ impl File {
         file_with(&header, &data)
     }
 
-    /// With other bytes in a section, whose shape stays as it is.
+    /// Replaces the bytes of a section; its shape stays as it is.
     fn bytes_of(mut self, name: &str, bytes: &[u8]) -> Self {
         self.section(name).3 = bytes.to_vec();
         self
     }
 
-    /// With another section in place of one.
+    /// Replaces a section by another.
     fn replaced(mut self, name: &str, dtype: &'static str, shape: &[usize], len: usize) -> Self {
         let section = self.section(name);
         *section = (section.0, dtype, shape.to_vec(), vec![0; len]);
@@ -274,7 +274,7 @@ fn offsets_that_do_not_rise_from_zero_to_the_number_of_groups_are_refused() {
             .bytes_of("row_offsets", &words(&offsets));
         assert_refused(&file.bytes(), &["\"P\"", "row offset", rule]);
     }
-    // Falling offsets of rows that are not too long.
+    // Offsets that fall, though no row is too long.
     let mut file = pruned()
         .entry("w3g8s50", "w3g8s50-ragged")
         .entry(r#""rows":2"#, r#""rows":3"#);
@@ -299,7 +299,7 @@ fn group_indices_out_of_range_or_order_are_refused() {
         let file = pruned().bytes_of("group_indices", &indices);
         assert_refused(&file.bytes(), &["\"P\"", "group index", rule]);
     }
-    // More than 65536 groups are numbered with 32 bits.
+    // More than 65536 groups have indices of 32 bits.
     let sections = vec![
         ("row_offsets", "U32", vec![2], words(&[0, 656])),
         ("group_indices", "U32", vec![656], words(&[u32::MAX; 656])),

@@ -201,7 +201,7 @@ fn indices_that_repeat_descend_or_waste_slots_are_refused() {
         let indices = ("U32", "[1,1]", vec![word]);
         assert_refused(&File { indices, ..valid() }.bytes(), &["\"P\"", "index"]);
     }
-    // Columns 4.. of 5: the only column left must be used before the spare slot.
+    // The last window has only column 4, which must be used before the spare slot.
     let entry = r#"{"format":"2:4@f32","rows":1,"cols":5}"#;
     let values = ("F32", "[1,4]", vec![1.0, 2.0, 3.0, 0.0]);
     let file = |word| File {

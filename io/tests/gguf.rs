@@ -114,7 +114,7 @@ fn shapes_are_outermost_first_and_rows_can_be_read_alone() {
 
 #[test]
 fn rows_of_blocks_are_read_from_where_they_are() {
-    // More than what is read at once: 3 MiB of blocks, each of its own scale.
+    // 3 MiB of blocks, each with a scale of its own: more than is read at once.
     let (rows, cols) = (1500usize, 2048usize);
     let blocks: Vec<u8> = (0..rows * cols / 32)
         .flat_map(|i| {
@@ -204,7 +204,7 @@ fn a_model_in_several_files_is_opened_by_the_first() {
     refused(&first, &["m-00003-of-00003.gguf", "\"t0\""]);
     fs::remove_file(&third).unwrap();
     refused(&first, &["m-00003-of-00003.gguf"]);
-    // A tensor that its file lost since is missed there, not in the first.
+    // If a file has lost a tensor since it was opened, the error names that file, not the first.
     folder.put("m-00003-of-00003.gguf", &part(2, 3).bytes());
     let file = GgufFile::open(&first).unwrap();
     fs::OpenOptions::new()

@@ -1,6 +1,6 @@
 //! What blocks of each type decode to.
 
-// Blocks say the very bits.
+// Values are determined to the bit.
 #![allow(clippy::float_cmp)]
 
 mod common;
@@ -8,7 +8,7 @@ mod common;
 use common::gguf::Gguf;
 use lacuna::format::{Dtype, Matrix, Quant, Quantized, ZeroPoint};
 
-/// Decodes `blocks` as one row of `values`.
+/// Decodes `blocks` as one row of `values` values.
 fn decode(code: u32, values: usize, blocks: &[u8]) -> Vec<f32> {
     let file = Gguf::new().tensor("t", &[values as u64], code, blocks);
     file.open().unwrap().read_f32("t").unwrap()
@@ -37,7 +37,7 @@ fn four_bits() {
 
 #[test]
 fn five_bits() {
-    // The fifth bit is set of values 0 to 7, 20 and 31.
+    // The fifth bit is set in values 0 to 7, 20 and 31.
     let high = [0xff, 0x00, 0x10, 0x80];
     let mut codes: Vec<f32> = (0..16u8).chain((0..16).rev()).map(f32::from).collect();
     for i in (0..8).chain([20, 31]) {
@@ -120,7 +120,7 @@ fn five_bits_with_scales_of_scales() {
 
 #[test]
 fn six_bits_with_signed_scales() {
-    // One code other than 32, which is zero, in each group of 32.
+    // All codes are 32, which stands for 0, except for four.
     let mut low = [0u8; 128];
     let mut high = [0b10_10_10_10u8; 64];
     low[3] = 0x01; // value 3: code 33
@@ -162,13 +162,13 @@ fn floats_are_widened_and_kept_in_their_type() {
     }
 }
 
-/// Rows of blocks whose zero is in the middle: type, bits, bytes of a block.
+/// Types whose zero is in the middle: type, bits, bytes of a block.
 const CODES: [(u32, u32, usize); 3] = [(2, 4, 18), (6, 5, 22), (8, 8, 34)];
 
 #[test]
 fn codes_stand_for_what_blocks_decode_to() {
     for (code, bits, bytes) in CODES {
-        // 2⁻²⁴, which is subnormal, beside 1, −2 and 0, whose codes stand for nothing.
+        // 2⁻²⁴, which is subnormal, beside 0.5, −2, and 0, which makes every code stand for 0.
         let scales = [[0x01, 0x00], HALF, MINUS_TWO, [0, 0]];
         let mut blocks = noise(4 * bytes);
         for (block, scale) in blocks.chunks_mut(bytes).zip(scales) {
@@ -211,8 +211,8 @@ fn scales_too_far_apart_or_no_numbers_are_no_codes() {
     }
 }
 
-/// Those whose scales or zeros are rounded: type, their format, bytes and values of a block, where its
-/// f16 are.
+/// Types whose scales or zeros are rounded: type, format, bytes and values of a block, offsets of its
+/// f16.
 const ROUNDED: [(u32, &str, usize, usize, &[usize]); 8] = [
     (3, "w4g32-real", 20, 32, &[0, 2]),
     (7, "w5g32-real", 24, 32, &[0, 2]),
@@ -224,7 +224,7 @@ const ROUNDED: [(u32, &str, usize, usize, &[usize]); 8] = [
     (23, "w8g32-sym", 136, 256, &[0]),
 ];
 
-/// Codes that stand for what they stand for exactly, of a block that is written out.
+/// For blocks that are written out, codes stand for exactly what the blocks decode to.
 #[test]
 fn sixteen_numbers_and_trits_are_codes_of_more_bits() {
     let read = |code: u32, values: u64, block: &[u8]| {
@@ -256,7 +256,7 @@ fn sixteen_numbers_and_trits_are_codes_of_more_bits() {
         [2.0, 12.0, 24.0, -2.0, -24.0]
     );
 
-    // 2 1 0 2 1 in base 3 of 243, in 256ths rounded up; then a quarter 2, 1, 0, 2.
+    // The ternary digits 2 1 0 2 1 as a fraction of 243, in 256ths rounded up; below, quarters 2, 1, 0, 2.
     let trits = (((2 * 81 + 27 + 2 * 3 + 1) * 256 + 242) / 243) as u8;
     let ternary = read(34, 256, &[&[trits; 52][..], &MINUS_TWO].concat());
     assert_eq!(ternary.format().to_string(), "w2g128-sym");
@@ -267,7 +267,7 @@ fn sixteen_numbers_and_trits_are_codes_of_more_bits() {
     );
     let ternary = read(35, 256, &[&[0b10_00_01_10; 64][..], &MINUS_TWO].concat());
     let values = ternary.to_dense();
-    // Of four codes of two bits one is no trit: what it decodes to takes more.
+    // One of the four codes of two bits is no trit: what it decodes to needs a code of more bits.
     let file = Gguf::new().tensor("t", &[256], 35, &[&[3; 64][..], &HALF].concat());
     let file = file.open().unwrap();
     assert_eq!(file.quant("t").unwrap(), None);
@@ -282,11 +282,11 @@ fn sixteen_numbers_and_trits_are_codes_of_more_bits() {
 #[test]
 fn codes_come_as_near_to_blocks_as_halves_do() {
     for (code, format, bytes, values, halves) in ROUNDED {
-        // The last block has a scale of 0, and where it has a minimum that of the one before.
+        // The last block has a scale of 0; if it has a minimum, that is not 0.
         let mut blocks = noise(8 * bytes);
         for (b, block) in blocks.chunks_mut(bytes).enumerate() {
             for (i, &at) in halves.iter().enumerate() {
-                // From 2⁻⁹ to 2⁻³: such as weights have.
+                // From 2⁻⁹ to 2⁻³, as the scales of weights are.
                 let half = (0x1800 + 0x0333 * b as u16) & if b == 7 && i == 0 { 0 } else { 0xffff };
                 block[at..at + 2].copy_from_slice(&half.to_le_bytes());
             }
@@ -323,8 +323,8 @@ fn codes_come_as_near_to_blocks_as_halves_do() {
     }
 }
 
-/// FNV-1a of the f32 bytes that gguf-py 0.19.0 decodes eight blocks of [`noise`] to:
-/// type, bytes and values of a block, where its f16 are, hash.
+/// FNV-1a hashes of the f32 bytes to which gguf-py 0.19.0 decodes eight blocks of [`noise`]:
+/// type, bytes and values of a block, offsets of its f16, hash.
 const REFERENCE: [(u32, usize, usize, &[usize], u64); 15] = [
     (2, 18, 32, &[0], 0x25d6_8a8d_4f19_efa5),
     (3, 20, 32, &[0, 2], 0x6d2a_fc87_1453_a12f),
@@ -360,7 +360,7 @@ fn noise_decodes_to_the_bits_of_the_reference() {
     for (code, bytes, values, halves, expected) in REFERENCE {
         let mut blocks = noise(8 * bytes);
         for block in blocks.chunks_mut(bytes) {
-            // Half the exponent range, without infinities and NaN.
+            // Clears the top bit of the exponent, so that no half is infinite or NaN.
             for at in halves {
                 block[at + 1] &= 0xbf;
             }

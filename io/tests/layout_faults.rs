@@ -39,14 +39,14 @@ fn values(checkpoint: &Checkpoint) -> Vec<f32> {
     file.weight("P").unwrap().to_dense().values().to_f32()
 }
 
-/// 32 x 64 of 4 bits in groups of 32, symmetric.
+/// A symmetric weight of 32 x 64 with 4-bit codes in groups of 32.
 fn coded() -> Coded {
     Coded::random(32, 64, 4, 32, 11).symmetric()
 }
 
 #[test]
 fn case_16_shapes_that_do_not_divide() {
-    // Inputs: 12 rows of words are no whole number of 3-bit codes in steps of 32 bits.
+    // Inputs: 5 rows of words have 160 bits, which is no whole number of 3-bit codes.
     let three = Coded::random(32, 64, 3, 32, 11).symmetric().gptq(1);
     assert_refused(
         &three
@@ -54,13 +54,13 @@ fn case_16_shapes_that_do_not_divide() {
             .with("P.qweight", i32s(&[5, 32], &[0; 160])),
         &["P.qweight", "[5, 32]", "3-bit"],
     );
-    // Outputs: 12 of 4 bits do not fill words.
+    // Outputs: 12 zero points of 4 bits do not fill whole words.
     let odd = Checkpoint::default()
         .with("P.qweight", i32s(&[4, 12], &[0; 48]))
         .with("P.qzeros", i32s(&[1, 2], &[0; 2]))
         .with("P.scales", f16s(&[1, 12], &[1.0; 12]));
     assert_refused(&odd, &["P.qzeros", "[1, 2]", "12 outputs"]);
-    // Groups: 3 of 64 inputs, and nothing says how long they are.
+    // Groups: 64 inputs do not divide into 3, and nothing says how long a group is.
     let three = coded()
         .gptq(1)
         .without("P.g_idx")
@@ -95,7 +95,7 @@ fn case_17_lists_of_groups() {
         refusal(&with(&[0; 64])),
         Refusal::Ambiguous { .. }
     ));
-    // One that descends is legal.
+    // A list that descends is legal.
     let mut descending = coded();
     descending.order.reverse();
     assert_eq!(values(&descending.gptq(1)), descending.values());
@@ -107,7 +107,7 @@ fn case_18_zero_points_of_either_convention() {
         let file = coded().gptq(minus);
         assert_eq!(values(&file), coded().values(), "{minus}");
     }
-    // Both in one weight show nothing, and v1 is what is read where nothing says otherwise.
+    // Zero points that differ show no convention; without other hints they are read as v1.
     let mut mixed = coded();
     mixed.zeros[0] = 9;
     assert_eq!(values(&mixed.gptq(1)), mixed.values());
@@ -125,7 +125,7 @@ fn case_19_a_stored_zero_of_all_ones() {
         warnings[0].contains("1 of 64 stored zero points are 15"),
         "{warnings:?}"
     );
-    // v2 may store it.
+    // v2 can store all ones as they are.
     coded.zeros[3] = 15;
     let file = coded
         .gptq(0)
@@ -152,7 +152,7 @@ fn case_20_scales_of_every_kind() {
     assert_eq!(values(&coded.gptq(1)), coded.values());
     let both = coded.gptq(1).open().unwrap();
     assert_eq!(both.module("P").unwrap().format().to_string(), "w4g32-sym");
-    // The smallest and the largest together have no common factor.
+    // The smallest and the largest half together have no common factor.
     coded.scales[3] = 65504.0;
     let file = coded.gptq(1);
     assert_eq!(
@@ -175,7 +175,7 @@ fn case_20_scales_of_every_kind() {
 
 #[test]
 fn case_21_bits() {
-    // Both packings of three bits, five and others: by the number of words.
+    // For 3, 5 and 6 bits the number of words tells the two packings apart.
     for bits in [3, 5, 6] {
         let coded = Coded::random(4, 320, bits, 32, 5);
         assert_eq!(
@@ -189,7 +189,7 @@ fn case_21_bits() {
             "{bits}"
         );
     }
-    // Where both fill as many words the file is refused, unless they are the same.
+    // If both packings take as many words, the file is refused, unless they are the same.
     let few = Coded::random(4, 20, 3, 20, 5)
         .symmetric()
         .pack_quantized(stream);
@@ -203,13 +203,13 @@ fn case_21_bits() {
         values(&few.pack_quantized(stream).config(three)),
         few.values()
     );
-    // Seven bits in whole words and eight take the same: the configuration decides.
+    // Seven bits in whole words take as many words as eight: the configuration decides.
     let seven = Coded::random(4, 64, 7, 32, 5).symmetric();
     let file = seven.pack_quantized(whole);
     assert!(matches!(refusal(&file), Refusal::Ambiguous { .. }));
     let file = file.config(r#"{"config_groups":{"g":{"weights":{"num_bits":7}}}}"#);
     assert_eq!(values(&file), seven.values());
-    // No other number of bits.
+    // No other number of bits is accepted.
     for words in [0, 1, 9, 33] {
         let file = coded()
             .gptq(1)
@@ -220,7 +220,7 @@ fn case_21_bits() {
             .with("P.weight_packed", i32s(&[32, words], &vec![0; 32 * words]));
         assert_refused(&file, &["P.weight_packed", &format!("[32, {words}]")]);
     }
-    // Five bits of GPTQ lie in planes.
+    // 5-bit codes of GPTQ lie in planes of bits.
     let five = Coded::random(32, 64, 5, 32, 5).symmetric().gptq(1);
     assert_refused(&five, &["P.qzeros", "2, 3, 4 or 8 bits"]);
     let unpacked = coded().gptq(1).with("P.qzeros", i32s(&[2, 32], &[7; 64]));
@@ -342,7 +342,7 @@ fn case_28_bits_that_are_not_two_of_four() {
         values(&with(0b1100_1001))[8..],
         [1., 0., 0., 1., 0., 0., 1., 1.]
     );
-    // Of any sparsity: the total, and the offsets of rows.
+    // With any sparsity, the total and the offsets of rows must fit the mask.
     let kept = [true, false, true, true, false, true];
     let file = bitmask(2, 3, &[1.0; 6], &kept, true);
     let long = file
@@ -404,7 +404,7 @@ fn case_38_odd_values_are_kept_as_they_are() {
         .map(|(v, &k)| if k { *v } else { 0.0 })
         .collect();
     assert_eq!(bits(values(&file)), bits(expected));
-    // NaN is no weight that is kept among others; a dense one it may be.
+    // NaN is refused among the kept values of a sparse weight; a dense one may hold it.
     let nan = bitmask(1, 8, &[f32::NAN; 8], &kept, false);
     assert!(matches!(
         refusal(&nan),

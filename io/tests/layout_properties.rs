@@ -1,5 +1,5 @@
-//! Weights in the layouts of other programs: random files against naive decoders, and what is written
-//! for others, read again.
+//! Weights in the layouts of other programs: random files against naive decoders, and written files
+//! read back.
 
 mod common;
 
@@ -58,7 +58,7 @@ proptest! {
         ));
         let (module, _, values) = read(&file);
         prop_assert_eq!(values, coded.values());
-        // Groups of whole bytes are never decoded.
+        // Groups of a multiple of 8 columns, or of the whole row, are never decoded.
         if group % 8 == 0 || group >= cols {
             prop_assert!(!module.format().to_string().contains("f32"), "{:?}", module);
         }
@@ -84,7 +84,7 @@ proptest! {
     }
 }
 
-/// Every format with codes, as `pack-quantized` is written and read again.
+/// Writes every format with codes as `pack-quantized` and reads it back.
 #[test]
 fn codes_written_for_others_come_back_as_the_same_values() {
     for format in [

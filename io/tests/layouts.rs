@@ -10,7 +10,7 @@ use common::{
 };
 use lacuna_io::{Layout, Module, RawTensor, Reading, TensorDtype, WeightFile, ZeroPoints};
 
-/// What compressed-tensors says of codes of `bits` bits.
+/// The configuration of compressed-tensors for codes of `bits` bits.
 fn of_bits(bits: u32) -> String {
     format!(r#"{{"config_groups":{{"group_0":{{"weights":{{"num_bits":{bits}}}}}}}}}"#)
 }
@@ -74,13 +74,13 @@ fn pack_quantized_words_of_the_package_are_the_codes() {
     let expected: Vec<f32> = (-8..8).map(|v| v as f32 / 2.0).collect();
     assert_eq!(values, expected);
 
-    // −4 … 3 twice in 3 bits: by version 0.14, whole codes in a word, and by 0.20.
+    // −4 … 3 twice in 3 bits: whole codes in a word, as version 0.14 packs them, and across words, as 0.20.
     let twice: Vec<f32> = (0..16).map(|i| (i % 8 - 4) as f32 / 2.0).collect();
     for (words, lie) in [
         ([0x08fa_c688, 0x0003_eb1a], "whole ones"),
         ([0x88fa_c688, 0x0000_fac6], "across words"),
     ] {
-        // Both take two words for sixteen columns; for more, widths differ.
+        // Both packings take two words for sixteen columns, so only the version decides.
         let file = Checkpoint::default()
             .with("P.weight_packed", i32s(&[1, 2], &words))
             .with("P.weight_scale", scale.clone())
@@ -92,7 +92,7 @@ fn pack_quantized_words_of_the_package_are_the_codes() {
         let versioned = of_bits(3).replacen('{', &format!(r#"{{"version":"0.{minor}.0","#), 1);
         assert_eq!(read(&file.config(&versioned)).2, twice);
 
-        // The same fields with as many again behind them are told apart by their number.
+        // For 64 columns the packings take different numbers of words, which tell them apart.
         let fields: Vec<u32> = (0..64).map(|i| i % 8).collect();
         let pack = if lie == "whole ones" { whole } else { stream };
         let packed = pack(&fields, 3);
@@ -128,7 +128,7 @@ fn zero_points_of_pack_quantized_are_packed_along_the_rows() {
             assert_eq!(of_group, [-(zeros[group][row] as f32); 8]);
         }
     }
-    // Older files have them unpacked, and signed.
+    // Older files store zero points unpacked and signed.
     let signed: Vec<i8> = (0..16).map(|i| zeros[i % 2][i / 2] as i8 - 8).collect();
     let old = file.with("P.weight_zero_point", i8s(&[8, 2], &signed));
     assert_eq!(read(&old).2, values);
@@ -136,7 +136,7 @@ fn zero_points_of_pack_quantized_are_packed_along_the_rows() {
 
 #[test]
 fn gptq_of_known_words() {
-    // Eight inputs of 4 bits are a word, low bits first; v1 stores zeros less one.
+    // A word holds eight inputs of 4 bits, the lowest bits first; v1 stores zeros minus one.
     let file = Checkpoint::default()
         .with("P.qweight", i32s(&[1, 8], &[0x7654_3210; 8]))
         .with("P.qzeros", i32s(&[1, 1], &[0x7777_7777]))
@@ -200,7 +200,7 @@ fn conventions_of_gptq_are_asked_for_then_shown_then_said() {
             r#"{{"quant_method":"gptq","checkpoint_format":"{format}"}}"#
         ))
     };
-    // What a symmetric weight shows counts more than the field.
+    // What a symmetric weight shows outweighs the field.
     for (minus, field, lie) in [
         (1, "gptq", "show it"),
         (0, "gptq_v2", "show it"),
@@ -212,7 +212,7 @@ fn conventions_of_gptq_are_asked_for_then_shown_then_said() {
         assert_eq!(matrix.format().to_string(), "w4g32-sym");
         assert!(evidence(&module).contains(lie), "{:?}", module.evidence());
     }
-    // One that is not symmetric shows nothing.
+    // A weight that is not symmetric shows nothing.
     for (minus, field) in [(1, "gptq"), (0, "gptq_v2")] {
         let coded = mixed.clone().zeros(|zero| zero.max(minus));
         let (module, _, values) = read(&says(coded.gptq(minus), field));
@@ -223,7 +223,7 @@ fn conventions_of_gptq_are_asked_for_then_shown_then_said() {
             module.evidence()
         );
     }
-    // Beside a symmetric one it follows that.
+    // Beside a symmetric weight it follows that one.
     let beside = says(mixed.gptq(0), "gptq");
     let beside = symmetric
         .gptq(0)
@@ -235,7 +235,7 @@ fn conventions_of_gptq_are_asked_for_then_shown_then_said() {
     let file = beside.open().unwrap();
     let values = file.weight("P").unwrap().to_dense().values().to_f32();
     assert_eq!(values, mixed.values());
-    // What is asked for counts most.
+    // What the caller asks for outweighs both.
     let asked = Reading::default().with_gptq_zeros(Some(ZeroPoints::V2));
     let file = says(symmetric.gptq(1), "gptq").open_as(asked).unwrap();
     let mut lower = symmetric.clone();
@@ -265,7 +265,7 @@ fn other_orders_of_groups_are_decoded_exactly() {
         .pack_quantized(stream)
         .with("P.weight_g_idx", i32s(&[64], &packed.order));
     assert_eq!(read(&file).2, packed.values());
-    // A list that was never filled.
+    // A list of groups that was never filled.
     let even = Coded::random(16, 64, 4, 16, 3);
     let file = even
         .pack_quantized(stream)
@@ -285,24 +285,24 @@ fn what_the_engine_lacks_becomes_what_it_has() {
         ("w5g32".into(), coded.values())
     );
     assert_eq!(module.warnings().len(), 1, "{:?}", module.warnings());
-    // Of eight bits there is none more.
+    // 8-bit codes cannot get one more bit.
     let mut coded = Coded::random(32, 64, 8, 32, 9).zeros(|zero| zero.max(1));
     coded.zeros[5] = 256;
     let file = coded.gptq(1).config(r#"{"sym":false}"#);
     assert_eq!(bits(&file), "f32");
     assert_eq!(read(&file).2, coded.values());
-    // Long groups are several.
+    // Long groups become several.
     let long = Coded::random(8, 512, 4, 256, 9);
     let file = long.pack_quantized(stream);
     assert_eq!(
         (bits(&file), read(&file).2),
         ("w4g128".into(), long.values())
     );
-    // Groups that end inside a byte are none.
+    // Groups of no multiple of 8 columns are not kept as codes.
     let short = Coded::random(8, 36, 4, 12, 9);
     let file = short.pack_quantized(stream);
     assert_eq!((bits(&file), read(&file).2), ("f32".into(), short.values()));
-    // A group for the row.
+    // One group for the whole row.
     let row = Coded::random(8, 320, 4, 320, 9);
     let file = row.pack_quantized(stream);
     assert_eq!((bits(&file), read(&file).2), ("w4row".into(), row.values()));

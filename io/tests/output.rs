@@ -1,4 +1,4 @@
-//! Outputs appear whole or not at all.
+//! Outputs appear complete or not at all.
 
 mod common;
 
@@ -79,7 +79,7 @@ fn what_was_not_declared_so_is_refused() {
     let mut writer = output.create(folder.path("z")).unwrap();
     let weight =
         |pattern: &str| Matrix::from(sparse(pattern.parse().unwrap(), Dtype::F32, 2, 4, 1));
-    // 4:8 of 4 columns has sections of another length, 2:3 has not the same columns.
+    // On 4 columns the sections of 4:8 have other lengths; those of 2:3 hold other columns.
     for pattern in ["4:8", "2:3", "2:4x2"] {
         assert!(writer.weight("P", &weight(pattern)).is_err(), "{pattern}");
     }

@@ -18,7 +18,7 @@ fn dtype() -> impl Strategy<Value = Dtype> {
     prop::sample::select(Dtype::ALL.to_vec())
 }
 
-/// Every quantised format there is, of groups small enough to see.
+/// Every quantised format, with small groups.
 fn coded_format() -> impl Strategy<Value = Format> {
     let zeros = || prop::sample::select(vec!["", "-sym", "-real"]);
     let quant = || (2..=8u32, 1..=5usize, zeros());
@@ -118,7 +118,7 @@ fn mutate(bytes: &mut Vec<u8>, mutation: Mutation) {
     }
 }
 
-/// Reads `bytes`; a refusal is of the input and says so on one clean line.
+/// Reads `bytes`. A refusal must be an input error and say so on one clean line.
 fn check(bytes: &[u8]) {
     if let Err(error) = read_all(bytes) {
         assert_eq!(error.kind(), Kind::Input, "{error}");
@@ -127,7 +127,7 @@ fn check(bytes: &[u8]) {
             "{error:?}"
         );
     } else {
-        // Whatever is accepted here, the format's own crate accepts too.
+        // Whatever is accepted here, the `safetensors` crate accepts too.
         safetensors::SafeTensors::deserialize(bytes).unwrap();
     }
 }
@@ -171,7 +171,7 @@ proptest! {
         prop_assert_eq!(&back, &weight);
         safetensors::SafeTensors::deserialize(&fs::read(folder.path("x")).unwrap()).unwrap();
 
-        // Unpacked, it is what the codes stand for.
+        // Unpacked to dense, it holds the values that the codes stand for.
         let mut plan = Output::new();
         plan.weight("P", Format::Dense(Dtype::F32), rows, cols).unwrap();
         let mut writer = plan.create(folder.path("y")).unwrap();

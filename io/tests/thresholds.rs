@@ -1,4 +1,4 @@
-//! Files of thresholds, and what is none.
+//! Files of thresholds, and files that are refused.
 
 use lacuna::format::Thresholds;
 use lacuna_io::{Error, Origin, Output, RawTensor, TensorDtype, ThresholdFile, WeightFile, save};
@@ -25,7 +25,7 @@ fn sound() -> ThresholdFile {
     }
 }
 
-/// A file with this header and these tensors behind it.
+/// Writes a file with this header and these tensors.
 fn raw(path: &Path, metadata: &[(&str, &str)], tensors: &[(&str, &[usize], &[f32])]) {
     let (mut entries, mut data) = (serde_json::Map::new(), vec![]);
     entries.insert("__metadata__".into(), metadata.iter().copied().collect());
@@ -142,7 +142,7 @@ fn no_byte_makes_a_reader_panic() {
             broken[at] ^= change;
             fs::write(&path, broken).unwrap();
             match ThresholdFile::open(&path) {
-                // What was taken holds thresholds that are some.
+                // A file that is accepted holds valid thresholds.
                 Ok(file) => {
                     let all = file.modules.values().flat_map(Thresholds::values);
                     assert!(all.into_iter().all(|&t| t >= 0.0), "{at} {change}");

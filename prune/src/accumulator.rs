@@ -1,4 +1,4 @@
-//! Samples in, moments out.
+//! Sums over the inputs of a weight: samples in, moments out.
 
 mod gram;
 
@@ -10,15 +10,15 @@ use gram::Gram;
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
-/// Samples whose products are summed in f32, before the sum is added in f64.
+/// Samples whose products are summed in f32 before that sum is added in f64.
 const BLOCK: usize = 128;
 
-/// Sums over the inputs `x` of a weight: `Σ x`, `Σ x²` and, where it is wanted, `Σ x xᵀ`.
+/// Sums over the inputs `x` of a weight: `Σ x`, `Σ x²` and, on request, `Σ x xᵀ`.
 ///
 /// The first two are summed in f64. Products are summed in f32 over 128 samples and then in f64,
-/// so that an element of `E[x xᵀ]` is off by at most `129 · 2⁻²⁴ · E|xᵢ xⱼ|`; its diagonal is
-/// `E[x²]` itself. The result depends on the order of the samples, but neither on how they are
-/// divided into calls nor on the number of threads.
+/// so an element of `E[x xᵀ]` is off by at most `129 · 2⁻²⁴ · E|xᵢ xⱼ|`; its diagonal is `E[x²]`
+/// itself. The result depends on the order of the samples, but neither on how calls divide them
+/// nor on the number of threads.
 #[derive(Debug, Clone)]
 pub struct Accumulator {
     cols: usize,
@@ -26,12 +26,12 @@ pub struct Accumulator {
     sum: Vec<f64>,
     squares: Vec<f64>,
     products: Option<Gram>,
-    /// Samples that do not fill a block yet.
+    /// Samples that do not yet fill a block.
     pending: Vec<f32>,
 }
 
 impl Accumulator {
-    /// For vectors of `cols` elements; `hessian` keeps `Σ x xᵀ`.
+    /// For vectors of `cols` elements; with `hessian` it also sums `x xᵀ`.
     pub fn new(cols: usize, hessian: bool) -> Self {
         Self {
             cols,
@@ -43,8 +43,8 @@ impl Accumulator {
         }
     }
 
-    /// Bytes that an accumulator takes: about `4 · cols²` with products, next to nothing
-    /// without.
+    /// Bytes that an accumulator takes: about `4 · cols²` with the Hessian, next to nothing
+    /// without it.
     pub fn bytes(cols: usize, hessian: bool) -> u64 {
         let vectors = (2 * 8 + 4 * BLOCK as u64) * cols as u64;
         vectors + if hessian { Gram::bytes(cols) } else { 0 }
@@ -55,15 +55,15 @@ impl Accumulator {
         self.cols
     }
 
-    /// How many vectors were seen.
+    /// Number of vectors added.
     pub const fn samples(&self) -> u64 {
         self.samples
     }
 
-    /// Adds samples, `[n, cols]`.
+    /// Adds samples `[n, cols]`.
     ///
     /// # Errors
-    /// [`Error::Inputs`] for no whole number of vectors.
+    /// [`Error::Inputs`] if `x` is no whole number of vectors.
     pub fn add(&mut self, x: &[f32]) -> Result<()> {
         let n = x.len() / self.cols.max(1);
         if x.len() != n * self.cols {
@@ -90,7 +90,7 @@ impl Accumulator {
     /// The moments of what was added.
     ///
     /// # Errors
-    /// [`Error::Inputs`] where nothing was, and where a moment is not finite.
+    /// [`Error::Inputs`] if nothing was added or a moment is not finite.
     pub fn finish(mut self) -> Result<Inputs> {
         self.flush();
         let n = self.samples.max(1) as f64;

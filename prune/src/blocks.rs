@@ -1,14 +1,15 @@
-//! Rows on all threads, a block at a time.
+//! Rows processed on all threads, one block at a time.
 
 use crate::error::Result;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Rows of a block, unless more of them belong together.
+/// Rows in a block, rounded up to a multiple of the rows that belong together.
 pub(crate) const ROWS: usize = 32;
 
-/// What `block` makes of all `rows`, in their order. `together` consecutive rows are never
-/// parted. Blocks do not depend on the number of threads, and so no result does.
+/// Concatenates what `block` returns for each block of `rows`, in order. A set of `together`
+/// consecutive rows is never split. Block boundaries, and so results, do not depend on the
+/// number of threads.
 pub(crate) fn in_blocks<T: Send>(
     rows: usize,
     together: usize,

@@ -1,12 +1,12 @@
-//! Columns from left to right, each making up for what those before it lost
+//! Compensation: columns are stored from left to right, each making up for the error before it
 //! (`SparseGPT`, <https://arxiv.org/abs/2301.00774>; GPTQ, <https://arxiv.org/abs/2210.17323>).
 //!
-//! The loss of a row is `(w − q)ᵀH(w − q) = ‖Md‖²` with `d = w − q` and `M` lower triangular,
-//! `MᵀM = H`. Term `j` depends on `d[..= j]` alone, and is 0 where
-//! `q_j = w_j + Σ_{i<j} M_ji d_i / M_jj`. That is the *target* of column `j`; by how much the
-//! stored value misses it, the targets of the columns after it take into account. Both papers
-//! update the weights by the upper triangular `U = M⁻ᵀ`, the factor of the inverse: the targets
-//! are the same, `1 / U_jj = M_jj`, and here nothing has to be inverted.
+//! The loss of a row is `(w − q)ᵀH(w − q) = ‖Md‖²` with `d = w − q`, `M` lower triangular and
+//! `MᵀM = H`. Term `j` depends on `d[..= j]` alone, and is 0 if
+//! `q_j = w_j + Σ_{i<j} M_ji d_i / M_jj`, which is the *target* of column `j`. The error of a
+//! stored value against its target moves the targets of the columns after it. Both papers update
+//! the weights with the upper triangular `U = M⁻ᵀ`, the factor of the inverse. The targets are the
+//! same, with `1 / U_jj = M_jj`, but here nothing has to be inverted.
 
 use crate::{
     blocks::in_blocks,
@@ -23,32 +23,32 @@ use lacuna::{
 use ndarray::{Array2, linalg, s};
 use std::ops::Range;
 
-/// Columns whose targets are corrected one by one; what comes from before them is one product.
+/// Columns in a block. Their targets are corrected one by one; one product handles earlier blocks.
 const BLOCK: usize = 128;
 
-/// What is stored of the columns walked.
+/// Which of the columns walked are stored.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Mask<'a> {
     /// All of them.
     All,
-    /// n of every m, chosen where the walk reaches a window: those whose targets cost most.
+    /// n of every m, chosen when the walk reaches a window: those whose targets cost most to drop.
     Choose(Pattern),
-    /// What was chosen before.
+    /// What was chosen beforehand.
     Fixed(&'a Kept),
 }
 
-/// A walk along columns.
+/// A walk along columns, which stores each and passes its error on.
 #[derive(Debug)]
 pub(crate) struct Walk<'a> {
-    /// Of the columns walked.
+    /// The factor of the Hessian of the columns walked.
     pub(crate) factor: &'a Factor,
-    /// Their numbers in the weight.
+    /// Their numbers in the weight, ascending.
     pub(crate) columns: &'a [u32],
-    /// What is stored of them.
+    /// Which of them are stored.
     pub(crate) mask: Mask<'a>,
-    /// And how.
+    /// How values are stored.
     pub(crate) storage: &'a Storage,
-    /// How many of them share a grid, where they become codes.
+    /// How many of the columns walked share a grid, if they become codes.
     pub(crate) group: usize,
 }
 
@@ -74,12 +74,12 @@ pub(crate) fn compensate(
     })
 }
 
-/// Rows on their way.
+/// Rows during the walk.
 struct State<'a> {
     weights: &'a Array2<f64>,
-    /// Weights less what is stored; in columns not reached yet, less what would be best.
+    /// `d`: weights minus stored values. In columns that were only foreseen, weights minus targets.
     lost: Array2<f64>,
-    /// `Σ M_ji d_i` over the columns `i` before the block, for those in it.
+    /// For the columns `j` of the block, `Σ M_ji d_i` over the columns `i` before the block.
     pull: Array2<f64>,
     kept: Array2<bool>,
     values: Array2<f32>,
@@ -87,8 +87,8 @@ struct State<'a> {
 }
 
 impl Walk<'_> {
-    /// Stores rows, the first of which has number `first` in the weight; `weights` are their
-    /// values at the columns walked.
+    /// Stores rows, the first of which is row `first` of the weight. `weights` holds their values in
+    /// the columns walked.
     pub(crate) fn rows(&self, first: usize, weights: &Array2<f64>) -> Vec<Row> {
         let (rows, n) = weights.dim();
         let mut state = State {
@@ -126,7 +126,7 @@ impl Walk<'_> {
         state.grids.into_iter().enumerate().map(row).collect()
     }
 
-    /// How many rows share a choice.
+    /// How many consecutive rows share a choice of columns.
     fn sharing(&self) -> usize {
         match self.mask {
             Mask::Choose(pattern) => pattern.v(),
@@ -134,8 +134,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Columns of a block: windows and groups lie inside of one, a group that is longer
-    /// begins with the row, where nothing was lost yet.
+    /// Columns in a block. No window or group may cross its end. Only a group that begins with the
+    /// row may be longer, because nothing is lost before it.
     fn block(&self) -> usize {
         let unit = match self.mask {
             _ if self.storage.coded() && self.group <= BLOCK => self.group,
@@ -145,7 +145,7 @@ impl Walk<'_> {
         BLOCK / unit * unit
     }
 
-    /// What is known to be kept before the walk.
+    /// What is kept, as far as that is known before the walk.
     fn kept(&self, first: usize, rows: usize) -> Array2<bool> {
         let shape = (rows, self.columns.len());
         match self.mask {
@@ -163,7 +163,7 @@ impl Walk<'_> {
         }
     }
 
-    /// One block of the rows `set`.
+    /// Stores one block of the rows `set`.
     fn walk(&self, state: &mut State, set: &Range<usize>, block: &Range<usize>) {
         let n = self.columns.len();
         for j in block.clone() {
@@ -203,7 +203,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The `d_j` that makes term `j` of the loss zero.
+    /// The `d_j` that makes term `j` of the loss zero: the weight minus its target.
     fn best(&self, state: &State, row: usize, j: usize, start: usize) -> f64 {
         let lost = state
             .lost
@@ -215,11 +215,11 @@ impl Walk<'_> {
         -pull / self.factor.lower()[(j, j)]
     }
 
-    /// Loses in the columns `ahead` what is best, were all of them stored as they are.
+    /// Sets `lost` in the columns `ahead` as if each of them were stored exactly at its target.
     fn foresee(&self, state: &mut State, row: usize, ahead: &Range<usize>, start: usize) {
         for j in ahead.clone() {
-            // Nothing was lost before the first column; a group that begins there may be longer
-            // than the block.
+            // Nothing was lost before the first column. A group that begins there may be longer than
+            // the block, so `best` could not look it up.
             let best = match ahead.start {
                 0 => 0.0,
                 _ => self.best(state, row, j, start),
@@ -228,7 +228,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Keeps the `n` columns of a window whose targets cost most, ties to the lower column.
+    /// Keeps the `n` columns of a window whose targets cost most to drop; ties go to the lower column.
     fn choose(&self, state: &mut State, set: &Range<usize>, window: &Range<usize>, n: usize) {
         let m = self.factor.lower();
         let cost = |j| -> f64 {
@@ -244,8 +244,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Finds the grid for the targets of a group that are kept. Missing target `j` by `e` costs
-    /// `M_jj² e²`: the columns that follow make up for the rest.
+    /// Finds the grid for the kept targets of a group. Missing target `j` by `e` costs `M_jj² e²`,
+    /// because the columns that follow make up for the rest.
     fn open(&self, state: &mut State, row: usize, group: &Range<usize>) {
         let m = self.factor.lower();
         let kept = group.clone().filter(|&j| state.kept[(row, j)]);

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! The error type of this crate.
 
 use lacuna_io::printable;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The engine's.
+    /// An error of the engine.
     #[error(transparent)]
     Engine(#[from] lacuna::Error),
 
-    /// Of a weight file.
+    /// An error of a weight file.
     #[error(transparent)]
     File(#[from] lacuna_io::Error),
 
-    /// A file of statistics is not as it should be.
+    /// A file of statistics is malformed.
     #[error("{}: {}", shown(file), printable(reason))]
     Statistics {
         /// The file.
@@ -42,7 +42,7 @@ pub enum Error {
         supported: u64,
     },
 
-    /// A file of statistics knows nothing of a module.
+    /// A file of statistics has no entry for a module.
     #[error(
         "{}: there are no statistics of the inputs of \"{}\"",
         shown(file),
@@ -55,7 +55,7 @@ pub enum Error {
         module: String,
     },
 
-    /// A file of statistics does not hold what thresholds are chosen by.
+    /// A file of statistics lacks what thresholds are chosen by.
     #[error(
         "{}: there is nothing to choose thresholds of \"{}\" by: calibrate without \
          --no-thresholds",
@@ -69,7 +69,7 @@ pub enum Error {
         module: String,
     },
 
-    /// The inputs of a weight are not as wide as the weight.
+    /// The inputs of a weight have another number of columns than the weight.
     #[error(
         "{}: the inputs of \"{}\" have {got} columns, the weight has {expected}: these are \
          another model's",
@@ -81,13 +81,13 @@ pub enum Error {
         file: PathBuf,
         /// The module.
         module: String,
-        /// Elements of its inputs.
+        /// Columns of its inputs.
         got: usize,
         /// Columns of the weight.
         expected: usize,
     },
 
-    /// Inputs that contradict themselves.
+    /// Inputs that contradict each other.
     #[error("{what}: {got}, where {expected} belongs")]
     Inputs {
         /// The quantity.
@@ -98,21 +98,21 @@ pub enum Error {
         expected: String,
     },
 
-    /// A score that looks at inputs, of which nothing was given.
+    /// A score needs moments of the inputs, and none were given.
     #[error("the score {score} needs the moments of the weight's inputs: calibrate first")]
     NoInputs {
         /// Which score.
         score: &'static str,
     },
 
-    /// A method that needs `E[x xᵀ]`, where only the moments of single elements are known.
+    /// A method needs `E[x xᵀ]`, and only the moments of single elements are known.
     #[error("{what} needs the Hessian of the weight's inputs: calibrate with Hessians")]
     NoHessian {
         /// Which method.
         what: &'static str,
     },
 
-    /// A Hessian that is none: the quadratic form of inputs is never below zero.
+    /// The Hessian is not positive definite, though the quadratic form of inputs is never below zero.
     #[error(
         "the Hessian is not positive definite: column {column} leaves {pivot}, where more than 0 \
          belongs"

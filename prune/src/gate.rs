@@ -1,4 +1,4 @@
-//! What decides which channels of a feed-forward block are worth computing.
+//! The importance of each channel of a feed-forward block, by which gates are thresholded.
 
 use crate::{
     error::{Error, Result},
@@ -7,8 +7,9 @@ use crate::{
 use lacuna::format::Thresholds;
 use rayon::prelude::*;
 
-/// How much a channel i of a feed-forward block matters: `|gᵢ| · Uᵢ`, where g is the gate behind
-/// its activation and U is known beforehand. With u what `up` gives, U is
+/// How much channel i of a feed-forward block matters: `|gᵢ| · Uᵢ`, where g is the gate after its
+/// activation function and Uᵢ is known beforehand. Each variant says what U is; u is the output of
+/// `up`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Importance {
     /// 1: CATS (<https://arxiv.org/abs/2404.08763>).
@@ -22,10 +23,10 @@ pub enum Importance {
 }
 
 impl Importance {
-    /// All of them.
+    /// Every importance.
     pub const ALL: [Self; 4] = [Self::Cats, Self::Chess, Self::Chess2, Self::ChessDown];
 
-    /// Its name, in files and arguments.
+    /// Its name in files and arguments.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cats => "cats",
@@ -36,7 +37,7 @@ impl Importance {
     }
 }
 
-/// What is known of the channels of a feed-forward block before their gates are.
+/// What calibration knows of the channels of a feed-forward block, whatever their gates are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Channels {
     samples: u64,
@@ -46,10 +47,10 @@ pub struct Channels {
 }
 
 impl Channels {
-    /// From `E|u|`, `E[u²]` and `‖W_down[:, i]‖₂`, one a channel each.
+    /// From `E|u|`, `E[u²]` and `‖W_down[:, i]‖₂`, each with one number per channel.
     ///
     /// # Errors
-    /// [`Error::Inputs`] for no samples, no channels, lengths that differ, and numbers that are
+    /// [`Error::Inputs`] if there are no samples or no channels, if lengths differ, or if a number is
     /// not finite or below 0.
     pub fn new(
         samples: u64,
@@ -88,7 +89,7 @@ impl Channels {
         })
     }
 
-    /// Vectors seen.
+    /// Number of vectors that the means were taken over.
     pub const fn samples(&self) -> u64 {
         self.samples
     }
@@ -108,7 +109,7 @@ impl Channels {
         &self.down_norm
     }
 
-    /// U of every channel.
+    /// U of every channel for this importance.
     pub fn scales(&self, importance: Importance) -> Vec<f32> {
         match importance {
             Importance::Cats => vec![1.0; self.mean_abs.len()],
@@ -121,11 +122,11 @@ impl Channels {
         }
     }
 
-    /// The gate's thresholds where importances up to `least` are dropped: `least / U`, for
-    /// which ∞ stands where U is 0. For [`Importance::Cats`] that is one for all channels.
+    /// The thresholds of the gate that drop all importances up to `least`: `least / U`, or ∞ where U
+    /// is 0. For [`Importance::Cats`] one threshold serves all channels.
     ///
     /// # Errors
-    /// [`Error::Engine`] for a `least` that is NaN or below 0.
+    /// [`Error::Engine`] if `least` is NaN or below 0.
     pub fn thresholds(&self, importance: Importance, least: f32) -> Result<Thresholds> {
         if importance == Importance::Cats {
             return Ok(Thresholds::scalar(least)?);
@@ -139,7 +140,7 @@ impl Channels {
     }
 }
 
-/// The first pass over a text: sums over what `up` gives.
+/// The first pass over a text: sums over the outputs of `up`.
 #[derive(Debug, Clone)]
 pub struct ChannelSums {
     samples: u64,
@@ -148,7 +149,7 @@ pub struct ChannelSums {
 }
 
 impl ChannelSums {
-    /// For so many channels.
+    /// For a block of `channels` channels.
     pub fn new(channels: usize) -> Self {
         Self {
             samples: 0,
@@ -157,7 +158,7 @@ impl ChannelSums {
         }
     }
 
-    /// Adds vectors, `[n, channels]`.
+    /// Adds vectors `[n, channels]`.
     pub fn add(&mut self, up: &[f32]) {
         for u in up.chunks_exact(self.abs.len().max(1)) {
             self.samples += 1;
@@ -169,7 +170,7 @@ impl ChannelSums {
         }
     }
 
-    /// The means, beside the norms of down's columns.
+    /// The means, together with the norms of the columns of `down`.
     ///
     /// # Errors
     /// Those of [`Channels::new`].
@@ -180,16 +181,16 @@ impl ChannelSums {
     }
 }
 
-/// The second pass: quantiles of the importances.
+/// The second pass over a text: quantiles of the importances.
 #[derive(Debug, Clone)]
 pub struct GateQuantiles {
     channels: Channels,
-    /// With the scales of each, in the order of [`Importance::ALL`].
+    /// The scales U and the quantiles of each of [`Importance::ALL`], in its order.
     importances: Vec<(Vec<f32>, Quantiles)>,
 }
 
 impl GateQuantiles {
-    /// For a block of these channels.
+    /// For a block with these channels.
     pub fn new(channels: Channels) -> Self {
         let scales = |i| (channels.scales(i), Quantiles::default());
         Self {
@@ -198,7 +199,7 @@ impl GateQuantiles {
         }
     }
 
-    /// Adds gates behind their activation, `[n, channels]`.
+    /// Adds gates after their activation function, `[n, channels]`.
     pub fn add(&mut self, gate: &[f32]) {
         self.importances.par_iter_mut().for_each(|(scales, all)| {
             for g in gate.chunks_exact(scales.len()) {
@@ -211,10 +212,10 @@ impl GateQuantiles {
         });
     }
 
-    /// What is known of the block.
+    /// The statistics of the block.
     ///
     /// # Errors
-    /// [`Error::Inputs`] where nothing was added, or what is not finite.
+    /// [`Error::Inputs`] if nothing was added, or a number that is not finite.
     pub fn finish(self) -> Result<GateStatistics> {
         let tables = self
             .importances
@@ -225,7 +226,7 @@ impl GateQuantiles {
     }
 }
 
-/// What thresholds of a feed-forward block are chosen by.
+/// What the thresholds of a feed-forward block are chosen by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GateStatistics {
     channels: Channels,
@@ -234,10 +235,10 @@ pub struct GateStatistics {
 }
 
 impl GateStatistics {
-    /// From the quantiles of each of [`Importance::ALL`].
+    /// From a table of quantiles for each of [`Importance::ALL`], in its order.
     ///
     /// # Errors
-    /// [`Error::Inputs`] for another number of tables.
+    /// [`Error::Inputs`] if the number of tables is another.
     pub fn new(channels: Channels, tables: Vec<QuantileTable>) -> Result<Self> {
         if tables.len() == Importance::ALL.len() {
             return Ok(Self { channels, tables });
@@ -249,20 +250,20 @@ impl GateStatistics {
         })
     }
 
-    /// What is known of its channels.
+    /// What is known of the channels.
     pub const fn channels(&self) -> &Channels {
         &self.channels
     }
 
-    /// Quantiles of the importances.
+    /// The quantiles of this importance.
     pub fn table(&self, importance: Importance) -> &QuantileTable {
         &self.tables[importance as usize]
     }
 
-    /// Thresholds that drop a `share` of all gates, those of least importance.
+    /// Thresholds that drop a `share` of all gates, from 0 to 1: those of least importance.
     ///
     /// # Errors
-    /// [`Error::Engine`]; never for statistics of finite numbers.
+    /// [`Error::Engine`], which finite statistics never cause.
     pub fn thresholds(&self, importance: Importance, share: f64) -> Result<Thresholds> {
         self.channels
             .thresholds(importance, self.table(importance).at(share))

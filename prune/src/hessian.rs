@@ -11,7 +11,7 @@ use lacuna::format::{Dense, Format, Matrix};
 use ndarray::{Array2, ArrayView2, Axis, s};
 use std::ops::Range;
 
-/// `E[x xᵀ]` with something added to its diagonal, so that it can be inverted.
+/// `E[x xᵀ]`, damped by an addition to its diagonal so that it can be inverted.
 #[derive(Debug)]
 pub(crate) struct Hessian {
     damped: Array2<f64>,
@@ -19,8 +19,8 @@ pub(crate) struct Hessian {
 }
 
 impl Hessian {
-    /// `damp` is added to the diagonal, as a share of its mean over columns that live. An input
-    /// that was always 0 is dead: nothing depends on its column.
+    /// Adds `damp` times the mean of the diagonal, over live columns, to the diagonal. An input that
+    /// was always 0 is dead: no output depends on its column. `None` if `inputs` has no Hessian.
     pub(crate) fn new(inputs: &Inputs, damp: f64) -> Option<Self> {
         let mut damped = symmetric(inputs)?;
         let diagonal = damped.diag().to_vec();
@@ -36,12 +36,12 @@ impl Hessian {
         Some(Self { damped, dead })
     }
 
-    /// The matrix.
+    /// The damped matrix.
     pub(crate) fn matrix(&self) -> ArrayView2<'_, f64> {
         self.damped.view()
     }
 
-    /// Rows of `dense`, with zeros in dead columns.
+    /// Rows of `dense`, with dead columns set to zero.
     pub(crate) fn living(&self, dense: &Dense, rows: Range<usize>) -> Array2<f64> {
         Array2::from_shape_fn((rows.len(), dense.cols()), |(row, col)| {
             if self.dead[col] {
@@ -72,13 +72,13 @@ impl Hessian {
         Kept::select(format, dense.rows(), dense.cols(), loss)
     }
 
-    /// The factor of the whole.
+    /// The factor of the whole matrix.
     pub(crate) fn factor(&self) -> Result<Factor> {
         let refuse = |(column, pivot)| Error::NotPositive { column, pivot };
         Factor::new(self.damped.clone()).map_err(refuse)
     }
 
-    /// The factor of what some `columns` have in common.
+    /// The factor of the submatrix of these `columns`.
     pub(crate) fn factor_of(&self, columns: &[u32]) -> Result<Factor> {
         let n = columns.len();
         let mut part = Array2::zeros((n, n));
@@ -95,7 +95,7 @@ impl Hessian {
     }
 }
 
-/// `E[x xᵀ]` as its lower triangle says.
+/// `E[x xᵀ]`, made symmetric from its lower triangle.
 fn symmetric(inputs: &Inputs) -> Option<Array2<f64>> {
     let (all, n) = (inputs.hessian()?, inputs.cols());
     Some(Array2::from_shape_fn((n, n), |(i, j)| {
@@ -103,10 +103,10 @@ fn symmetric(inputs: &Inputs) -> Option<Array2<f64>> {
     }))
 }
 
-/// `‖X(W − W')ᵀ‖ / ‖XWᵀ‖` by the Hessian of the inputs, where it is known; 0 where `XWᵀ` is 0.
+/// `‖X(W − W')ᵀ‖ / ‖XWᵀ‖` by the Hessian of the inputs, or `None` without one; 0 if `XWᵀ` is 0.
 ///
 /// # Errors
-/// [`lacuna::Error::Shape`] where the shapes differ.
+/// [`lacuna::Error::Shape`] if the shapes differ.
 pub fn output_error(dense: &Dense, packed: &Matrix, inputs: &Inputs) -> Result<Option<f64>> {
     let (rows, cols) = (dense.rows(), dense.cols());
     for (what, got, expected) in [
@@ -139,7 +139,7 @@ pub fn output_error(dense: &Dense, packed: &Matrix, inputs: &Inputs) -> Result<O
         Ok(vec![(quadratic(&w), norm)])
     })?;
     let (loss, norm) = sums.iter().fold((0.0, 0.0), |(l, n), s| (l + s.0, n + s.1));
-    // Rounding can leave less than nothing of a loss that is none.
+    // Rounding can turn a loss of zero into a negative number.
     Ok(Some(if norm > 0.0 {
         (loss / norm).max(0.0).sqrt()
     } else {

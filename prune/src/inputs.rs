@@ -1,8 +1,8 @@
-//! What is known of the inputs that a weight meets.
+//! Moments of the inputs that a weight multiplies.
 
 use crate::error::{Error, Result};
 
-/// Moments of the inputs `x` of one weight, each a vector of `cols` elements, over samples.
+/// Moments of the inputs `x` of one weight, taken over samples; `x` has `cols` elements.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inputs {
     samples: u64,
@@ -12,11 +12,11 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// From `E[x]` and `E[x²]`, `[cols]` each, and where it is known `E[x xᵀ]`, `[cols, cols]`.
+    /// From `E[x]` and `E[x²]`, each `[cols]`, and, if known, `E[x xᵀ]`, `[cols, cols]` row-major.
     ///
     /// # Errors
-    /// [`Error::Inputs`] for no samples, lengths that differ, numbers that are not finite, and
-    /// mean squares or a diagonal below zero.
+    /// [`Error::Inputs`] if there are no samples, if lengths differ, if a number is not finite, or
+    /// if a mean square or a diagonal element is negative.
     pub fn new(
         samples: u64,
         mean: Vec<f32>,
@@ -68,12 +68,12 @@ impl Inputs {
         })
     }
 
-    /// How many vectors were seen.
+    /// Number of input vectors that the moments were taken over.
     pub const fn samples(&self) -> u64 {
         self.samples
     }
 
-    /// Elements of a vector.
+    /// Elements of an input vector.
     pub const fn cols(&self) -> usize {
         self.mean.len()
     }
@@ -88,7 +88,7 @@ impl Inputs {
         &self.mean_square
     }
 
-    /// `E[x xᵀ]`, `[cols, cols]`, where it was collected.
+    /// `E[x xᵀ]`, `[cols, cols]` row-major, if it was collected.
     pub fn hessian(&self) -> Option<&[f32]> {
         self.hessian.as_deref()
     }

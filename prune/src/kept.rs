@@ -10,23 +10,23 @@ use std::ops::Range;
 /// Which columns each row of a weight keeps.
 #[derive(Debug)]
 pub(crate) enum Kept {
-    /// All of them.
+    /// Every column.
     All {
-        /// Of every row.
+        /// Columns of the weight.
         cols: usize,
     },
     /// n of every m.
     Columns(Columns),
-    /// Some groups.
+    /// Some of the groups of columns.
     Groups {
-        /// The columns of each kept group, row by row.
+        /// The columns of each kept group, for each row.
         of_rows: Vec<Vec<Range<usize>>>,
     },
 }
 
 impl Kept {
-    /// What `format` keeps of a weight: the largest sums of `score`, which is asked for a row
-    /// and columns that live or die together.
+    /// Chooses what `format` keeps of a weight: the columns or groups with the largest sums of
+    /// `score`. `score` is called with a row and a range of columns that are kept or dropped together.
     pub(crate) fn select(
         format: Format,
         rows: usize,
@@ -59,7 +59,7 @@ impl Kept {
         Ok(Self::Columns(Columns::select(pattern, rows, cols, add)?))
     }
 
-    /// The columns that `row` keeps, ascending.
+    /// The columns that `row` keeps, in ascending order.
     pub(crate) fn of_row(&self, row: usize) -> Vec<u32> {
         match self {
             Self::All { cols } => (0..*cols as u32).collect(),
@@ -74,7 +74,7 @@ impl Kept {
         }
     }
 
-    /// How many consecutive rows share a choice; where all do, as many as make a block.
+    /// How many consecutive rows share a choice of columns. If all rows do, the height of a block.
     pub(crate) fn sharing(&self) -> usize {
         match self {
             Self::Columns(columns) => columns.pattern().v(),

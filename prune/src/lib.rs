@@ -1,7 +1,7 @@
 //! Compression of trained weights by what their inputs look like.
 //!
-//! [`lacuna::compress`] knows the weights alone. This package knows the [`Inputs`] they meet too,
-//! and so what an error of a weight costs in the output.
+//! [`lacuna::compress`] knows the weights alone. This crate also knows the [`Inputs`] that they
+//! multiply, and so what an error in a weight costs in the output.
 //!
 //! ```
 //! use lacuna::format::Dense;

@@ -3,23 +3,23 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, linalg, s};
 use rayon::prelude::*;
 
-/// Columns that are eliminated before the rest is updated by a matrix product.
+/// Columns that are eliminated one by one before the rest is updated by a matrix product.
 const BLOCK: usize = 48;
-/// Rows that are updated at once.
+/// Rows that one matrix product updates.
 const STRIP: usize = 128;
-/// From here on strips are dealt to all threads. What each computes does not depend on it.
+/// From this many columns on, strips are shared among threads. Their results do not depend on it.
 const PARALLEL: usize = 2048;
 
-/// The lower triangular `M` with `MᵀM = A`: so `xᵀAx = ‖Mx‖²`, where term `j` depends on
+/// The lower triangular `M` with `MᵀM = A`. Then `xᵀAx = ‖Mx‖²`, where term `j` depends on
 /// `x[..= j]` alone.
 #[derive(Debug)]
 pub(crate) struct Factor(Array2<f64>);
 
 impl Factor {
-    /// Factors the symmetric `a`, of which the lower triangle is read.
+    /// Factors the symmetric `a`. Only its lower triangle is read.
     ///
     /// # Errors
-    /// The column at which `a` proves not to be positive definite, and what is left of its diagonal.
+    /// The column at which `a` proves not to be positive definite, and the pivot there.
     pub(crate) fn new(mut a: Array2<f64>) -> Result<Self, (usize, f64)> {
         let mut end = a.nrows();
         while end > 0 {
@@ -32,19 +32,19 @@ impl Factor {
         Ok(Self(a))
     }
 
-    /// `M`, whose upper triangle holds nothing of value.
+    /// `M`. Elements above the diagonal are leftovers of the factorisation: ignore them.
     pub(crate) fn lower(&self) -> ArrayView2<'_, f64> {
         self.0.view()
     }
 
-    /// The elements of row `row` before `end`.
+    /// The elements of row `row` in the columns `range`.
     pub(crate) fn row(&self, row: usize, range: std::ops::Range<usize>) -> &[f64] {
         let n = self.0.ncols();
         let all = self.0.as_slice().expect("matrices are row-major");
         &all[row * n..][range]
     }
 
-    /// The `x` with `Ax = b`.
+    /// Solves `Ax = b` for `x`.
     pub(crate) fn solve(&self, b: &ArrayView1<f64>) -> Array1<f64> {
         let mut x = b.to_vec();
         for i in (0..x.len()).rev() {
@@ -60,12 +60,12 @@ impl Factor {
     }
 }
 
-/// The last rows of `M` from those of what is left of `A`.
+/// Turns the last rows of what is left of `A` into rows of `M`.
 fn eliminate(rows: &mut ArrayViewMut2<f64>) -> Result<(), (usize, f64)> {
     let first = rows.ncols() - rows.nrows();
     for i in (0..rows.nrows()).rev() {
         let pivot = rows[(i, first + i)];
-        // NaN is no pivot either.
+        // The negated test refuses NaN as well.
         if !(pivot > 0.0 && pivot.is_finite()) {
             return Err((i, pivot));
         }
@@ -104,7 +104,7 @@ pub(crate) fn add_square(a: &mut ArrayViewMut2<f64>, sign: f64, p: &ArrayView2<f
     }
 }
 
-/// `Σ a·b`, in eight sums.
+/// `Σ a·b`, in eight partial sums.
 pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0; 8];
     let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A symmetric matrix of `n` rows: `BᵀB + I`.
+    /// A positive definite matrix of `n` rows, `BᵀB + I`.
     fn definite(n: usize, seed: u64) -> Array2<f64> {
         let mut state = seed;
         let b = Array2::from_shape_simple_fn((n + 3, n), || {
@@ -144,7 +144,7 @@ mod tests {
         b.t().dot(&b) + Array2::<f64>::eye(n)
     }
 
-    /// The largest `|a − b|` of the lower triangles.
+    /// The largest `|a − b|` in the lower triangles.
     fn difference(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
         let all = a.indexed_iter().filter(|((i, j), _)| j <= i);
         all.map(|(at, a)| (a - b[at]).abs()).fold(0.0, f64::max)

@@ -1,4 +1,4 @@
-//! Score, mask, compensation and recovery together.
+//! Compression of one weight: score, mask, compensation and recovery together.
 
 use crate::{
     compensate::{Mask, compensate},
@@ -13,9 +13,9 @@ use crate::{
 use lacuna::format::{Dense, Dtype, Format, Matrix, Pattern};
 use rayon::prelude::*;
 
-/// Share of the mean of a Hessian's diagonal that is added to it where columns compensate.
+/// Damping of the Hessian when columns compensate, as a share of the mean of its diagonal.
 const DAMP: f64 = 0.01;
-/// The least and the most of the same for least squares over the kept columns.
+/// The least and the most damping, as the same share, for least squares over the kept columns.
 const RIDGE: (f64, f64) = (0.01, 0.1);
 
 /// How a weight is compressed.
@@ -23,17 +23,17 @@ const RIDGE: (f64, f64) = (0.01, 0.1);
 pub struct Method {
     /// What decides which weights are kept.
     pub score: Score,
-    /// Whether the kept weights are set anew, by least squares on the outputs, and the scales of
-    /// codes after them.
+    /// Whether the kept weights, and then the scales of their codes, are refitted by least squares
+    /// on the outputs.
     pub recover: bool,
 }
 
-/// A compressed weight and what it costs.
+/// A compressed weight and the error that compression caused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Compressed {
     /// The weight.
     pub matrix: Matrix,
-    /// `‖X(W − W')ᵀ‖ / ‖XWᵀ‖` over the inputs, where their Hessian is known.
+    /// `‖X(W − W')ᵀ‖ / ‖XWᵀ‖` over the inputs, if their Hessian is known.
     pub output_error: Option<f64>,
 }
 
@@ -43,19 +43,19 @@ impl Method {
         !matches!(format, Format::Dense(_)) && (self.score == Score::SparseGpt || self.recover)
     }
 
-    /// Compresses `dense` to `format` by what is known of its inputs.
+    /// Compresses `dense` to `format`, using what is known of its inputs.
     ///
-    /// With [`Score::SparseGpt`] or where it recovers, columns make up for what those before
-    /// them lose, in N:M formats and in quantised ones. Otherwise the kept values are rounded, with
-    /// the scales that cost least by `E[x²]` where there are inputs. Without inputs
-    /// [`Score::Magnitude`] is [`lacuna::compress::compress`].
+    /// With [`Score::SparseGpt`] or `recover`, each column makes up for the error of those before it,
+    /// in N:M formats as in quantised ones. Otherwise the kept values are only rounded; if there are
+    /// inputs, the scales of codes are those that cost least by `E[x²]`. Without inputs,
+    /// [`Score::Magnitude`] gives what [`lacuna::compress::compress`] gives.
     ///
     /// The result does not depend on the number of threads.
     ///
     /// # Errors
-    /// [`Error::NoInputs`] and [`Error::NoHessian`] for a method that needs what is not there;
-    /// [`Error::NotPositive`] for a Hessian that is none; [`Error::Engine`] for weights that are
-    /// not finite, inputs of another length, and values that overflow their type.
+    /// [`Error::NoInputs`] and [`Error::NoHessian`] if the method needs moments that are missing;
+    /// [`Error::NotPositive`] if the Hessian is not positive definite; [`Error::Engine`] for weights
+    /// that are not finite, inputs of another length, and values that overflow their type.
     pub fn compress(
         &self,
         dense: &Dense,
@@ -88,7 +88,7 @@ impl Method {
         })
     }
 
-    /// Kept values as they are, rounded to what is stored.
+    /// Keeps values as they are, rounded to what is stored.
     fn by_moments(self, dense: &Dense, format: Format, inputs: Option<&Inputs>) -> Result<Matrix> {
         let dtype = format.dtype().unwrap_or_else(|| dense.values().dtype());
         let dense = dense.to_dtype(dtype)?;
@@ -105,7 +105,7 @@ impl Method {
         storage.pack(dense.cols(), &rows)
     }
 
-    /// Values that make up for each other.
+    /// Lets columns make up for each other's errors.
     fn by_hessian(self, dense: &Dense, format: Format, inputs: Option<&Inputs>) -> Result<Matrix> {
         let what = if self.recover {
             "recovery"
@@ -139,7 +139,7 @@ impl Method {
         storage.pack(dense.cols(), &rows)
     }
 
-    /// What `format` keeps by scores that look at each weight alone.
+    /// Chooses what `format` keeps by scores of single weights.
     fn select(self, dense: &Dense, format: Format, inputs: Option<&Inputs>) -> Result<Kept> {
         let score = self.score.of(dense, inputs)?;
         Kept::select(format, dense.rows(), dense.cols(), |row, columns| {
@@ -148,7 +148,7 @@ impl Method {
     }
 }
 
-/// The columns that compensation keeps where values are stored as they are.
+/// The columns that compensation would keep if values were stored as f32.
 fn by_walk(dense: &Dense, hessian: &Hessian, pattern: Pattern) -> Result<Kept> {
     let values = Format::Nm {
         pattern,
@@ -159,17 +159,17 @@ fn by_walk(dense: &Dense, hessian: &Hessian, pattern: Pattern) -> Result<Kept> {
     Ok(Kept::Columns(columns(pattern, dense.cols(), &rows)?))
 }
 
-/// What is added to the Hessian for least squares. The fewer samples there are for each column,
-/// the more of what they say is noise that other inputs do not have.
+/// The damping for least squares, as a share of the mean diagonal. The fewer samples there are per
+/// column, the more of the Hessian is noise that other inputs do not share.
 ///
-/// A rule of thumb, not an optimum: of 0.5, 2, 7 and 15 %, on the layers of one small model,
-/// 5 samples a column did best on held-out text with 15, 64 with about 2, but 16 with 0.5 too.
+/// A rule of thumb, not an optimum: of 0.5, 2, 7 and 15 %, tried on the layers of one small model,
+/// on held-out text 15 % did best at 5 samples a column and about 2 % at 64, but 0.5 % at 16 too.
 fn ridge(inputs: &Inputs) -> f64 {
     let (least, most) = RIDGE;
     (inputs.cols() as f64 / inputs.samples() as f64).clamp(least, most)
 }
 
-/// [`lacuna::Error::NotFinite`] for the first weight that is none.
+/// Refuses weights that are not finite, with [`lacuna::Error::NotFinite`] for the first.
 fn check_finite(dense: &Dense) -> Result<()> {
     let cols = dense.cols();
     let bad = (0..dense.values().len()).find(|&i| !dense.values().get(i).is_finite());

@@ -3,24 +3,24 @@
 use crate::error::{Error, Result};
 use rayon::slice::ParallelSliceMut;
 
-/// Steps of a table's ranks.
+/// Steps between the ranks of a table.
 const RANKS: usize = 1000;
-/// Numbers of one level.
+/// Numbers that one level holds.
 const CAPACITY: usize = 1 << 24;
-/// Neighbours in order that one of them stands for, a level higher.
+/// Sorted neighbours that one number stands for on the next level.
 const STRIDE: usize = 64;
 
 /// Collects magnitudes for a [`QuantileTable`].
 ///
-/// Up to 2²⁴ numbers are kept, and quantiles are exact. Every 2²⁴ of them are then sorted and
-/// each run of 64 neighbours goes on as its middle one, a level higher, where the same
-/// happens again. A rank is off by at most 32 of 2²⁴ a level, 2·10⁻⁶ of all, whatever the numbers
-/// and their order; a level is 64 MiB.
+/// Fewer than 2²⁴ numbers are all kept, and quantiles are exact. Every full 2²⁴ are sorted, and the
+/// middle of each run of 64 neighbours moves up to the next level, which fills and empties in the
+/// same way. Each level puts a rank off by at most 32 of 2²⁴, or 2·10⁻⁶ of all, whatever the
+/// numbers and their order. A level takes 64 MiB.
 #[derive(Debug, Clone)]
 pub struct Quantiles {
     capacity: usize,
     count: u64,
-    /// Bits of magnitudes, which order as they do; those of level l stand for 64ˡ each.
+    /// Bits of magnitudes, which sort like the magnitudes; one on level l stands for 64ˡ numbers.
     levels: Vec<Vec<u32>>,
 }
 
@@ -31,7 +31,7 @@ impl Default for Quantiles {
 }
 
 impl Quantiles {
-    /// `capacity` is a multiple of [`STRIDE`].
+    /// `capacity` must be a multiple of [`STRIDE`].
     fn with_capacity(capacity: usize) -> Self {
         Self {
             capacity,
@@ -63,10 +63,10 @@ impl Quantiles {
         }
     }
 
-    /// The table of what was added.
+    /// The table of the magnitudes that were added.
     ///
     /// # Errors
-    /// [`Error::Inputs`] where that was nothing, or not finite.
+    /// [`Error::Inputs`] if nothing was added, or a number that is not finite.
     pub fn finish(self) -> Result<QuantileTable> {
         let refused = |what, got: String, expected: &str| {
             Err(Error::Inputs {
@@ -87,7 +87,7 @@ impl Quantiles {
         let mut values = Vec::with_capacity(RANKS + 1);
         let (mut at, mut seen) = (0, weighed[0].1);
         for k in 0..=RANKS as u64 {
-            // The least number that at least k / RANKS of all do not exceed.
+            // The least number such that at least k / RANKS of all do not exceed it.
             let rank = (k * self.count).div_ceil(RANKS as u64);
             while seen < rank && at + 1 < weighed.len() {
                 at += 1;
@@ -104,20 +104,20 @@ impl Quantiles {
     }
 }
 
-/// Quantiles of magnitudes at ranks 0, 0.001 … 1.
+/// Quantiles of magnitudes at the ranks 0, 0.001 … 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantileTable {
     values: Vec<f32>,
 }
 
 impl QuantileTable {
-    /// Numbers of a table.
+    /// Number of quantiles in a table.
     pub const LEN: usize = RANKS + 1;
 
     /// From the quantiles themselves.
     ///
     /// # Errors
-    /// [`Error::Inputs`] unless they are 1001 finite numbers from 0 up that do not fall.
+    /// [`Error::Inputs`] unless they are 1001 finite numbers, not below 0 and in ascending order.
     pub fn new(values: Vec<f32>) -> Result<Self> {
         let refused = |what, got: String, expected: String| {
             Err(Error::Inputs {
@@ -141,18 +141,18 @@ impl QuantileTable {
         Ok(Self { values })
     }
 
-    /// All of them.
+    /// The quantiles, in ascending order.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// The magnitude that a `share` of all do not exceed, from 0 to 1; between the ranks of
-    /// the table, on a straight line. Of share 0 it is 0, which drops zeros alone.
+    /// The magnitude that a `share` of all, from 0 to 1, does not exceed, interpolated linearly
+    /// between ranks. For share 0 it is 0, which drops only zeros.
     pub fn at(&self, share: f64) -> f32 {
         if share <= 0.0 {
             return 0.0;
         }
-        // Shares are written in decimals, whose product may miss the whole number by a bit.
+        // A decimal share times RANKS may miss the whole number that is meant by a rounding error.
         let position = (share * RANKS as f64).min(RANKS as f64);
         let nearest = position.round();
         if (position - nearest).abs() < 1e-9 {
@@ -171,7 +171,7 @@ mod tests {
     use lacuna::verify::Random;
     use proptest::prelude::*;
 
-    /// By the definition.
+    /// Quantile `k` by the definition.
     fn naive(values: &[f32], k: usize) -> f32 {
         let mut sorted: Vec<f32> = values.iter().map(|v| v.abs()).collect();
         sorted.sort_by(f32::total_cmp);
@@ -192,7 +192,7 @@ mod tests {
         }
     }
 
-    /// The share of `values` below `value`, and that not above it.
+    /// The shares of `values` below `value` and at most `value`.
     fn ranks(values: &[f32], value: f32) -> [f64; 2] {
         let share = |n: usize| n as f64 / values.len() as f64;
         let below = values.iter().filter(|v| v.abs() < value).count();
@@ -208,7 +208,7 @@ mod tests {
         ascending.sort_by(f32::total_cmp);
         let few: Vec<f32> = cubes.iter().map(|v| (v * 4.0).round()).collect();
         for values in [cubes, ascending, few] {
-            // Three levels, of half a run in 2048 each.
+            // Three levels, each off by half a run in 2048.
             let mut quantiles = Quantiles::with_capacity(2048);
             quantiles.extend(values.iter().copied());
             assert_eq!(quantiles.levels.len(), 3);

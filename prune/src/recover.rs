@@ -1,5 +1,5 @@
-//! Least squares: the kept weights of each row, and the scales of their codes, such that the
-//! outputs come as near to the dense ones as they can (stage one of GQSA,
+//! Recovery: least squares for the kept weights of each row and the scales of their codes, so that
+//! the outputs come as close to the dense ones as they can (stage one of GQSA,
 //! <https://arxiv.org/abs/2412.17560>, in closed form).
 
 use crate::{
@@ -14,15 +14,15 @@ use crate::{
 use lacuna::format::Dense;
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 
-/// Added to the diagonal of the scales' Gram matrix, as a share of its mean.
+/// Damping of the Gram matrix of the scales, as a share of its mean diagonal.
 const RIDGE: f64 = 1e-6;
 
-/// Stores the rows of `dense`, of which `kept` says what is stored.
+/// Stores the rows of `dense` in the columns that `kept` names.
 ///
-/// The kept weights `S` of a row become `H_SS⁻¹ (Hw)_S`. From there the loss of storing them
-/// is a quadratic form of `H_SS`, whose factor is at hand: columns make up for each other with
-/// exactly those that are kept. Rows that share a choice share a factor; another costs
-/// `|S|³ / 3` operations.
+/// The kept weights `S` of a row become `H_SS⁻¹ (Hw)_S`. From there the loss of storing them is a
+/// quadratic form of `H_SS`, which is already factored, so compensation runs among exactly the
+/// kept columns. Rows that share a choice share a factor; each further factor costs `|S|³ / 3`
+/// operations.
 pub(crate) fn recover(
     dense: &Dense,
     hessian: &Hessian,
@@ -67,9 +67,10 @@ pub(crate) fn recover(
     })
 }
 
-/// Sets the scales of a row by least squares, its codes as they are: the ratios `r` to those
-/// it has that minimise `‖M(w − Σ_g r_g u_g)‖²`, where `u_g` are the values of group `g`.
-/// `asked` is `(Hw)_S`. Scales keep their sign; where rounding them leaves no gain, the row stays.
+/// Refits the scales of a row by least squares and leaves its codes as they are. `r` scales each
+/// of the present ones so that `‖M(w − Σ_g r_g u_g)‖²` is least, where `u_g` are the values of
+/// group `g`; `asked` is `(Hw)_S`. Scales keep their sign. If nothing is gained once the new
+/// scales are rounded, the row stays as it is.
 fn rescale(row: Row, factor: &Factor, asked: &ArrayView1<f64>, storage: &Storage) -> Row {
     let (n, groups) = (row.values.len(), row.grids.len());
     if groups == 0 {
@@ -78,7 +79,7 @@ fn rescale(row: Row, factor: &Factor, asked: &ArrayView1<f64>, storage: &Storage
     let values: Vec<f64> = row.values.iter().map(|&v| f64::from(v)).collect();
     let stride = storage.stride();
     let group = |g: usize| g * stride..n.min((g + 1) * stride);
-    // What each group does to each term of the loss.
+    // What each group adds to each term of the loss.
     let mut outputs = Array2::zeros((n, groups));
     for (i, mut outputs) in outputs.rows_mut().into_iter().enumerate() {
         for (g, output) in outputs.iter_mut().enumerate().take(i / stride + 1) {
@@ -101,7 +102,7 @@ fn rescale(row: Row, factor: &Factor, asked: &ArrayView1<f64>, storage: &Storage
     gram.diag_mut().mapv_inplace(|g| g + ridge);
     let missing = &wanted - &outputs.t().dot(&outputs.dot(&ones));
     let Ok(gram) = Factor::new(gram) else {
-        // Every code is zero: no scale makes a difference.
+        // Every code stands for zero: no scale makes a difference.
         return row;
     };
     let change = gram.solve(&missing.view());

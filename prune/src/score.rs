@@ -1,4 +1,4 @@
-//! How much each weight counts, when some of them must go.
+//! The importance of each weight, by which pruning chooses.
 
 use crate::{
     error::{Error, Result},
@@ -6,32 +6,32 @@ use crate::{
 };
 use lacuna::format::Dense;
 
-/// What decides which weights are kept.
+/// The score that decides which weights are kept.
 ///
-/// Where one choice is made for several weights (rows of a vector, columns of a group), their
-/// scores are added.
+/// Where one choice covers several weights (the rows that share it, the columns of a group),
+/// their scores are added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Score {
     /// `w²`.
     Magnitude,
-    /// `w² · E[x²]`, the square of what Wanda ranks by (<https://arxiv.org/abs/2306.11695>):
-    /// the same order, and a sum of it is the expected square of the output's error where
-    /// inputs are uncorrelated.
+    /// `w² · E[x²]`, the square of Wanda's score (<https://arxiv.org/abs/2306.11695>). The ranking
+    /// is the same, and a sum of scores is the expected squared error of the output if the inputs
+    /// are uncorrelated.
     Wanda,
-    /// The loss by the Hessian `E[x xᵀ]`, given that the weights that follow make up for it
-    /// (`SparseGPT`, <https://arxiv.org/abs/2301.00774>). Groups of columns are ranked by
-    /// `w_Gᵀ H_GG w_G`.
+    /// The loss by the Hessian `E[x xᵀ]` if the columns that follow make up for the dropped weight
+    /// as well as they can (`SparseGPT`, <https://arxiv.org/abs/2301.00774>). Groups of columns are
+    /// ranked by `w_Gᵀ H_GG w_G`.
     SparseGpt,
     /// `(|w| / Σ_row |w| + |w| / Σ_column |w|) · E[x²]^¼`: relative importance and activations
     /// (RIA, "Plug-and-Play", ICLR 2024).
     Ria,
 }
 
-/// The score of the weight at (row, column).
+/// Gives the score of the weight at (row, column).
 pub(crate) type Scores<'a> = Box<dyn Fn(usize, usize) -> f64 + Sync + 'a>;
 
 impl Score {
-    /// The scores of weights that are looked at one by one.
+    /// The scores of single weights.
     pub(crate) fn of<'a>(self, dense: &'a Dense, inputs: Option<&'a Inputs>) -> Result<Scores<'a>> {
         let needs = |score| inputs.ok_or(Error::NoInputs { score });
         let square = |row, col| f64::from(dense.get(row, col)).powi(2);
@@ -48,7 +48,7 @@ impl Score {
                 let (of_row, of_col) = absolute_sums(dense);
                 Box::new(move |row, col| {
                     let w = f64::from(dense.get(row, col).abs());
-                    // A sum of zero has no weight but zeros.
+                    // If a sum is zero, all of its weights are zero.
                     let share = |sum: f64| if sum > 0.0 { w / sum } else { 0.0 };
                     (share(of_row[row]) + share(of_col[col])) * norms[col]
                 })

@@ -1,4 +1,4 @@
-//! The file of what is known of a model's inputs; `docs/container.md` is the specification.
+//! The file of statistics on a model's inputs; `docs/container.md` is the specification.
 //!
 //! ```text
 //! __metadata__:  lacuna_statistics.version = "1"
@@ -12,8 +12,8 @@
 //!                P.cats P.chess P.chess2 P.chess-down F32 [1001]
 //! ```
 //!
-//! Modules that take the same input share one entry, under the name of the first of them. The
-//! keys do not begin with `lacuna.`: each of those is a weight.
+//! Modules with the same input share one entry, named after the first of them. Keys do not begin
+//! with `lacuna.`, because each such key is a weight.
 
 mod reader;
 mod writer;
@@ -33,7 +33,7 @@ const MEAN_SQUARE: &str = ".mean_square";
 const HESSIAN: &str = ".hessian";
 const QUANTILES: &str = ".quantiles";
 
-/// Of a feed-forward block, whose entry stands beside those of inputs.
+/// Prefix of the entry of a feed-forward block, which stands beside the entries of inputs.
 const GATE_PREFIX: &str = "lacuna_gates.";
 const UP_MEAN_ABS: &str = ".up_mean_abs";
 const UP_MEAN_SQUARE: &str = ".up_mean_square";
@@ -55,7 +55,7 @@ struct Entry {
 /// Elements of a lower triangle, its diagonal included.
 const fn triangle(cols: usize) -> Option<usize> {
     match cols.checked_add(1) {
-        // One of two neighbours is even.
+        // One of two neighbouring numbers is even, so halving it first is exact.
         Some(next) if cols % 2 == 0 => (cols / 2).checked_mul(next),
         Some(next) => cols.checked_mul(next / 2),
         None => None,

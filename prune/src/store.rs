@@ -1,4 +1,4 @@
-//! How kept values are stored: as they are, or as codes that share grids.
+//! How kept values are stored: as they are, or as codes on grids.
 
 use crate::error::{Error, Result};
 use half::{bf16, f16};
@@ -8,7 +8,7 @@ use lacuna::{
 };
 use std::ops::Range;
 
-/// The values of a format, as they come to be.
+/// How the values of a format are stored.
 #[derive(Debug)]
 pub(crate) struct Storage {
     format: Format,
@@ -17,19 +17,19 @@ pub(crate) struct Storage {
     stride: usize,
 }
 
-/// What a row keeps.
+/// What one row keeps.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
-    /// Columns, ascending.
+    /// The columns kept, in ascending order.
     pub(crate) columns: Vec<u32>,
-    /// A value for each.
+    /// The stored value of each of them.
     pub(crate) values: Vec<f32>,
-    /// A grid for every [`Storage::stride`] of them; none where values are stored as they are.
+    /// A grid for every [`Storage::stride`] values; none if values are stored as they are.
     pub(crate) grids: Vec<Grid>,
 }
 
 impl Storage {
-    /// For `dense` in `format`.
+    /// The storage of `dense` in `format`.
     pub(crate) fn new(format: Format, dense: &Dense) -> Self {
         let cols = dense.cols();
         let quant = format.quant();
@@ -60,15 +60,15 @@ impl Storage {
             .max(1)
     }
 
-    /// The grid for `values`, where they become codes; `importances` are what the square of each
-    /// value's error costs.
+    /// The grid for `values`, if they become codes. `importances` are the costs of their squared
+    /// errors.
     pub(crate) fn grid(&self, values: &[f32], importances: Option<&[f32]>) -> Option<Grid> {
         let quantizer = self.quantizer.as_ref()?;
         Some(quantizer.grid(values, importances))
     }
 
-    /// What `value` is once it is stored; one too large for the type stays what it is, so
-    /// that [`pack`](Self::pack) can name it.
+    /// The value that is stored for `value`. If it is too large for the type it stays as it is, so
+    /// that [`pack`](Self::pack) can report it.
     pub(crate) fn round(&self, grid: Option<&Grid>, value: f64) -> f32 {
         let value = value as f32;
         let rounded = match (grid, self.dtype) {
@@ -80,7 +80,7 @@ impl Storage {
         if rounded.is_finite() { rounded } else { value }
     }
 
-    /// `values` of `columns` as a row, with the grids that cost least by `E[x²]`, where it is known.
+    /// A row of `values` in `columns`, on the grids that cost least by `E[x²]`, if that is known.
     pub(crate) fn row(
         &self,
         columns: Vec<u32>,
@@ -104,7 +104,7 @@ impl Storage {
         }
     }
 
-    /// The weight `[rows, cols]` of these rows.
+    /// Packs rows into a weight with `cols` columns.
     pub(crate) fn pack(self, cols: usize, rows: &[Row]) -> Result<Matrix> {
         match self.format {
             Format::Nm { pattern, .. } => {
@@ -138,7 +138,7 @@ impl Storage {
         }
     }
 
-    /// The codes of `rows`; a group that begins at position `first` of its row gets `len(first)`
+    /// The codes of `rows`. A group that begins at position `first` of its row gets `len(first)`
     /// codes.
     fn codes(self, rows: &[Row], len: impl Fn(usize) -> usize) -> Result<lacuna::format::Codes> {
         let format = self.format;
@@ -153,7 +153,7 @@ impl Storage {
     }
 }
 
-/// The columns that `rows` keep, n of every m.
+/// The columns that `rows` keep, as n of every m.
 pub(crate) fn columns(pattern: Pattern, cols: usize, rows: &[Row]) -> Result<Columns> {
     let add = |set: Range<usize>, window: Range<usize>, scores: &mut [f64]| {
         let columns = &rows[set.start].columns;

@@ -1,31 +1,31 @@
-//! What leaving out part of an input costs in a product's output.
+//! What dropping part of an input costs in the output of a product.
 
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 
-/// Shares of the channels at which a curve is known.
+/// Steps between the shares of channels at which a curve is measured.
 const STEPS: usize = 100;
 
-/// Measures, for products `y = W · x` whose least important inputs are left out, how much of y
-/// they were: CETT, the mean over tokens of `‖Σ_dropped W[:, i] xᵢ‖ / ‖y‖`
+/// Measures how much of the output of `y = W · x` is lost when the least important inputs are
+/// dropped: CETT, the mean over tokens of `‖Σ_dropped W[:, i] xᵢ‖ / ‖y‖`
 /// (<https://arxiv.org/abs/2411.02335>).
 #[derive(Debug, Clone)]
 pub struct Tails {
-    /// `[cols, rows]`.
+    /// The transposed weight, `[cols, rows]`.
     columns: Vec<f32>,
     rows: usize,
-    /// Importances up to which channels are dropped, ascending, for shares 0, 0.01 … 1.
+    /// For the shares 0, 0.01 … 1, the importance up to which channels are dropped. Ascending.
     limits: Vec<f32>,
-    /// Of each token, the norm of y and those of what is dropped at each limit.
+    /// For each token, the norm of y and, at each limit, the norm of what is dropped.
     tokens: Vec<(f64, Vec<f64>)>,
 }
 
 impl Tails {
-    /// For `weight`, `[rows, cols]` row-major; `limit` gives the importance up to which a share
-    /// is dropped.
+    /// For `weight`, `[rows, cols]` row-major. `limit` maps a share to the importance up to which
+    /// channels are dropped.
     ///
     /// # Errors
-    /// [`Error::Inputs`] for no whole number of rows.
+    /// [`Error::Inputs`] unless `weight` is a whole number of rows, at least one.
     pub fn new(weight: &[f32], cols: usize, limit: impl Fn(f64) -> f32) -> Result<Self> {
         let rows = weight.len() / cols.max(1);
         if rows == 0 || rows * cols != weight.len() {
@@ -50,10 +50,10 @@ impl Tails {
         })
     }
 
-    /// Adds tokens: inputs `[n, cols]`, and how important each element is.
+    /// Adds tokens: inputs `[n, cols]`, and the importance of each of their elements.
     ///
     /// # Errors
-    /// [`Error::Inputs`] where there are not as many of both, or no whole number of vectors.
+    /// [`Error::Inputs`] if the lengths differ or are no whole number of vectors.
     pub fn add(&mut self, x: &[f32], importances: &[f32]) -> Result<()> {
         let cols = self.columns.len() / self.rows;
         if x.len() != importances.len() || x.len() % cols != 0 {
@@ -71,7 +71,7 @@ impl Tails {
         Ok(())
     }
 
-    /// Norms of the sums of a token's columns, the least important first.
+    /// The norm of a token's output and, at each limit, the norm of what the dropped inputs add to it.
     fn tails(&self, x: &[f32], by: &[f32]) -> (f64, Vec<f64>) {
         let mut order: Vec<usize> = (0..x.len()).collect();
         order.sort_unstable_by(|&a, &b| by[a].total_cmp(&by[b]));
@@ -102,11 +102,11 @@ impl Tails {
         (norm(&sum), tails)
     }
 
-    /// The means over all tokens. Tokens whose output is next to nothing, below 10⁻⁶ of the mean, are
-    /// left out.
+    /// The means over all tokens, leaving out those whose output is almost zero: a norm below 10⁻⁶ of
+    /// the mean norm.
     ///
     /// # Errors
-    /// [`Error::Inputs`] where no token is left.
+    /// [`Error::Inputs`] if no token is left.
     pub fn finish(self) -> Result<TailCurve> {
         let n = self.tokens.len().max(1) as f64;
         let mean = self.tokens.iter().map(|(y, _)| y).sum::<f64>() / n;
@@ -134,15 +134,15 @@ impl Tails {
     }
 }
 
-/// CETT by the share of channels dropped.
+/// CETT as a function of the share of channels dropped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TailCurve {
     cett: Vec<f64>,
 }
 
 impl TailCurve {
-    /// The largest share up to which CETT does not exceed `cett`; between the measured ones on
-    /// a straight line.
+    /// The largest share up to which CETT does not exceed `cett`, interpolated linearly between
+    /// measured shares.
     pub fn share(&self, cett: f64) -> f64 {
         let within = self.cett.iter().take_while(|&&c| c <= cett).count();
         let share = |step: f64| step / STEPS as f64;
@@ -169,7 +169,7 @@ mod tests {
         let mut random = Random(8);
         let weight = random.vector(rows * cols);
         let mut x = random.vector(tokens * cols);
-        // An output of nothing has no share.
+        // A token with a zero output has no ratio: it must be left out.
         x[..cols].fill(0.0);
         let by: Vec<f32> = x
             .iter()

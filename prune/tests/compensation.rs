@@ -1,4 +1,4 @@
-//! Compensation and recovery against the papers' own formulas, and what they must gain.
+//! Compensation and recovery against the papers' own formulas, and what they must at least gain.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn damped(inputs: &Inputs, damp: f64) -> Square {
         .collect()
 }
 
-/// Gauss and Jordan.
+/// The inverse, by Gauss-Jordan elimination.
 fn inverse(a: &Square) -> Square {
     let n = a.len();
     let unit = |i: usize| (0..n).map(move |j| f64::from(u8::from(i == j)));
@@ -134,7 +134,7 @@ proptest! {
         let ours = compress(method(Score::SparseGpt, false), &dense, names[which], &inputs).matrix;
         let theirs = by_the_paper(&dense, names[which], &inputs);
         let back = ours.to_dense();
-        // Values in f32; a code or a mask that differs would differ by far more.
+        // Values are f32. A code or a mask that differs would differ by far more.
         for (i, &theirs) in theirs.iter().enumerate() {
             let ours = f64::from(back.values().get(i));
             prop_assert!((ours - theirs).abs() < 1e-4 * (1.0 + theirs.abs()), "{i}: {ours} {theirs}");

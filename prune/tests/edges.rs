@@ -1,4 +1,4 @@
-//! Shapes and inputs at the edge, and what is refused.
+//! Shapes and inputs at the limits, and what is refused.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{FORMATS, SCORES, format, inputs, method, weight, without_hessian};
 use lacuna::format::{Dense, Dtype};
 use lacuna_prune::{Error, Inputs, Method, Score, output_error};
 
-/// Every method.
+/// Every score, with and without recovery.
 fn methods() -> impl Iterator<Item = Method> {
     SCORES
         .into_iter()
@@ -57,7 +57,7 @@ fn a_weight_of_zeros_stays_one() {
     }
 }
 
-/// Inputs of which every third is always 0.
+/// Inputs every third of which is always 0.
 fn partly_dead(cols: usize) -> Inputs {
     let mut x = common::samples(4 * cols, cols, 10);
     x.iter_mut()

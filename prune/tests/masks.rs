@@ -1,4 +1,4 @@
-//! Which weights are kept, against naive choices.
+//! Which weights are kept, compared with naive choices.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn score(score: Score, dense: &Dense, inputs: &Inputs, row: usize, col: usize) -
     }
 }
 
-/// Positions of the `count` largest.
+/// Positions of the `count` largest scores.
 fn largest(scores: &[f64], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
@@ -138,7 +138,7 @@ fn magnitude_without_inputs_is_what_the_engine_does() {
 fn importances_choose_other_scales() {
     let (cols, mut random) = (64, Random(5));
     let dense = weight(4, cols, 5);
-    // One column counts, the others do not.
+    // Every 16th column counts, the others hardly do.
     let square: Vec<f32> = (0..cols)
         .map(|c| if c % 16 == 0 { 1e4 } else { 1e-4 })
         .collect();

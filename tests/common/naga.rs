@@ -1,5 +1,5 @@
-//! A launch through naga, without a GPU: its text is valid, and what the host believes of it
-//! (bindings, parameters, sizes) is what it says.
+//! A launch through naga, without a GPU: its text must be valid and be what the host believes of it
+//! (bindings, parameters, sizes).
 
 use lacuna::kernel::Dispatch;
 use naga::{
@@ -12,11 +12,11 @@ use naga::{
 };
 use std::collections::BTreeMap;
 
-/// Its module, valid.
+/// Parses and validates the text of a launch.
 pub fn validate(text: &str, dispatch: &Dispatch) -> (naga::Module, ModuleInfo) {
     let module = wgsl::parse_str(text)
         .unwrap_or_else(|e| panic!("{}: {}", dispatch.name, e.emit_to_string(text)));
-    // The second is what `unpack2x16float` asks for: core WGSL, absent from some old GL drivers.
+    // `unpack2x16float` needs the last: it is core WGSL, but absent from some old GL drivers.
     let capabilities = Capabilities::SUBGROUP
         | Capabilities::SHADER_INT64
         | Capabilities::SHADER_FLOAT16
@@ -32,7 +32,7 @@ pub fn validate(text: &str, dispatch: &Dispatch) -> (naga::Module, ModuleInfo) {
     (module, info)
 }
 
-/// The launch becomes SPIR-V, MSL and HLSL.
+/// Checks that the launch becomes SPIR-V, MSL and HLSL.
 pub fn becomes_spirv_msl_and_hlsl(dispatch: &Dispatch) {
     let (module, info) = validate(&dispatch.wgsl(), dispatch);
 
@@ -72,7 +72,7 @@ pub fn becomes_spirv_msl_and_hlsl(dispatch: &Dispatch) {
         .expect(&dispatch.name);
     assert!(metal.contains("kernel"), "{}", dispatch.name);
 
-    // Direct3D has no cooperative matrices, and no device of it is ever asked for them.
+    // Direct3D has no cooperative matrices, and none of its devices is ever asked for them.
     if dispatch.enables.contains(&"wgpu_cooperative_matrix") {
         return;
     }
@@ -88,7 +88,7 @@ pub fn becomes_spirv_msl_and_hlsl(dispatch: &Dispatch) {
     assert!(direct.contains("numthreads"), "{}", dispatch.name);
 }
 
-/// The text declares the bindings, parameters and sizes that the launch states.
+/// Checks that the text declares the bindings, parameters and sizes that the launch states.
 pub fn is_what_the_host_believes(dispatch: &Dispatch) {
     let text = dispatch.wgsl();
     let (module, _) = validate(&text, dispatch);

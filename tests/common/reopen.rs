@@ -1,8 +1,8 @@
-//! The tests' adapter on other terms.
+//! The adapter of the tests, opened with other limits.
 
 use lacuna::{Gpu, wgpu};
 
-/// The same adapter with other limits.
+/// Opens the same adapter with these limits.
 pub fn reopen(limits: wgpu::Limits) -> Option<Gpu> {
     let instance =
         wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());

@@ -1,9 +1,9 @@
-//! Blocks of quantised values: codes in groups, and what those decode to.
+//! Blocks of quantised values: codes in groups, and what they decode to.
 //!
-//! A row is cut into blocks of 32 or 256 values that share scales: d and m are f16,
-//! s and t integers. A value is a code q; one of four bits is half a byte, one of two a quarter, and of
-//! codes of other lengths the bits above those are in h. What a code of `IQ4` or `MXFP4` stands for is one of
-//! sixteen integers, which are our codes. Lengths are in bytes:
+//! A row is cut into blocks of 32 or 256 values that share scales: d and m are f16, s and t
+//! integers. A value is a code q. A code of four bits takes half a byte and one of two bits a
+//! quarter; codes of other lengths have their higher bits in h. A code of `IQ4` or `MXFP4` is an
+//! index into a table of sixteen integers; our codes are those integers. Lengths are in bytes:
 //!
 //! ```text
 //! Q8_0   d:2 | q:32, signed                                y = d · q
@@ -43,14 +43,14 @@
 //!   bytes 8..12   the low bits of s4..s7, above them those of t4..t7
 //! ```
 //!
-//! Each product and sum is rounded to f32 in the order written above, as ggml's
-//! reference does, so that values agree with it bit for bit. Layouts and formulas are
-//! `block_*` and `dequantize_row_*` of <https://github.com/ggml-org/ggml>.
+//! Each product and sum is rounded to f32 in the order written above, as in ggml's reference, so
+//! that values agree with it bit for bit. Layouts and formulas are `block_*` and
+//! `dequantize_row_*` of <https://github.com/ggml-org/ggml>.
 
 use half::{bf16, f16};
 use lacuna::format::{Quant, ZeroPoint};
 
-/// Decodes numbers that are not quantised; the slices hold equally many.
+/// Decodes numbers that are not quantised; both slices hold the same number of them.
 pub(super) type Decode = fn(&[u8], &mut [f32]);
 
 /// The decoder of the float type of this name, if it is one.
@@ -69,23 +69,23 @@ fn each<const BYTES: usize>(bytes: &[u8], y: &mut [f32], value: impl Fn(&[u8; BY
     }
 }
 
-/// Neighbouring codes with one scale.
+/// Neighbouring codes that share one scale.
 #[derive(Clone, Copy)]
 pub(super) struct Group<'a> {
     pub scale: f32,
-    /// What code 0 stands for, where blocks say so.
+    /// The value of code 0, in types that store a minimum.
     pub least: f32,
-    /// From 0 on.
+    /// Codes as the engine counts them, from 0.
     pub codes: &'a [u8],
 }
 
-/// Sees groups, one by one.
+/// Called with groups, one by one.
 type See<'a> = dyn FnMut(Group<'_>) + 'a;
 
-/// Takes whole blocks apart.
+/// Takes whole blocks apart into groups.
 type Apart = fn(&[u8], &mut See<'_>);
 
-/// How blocks of codes come apart.
+/// How blocks of a type come apart into groups of codes.
 #[derive(Clone, Copy)]
 pub(super) struct Coded {
     pub quant: Quant,
@@ -93,7 +93,7 @@ pub(super) struct Coded {
 }
 
 impl Coded {
-    /// Hands each group of whole blocks to `see`.
+    /// Calls `see` with each group of whole blocks, in order.
     pub fn apart(self, blocks: &[u8], mut see: impl FnMut(Group<'_>)) {
         (self.apart)(blocks, &mut see);
     }
@@ -116,7 +116,7 @@ impl Coded {
     }
 }
 
-/// How blocks of the type of this name come apart, if it has codes that can be read.
+/// How blocks of the type of this name come apart, or `None` if it has no codes that can be read.
 pub(super) fn coded(name: &str) -> Option<Coded> {
     let (bits, group, zero_point, apart): (_, _, _, Apart) = match name {
         "Q4_0" => (4, 32, ZeroPoint::Middle, |b, see| blocks(b, see, q4_0)),
@@ -161,7 +161,7 @@ fn one(scale: f32, least: f32, codes: &[u8; 32]) -> Group<'_> {
     }
 }
 
-/// The groups of a block, each of whose scale and least value `numbers` says.
+/// Passes on the groups of a block; `numbers` gives the scale and least value of each.
 fn many<const GROUP: usize>(
     codes: &[u8; 256],
     see: &mut See<'_>,
@@ -207,7 +207,7 @@ fn q5_1([d0, d1, m0, m1, h0, h1, h2, h3, q @ ..]: &[u8; 24], see: &mut See<'_>) 
 }
 
 fn q8_0([d0, d1, q @ ..]: &[u8; 34], see: &mut See<'_>) {
-    // −128 is code 0: the other sign bit.
+    // Flipping the sign bit turns −128 into code 0.
     see(one(half(*d0, *d1), 0.0, &q.map(|q| q ^ 0x80)));
 }
 
@@ -272,7 +272,7 @@ fn q6_k([rest @ .., d0, d1]: &[u8; 210], see: &mut See<'_>) {
     let (q, rest) = rest.split_at(128);
     let (h, s) = rest.split_at(64);
     let codes = std::array::from_fn(|i| {
-        // Each half of a block has four runs of 32.
+        // Each half of a block holds four runs of 32 values.
         let (half, run, l) = (i / 128, i / 32 % 4, i % 32);
         let low = q[64 * half + 32 * (run % 2) + l] >> (run / 2 * 4) & 15;
         low | (h[32 * half + l] >> (run * 2) & 3) << 4
@@ -289,7 +289,7 @@ const IQ4: [i8; 16] = [
 /// Twice what the codes of `MXFP4` stand for.
 const FP4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
-/// Codes of integers from a table, `middle` being 0.
+/// Looks codes up in a table of integers, and gives those as codes in which `middle` stands for 0.
 fn looked_up<const N: usize>(table: [i8; 16], middle: u8, codes: [u8; N]) -> [u8; N] {
     codes.map(|q| middle.wrapping_add_signed(table[usize::from(q)]))
 }
@@ -311,14 +311,14 @@ fn iq4_xs([d0, d1, h0, h1, rest @ ..]: &[u8; 136], see: &mut See<'_>) {
 }
 
 fn mxfp4([e, q @ ..]: &[u8; 17], see: &mut See<'_>) {
-    // Exact, subnormal or not.
+    // Exact, even if subnormal.
     let scale = f64::from(i32::from(*e) - 128).exp2() as f32;
     see(one(scale, 0.0, &looked_up(FP4, 16, nibbles(q))));
 }
 
 fn tq1_0([q @ .., d0, d1]: &[u8; 54], see: &mut See<'_>) {
-    // A byte is a number below 1 of five ternary digits, in 256ths and rounded up: the whole part of three
-    // times it is the first digit, and of what remains the next.
+    // A byte is a fraction of five ternary digits, in 256ths and rounded up. Three times the fraction
+    // has the first digit as its whole part; the rest gives the next digit in the same way.
     let codes = std::array::from_fn(|i| {
         let (byte, trit) = match i {
             0..160 => (i % 32, i / 32),

@@ -8,10 +8,10 @@ use std::{
     path::Path,
 };
 
-/// A place in a header, and the byte it must not pass.
+/// A position in a header, and the byte that it must not pass.
 ///
-/// Lengths come from the file, so nothing is allocated before it is known that
-/// the file has that many bytes left.
+/// Lengths come from the file, so nothing is allocated before the file is known to have that many
+/// bytes left.
 pub(super) struct Cursor<'a> {
     path: &'a Path,
     file: BufReader<&'a File>,
@@ -90,7 +90,7 @@ impl<'a> Cursor<'a> {
         self.array(what).map(u64::from_le_bytes)
     }
 
-    /// A number of things that take at least `size` bytes each.
+    /// Reads the number of items that take at least `size` bytes each.
     pub fn count(&mut self, size: u64, what: &'static str) -> Result<u64> {
         let count = self.u64(format_args!("{what}"))?;
         let limit = self.left() / size;
@@ -103,7 +103,7 @@ impl<'a> Cursor<'a> {
         Ok(count)
     }
 
-    /// A text, its length before it.
+    /// Reads a text, which follows its length.
     pub fn string(&mut self, what: Arguments<'_>) -> Result<String> {
         let len = self.u64(format_args!("the length of {what}"))?;
         let mut bytes = Vec::new();

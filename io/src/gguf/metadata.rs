@@ -8,10 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Code of the thirteenth type, which holds values of another one.
+/// Code of the array type, whose elements are of another type.
 const ARRAY: u32 = 9;
 
-/// Names of the value types by code; lengths of values in bytes, of text its length before it.
+/// Value types by code: the name, and the bytes of a value. For text, those of its length; for an
+/// array, those before its elements.
 const TYPES: [(&str, u64); 13] = [
     ("u8", 1),
     ("i8", 1),
@@ -28,12 +29,12 @@ const TYPES: [(&str, u64); 13] = [
     ("f64", 8),
 ];
 
-/// Fewest bytes of a key with its value.
+/// Fewest bytes of a key and its value.
 pub(super) const MIN_ENTRY: u64 = 8 + 4 + 1;
 
 /// A metadata value: one element or an array of them.
 ///
-/// Its bytes are kept as the file has them, so that no array takes more memory than there.
+/// Its bytes are kept as in the file, so that no array takes more memory than in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GgufValue {
     code: u32,
@@ -42,7 +43,7 @@ pub struct GgufValue {
     bytes: Vec<u8>,
 }
 
-/// One element. Every integer and float type fits without loss.
+/// One element. Integers and floats of every type fit without loss.
 enum Element<'a> {
     Integer(i128),
     Float(f64),
@@ -58,7 +59,7 @@ impl GgufValue {
             code = cursor.u32(format_args!("the element type of {key}"))?;
         }
         let size = match TYPES.get(code as usize) {
-            // ggml does not read nested arrays either.
+            // Nested arrays are refused, as in ggml.
             Some(_) if code == ARRAY => {
                 return Err(cursor.malformed(format!("metadata {key} is an array of arrays")));
             }
@@ -96,10 +97,10 @@ impl GgufValue {
         })
     }
 
-    /// The elements, one where it is no array.
+    /// The elements; a single one unless it is an array.
     fn elements(&self) -> impl Iterator<Item = Element<'_>> {
         let mut rest = self.bytes.as_slice();
-        // What was read is valid, so that the end of the bytes is the only end.
+        // The bytes were checked when they were read, so iteration ends only at their end.
         std::iter::from_fn(move || element(self.code, &mut rest))
     }
 
@@ -141,7 +142,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*first)
 }
 
-/// The type, and of one element its value: `u32 26`, `[text; 262144]`.
+/// The type and, of a single element, its value: `u32 26`, `[text; 262144]`.
 impl fmt::Display for GgufValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, _) = TYPES[self.code as usize];
@@ -158,13 +159,13 @@ impl fmt::Display for GgufValue {
 
 /// A type that a metadata value can be read as.
 ///
-/// Integers convert to every integer type that the value fits into, floats to both
-/// float types, rounded; nothing else converts.
+/// Integers convert to every integer type that the value fits into. Floats convert to both float
+/// types, rounded. Nothing else converts.
 pub trait FromGguf<'a>: Sized {
-    /// What the value has to be, for messages.
+    /// What the value must be, for messages.
     const EXPECTED: &'static str;
 
-    /// The value, or `None` where it is of another type or does not fit.
+    /// The value, or `None` if it is of another type or does not fit.
     fn from_gguf(value: &'a GgufValue) -> Option<Self>;
 }
 
@@ -240,10 +241,10 @@ impl GgufMetadata {
         self.values.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// The value of `key` as a `T`, or `None` where the file has no such key.
+    /// The value of `key` as a `T`, or `None` if the file has no such key.
     ///
     /// # Errors
-    /// [`Error::Metadata`] where the value is no `T`.
+    /// [`Error::Metadata`] if the value is no `T`.
     pub fn find<'a, T: FromGguf<'a>>(&'a self, key: &str) -> Result<Option<T>> {
         let Some(value) = self.values.get(key) else {
             return Ok(None);
@@ -260,7 +261,7 @@ impl GgufMetadata {
     /// The value of `key` as a `T`.
     ///
     /// # Errors
-    /// [`Error::NoMetadata`], and [`Error::Metadata`] where the value is no `T`.
+    /// [`Error::NoMetadata`] if the file has no such key; [`Error::Metadata`] if the value is no `T`.
     pub fn get<'a, T: FromGguf<'a>>(&'a self, key: &str) -> Result<T> {
         self.find(key)?.ok_or_else(|| Error::NoMetadata {
             file: self.file.clone(),

@@ -32,13 +32,13 @@ use cursor::Cursor;
 use std::{collections::BTreeMap, path::Path};
 use table::Stored;
 
-/// What a file begins with.
+/// The magic number that a file begins with.
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"GGUF");
 
 /// Version 1 had 32-bit counts and lived for days.
 const VERSIONS: std::ops::RangeInclusive<u32> = 2..=3;
 
-/// Where the header counts tensors, behind the magic number and the version.
+/// The bytes that hold the number of tensors, after the magic number and the version.
 const COUNT_OF_TENSORS: std::ops::Range<usize> = 8..16;
 
 const ALIGNMENT_KEY: &str = "general.alignment";
@@ -58,19 +58,19 @@ pub struct GgufFile {
 }
 
 impl GgufFile {
-    /// Opens a little-endian file of version 2 or 3. Of a model in several, as `gguf-split` makes them, it is
-    /// the first, `…-00001-of-00003.gguf`, and the others lie beside it.
+    /// Opens a little-endian file of version 2 or 3. A model in several files, as `gguf-split` makes
+    /// them, is opened by the first, `…-00001-of-00003.gguf`; the others must lie beside it.
     ///
-    /// Tensors of types that cannot be read are no obstacle; reading them is refused.
+    /// A file with tensors of unreadable types opens; only reading those tensors fails.
     ///
     /// # Errors
-    /// Of [`Kind::Input`](crate::Kind::Input) only: what cannot be read, whatever the header
-    /// claims that the file contradicts.
+    /// Only of [`Kind::Input`](crate::Kind::Input): a file cannot be read, or it contradicts its
+    /// header.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_alone(path.as_ref())?.with_others()
     }
 
-    /// Opens one file for its metadata, wherever the tensors of the model are.
+    /// Opens one file alone, for its metadata, wherever the tensors of the model are.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -89,7 +89,7 @@ impl GgufFile {
             )));
         }
         let tensors = table::read(path, &mut cursor, tensors)?;
-        // A file without tensors may end before the padding does.
+        // A file without tensors may end before the padding would.
         let data_start = cursor.at().checked_next_multiple_of(alignment);
         let data_start = data_start.unwrap_or(len).min(len);
         table::check(path, &tensors, alignment, len - data_start)?;
@@ -116,10 +116,10 @@ impl GgufFile {
         &self.metadata
     }
 
-    /// A file of the same metadata and no tensors: what llama.cpp calls a vocabulary.
+    /// The bytes of a file with the same metadata and no tensors, which llama.cpp calls a vocabulary.
     ///
     /// # Errors
-    /// What reading may give.
+    /// The errors of reading.
     pub fn without_tensors(&self) -> Result<Vec<u8>> {
         let mut bytes = self.shards[0].read_at("metadata", &(0..self.metadata_end))?;
         bytes[COUNT_OF_TENSORS].fill(0);

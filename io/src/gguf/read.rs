@@ -14,18 +14,17 @@ use half::f16;
 use lacuna::format::{Codes, Quant, Values, Zeros};
 use std::{ops::Range, path::Path};
 
-/// Bytes that are read at once: what a tensor needs besides its f32 values.
+/// Bytes read at once, which bounds the memory that a tensor needs beside its f32 values.
 const CHUNK: usize = 1 << 20;
 
-/// Codes of the largest group.
+/// Codes in the largest group.
 const MOST_CODES: usize = 128;
 
 impl GgufFile {
     /// Reads a tensor as f32, row-major.
     ///
     /// # Errors
-    /// [`Error::NoTensor`], [`Error::Tensor`] where its type cannot be read, and what
-    /// reading may give.
+    /// [`Error::NoTensor`], [`Error::Tensor`] if its type cannot be read, and the errors of reading.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
         let rows = self.stored(name)?.info(name).rows();
         self.read_rows_f32(name, 0..rows)
@@ -34,7 +33,7 @@ impl GgufFile {
     /// Reads some rows of a tensor as f32.
     ///
     /// # Errors
-    /// [`Error::Tensor`] where `rows` is no range of its rows, and those of [`Self::read_f32`].
+    /// [`Error::Tensor`] if `rows` is not a range of its rows, and those of [`Self::read_f32`].
     pub fn read_rows_f32(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>> {
         let stored = self.stored(name)?;
         let ggml_type = stored.ggml_type;
@@ -51,14 +50,15 @@ impl GgufFile {
         Ok(values)
     }
 
-    /// The codes that a tensor is stored as. Scales and zeros are halves: exact for blocks that have one scale
-    /// and no minimum, else rounded to the nearest, as decoding to f16 rounds values. `None` where the
-    /// engine has no codes like them ([`GgmlType::quant`](super::GgmlType::quant)), no common factor
-    /// makes their scales normal halves, a zero lies too far outside its codes for a half, or a ternary digit
-    /// is out of range.
+    /// The codes that a tensor is stored as. Scales and zeros become halves: exactly for blocks with one
+    /// scale and no minimum, otherwise rounded to the nearest, as decoding to f16 rounds values.
+    ///
+    /// `None` if the engine has no such codes ([`GgmlType::quant`](super::GgmlType::quant)), if no
+    /// common factor makes the scales normal halves, if a zero is too large for a half, or if a ternary
+    /// code is out of range.
     ///
     /// # Errors
-    /// [`Error::NoTensor`], and what reading may give.
+    /// [`Error::NoTensor`], and the errors of reading.
     pub fn read_codes(&self, name: &str) -> Result<Option<Codes>> {
         let rows = self.stored(name)?.info(name).rows();
         self.read_rows_codes(name, 0..rows)
@@ -84,7 +84,8 @@ impl GgufFile {
         codes.map(Some).map_err(|reason| self.wrong(name, reason))
     }
 
-    /// How [`read_codes`](Self::read_codes) would give a tensor; its codes are read, not kept.
+    /// The format in which [`read_codes`](Self::read_codes) would give a tensor, if it would. The codes
+    /// are read to find out, but not kept.
     ///
     /// # Errors
     /// Those of [`read_codes`](Self::read_codes).
@@ -97,7 +98,7 @@ impl GgufFile {
         Ok(grids.halves().map(|_| coded.quant))
     }
 
-    /// Scales and least values of all groups of some rows; `see` sees the codes of each.
+    /// Scales and least values of all groups of some rows. `see` is called with the codes of each.
     fn grids(
         &self,
         name: &str,
@@ -122,7 +123,7 @@ impl GgufFile {
         Ok(grids)
     }
 
-    /// Hands the blocks of some rows to `see`, some of them at a time, with the range of their values.
+    /// Calls `see` with the blocks of some rows, a chunk at a time, and the range of their values.
     fn blocks(
         &self,
         name: &str,
@@ -157,10 +158,10 @@ impl GgufFile {
         }
     }
 
-    /// Reads a tensor in its own type where that is F32, F16 or BF16, else as f32.
+    /// Reads a tensor in its own type if that is F32, F16 or BF16, otherwise as f32.
     ///
     /// # Errors
-    /// As [`Self::read_f32`].
+    /// Those of [`Self::read_f32`].
     pub fn read_values(&self, name: &str) -> Result<Values> {
         let stored = self.stored(name)?;
         let Some(dtype) = stored.ggml_type.dtype() else {
@@ -211,18 +212,18 @@ impl GgufFile {
     }
 }
 
-/// Scales and, where zeros are real, least values of groups.
+/// Scales of groups and, if zeros are real, their least values.
 struct Grids {
     quant: Quant,
-    /// The largest code.
+    /// The largest code in groups whose scale is not 0.
     most: u8,
     scales: Vec<f32>,
     least: Vec<f32>,
 }
 
 impl Grids {
-    /// Adds those of a group. The engine has no scale of 0: where a group has, all its codes become the
-    /// one that is returned.
+    /// Adds a group. The engine has no scale of 0: if the group has one, all its codes must become the
+    /// code that is returned.
     fn add(&mut self, group: Group<'_>) -> Option<u8> {
         let constant = group.scale == 0.0;
         if !constant {
@@ -232,7 +233,7 @@ impl Grids {
             self.scales.push(group.scale);
             return constant.then_some(self.quant.middle());
         }
-        // The least value is a step from 0 then, and code 0 stands for it.
+        // For a scale of 0, the magnitude of the least value serves as scale, and code 0 stands for it.
         let scale = if constant {
             group.least.abs()
         } else {
@@ -243,7 +244,8 @@ impl Grids {
         constant.then_some(0)
     }
 
-    /// Scales, zeros, and the factor of the scales; `None` where they are no halves, or codes too large.
+    /// Scales, zeros, and the factor of the scales. `None` if they do not fit halves or a code is too
+    /// large.
     fn halves(&self) -> Option<(Vec<f16>, Zeros, f32)> {
         if self.most > self.quant.max_code() {
             return None;

@@ -1,11 +1,11 @@
 //! Models in several files, as llama.cpp's `gguf-split` makes them.
 //!
 //! ```text
-//! NAME-00001-of-00003.gguf   split.no 0, split.count 3, split.tensors.count: of all files
+//! NAME-00001-of-00003.gguf   split.no 0, split.count 3, split.tensors.count: those of all files
 //! NAME-00002-of-00003.gguf   split.no 1, split.count 3
 //! NAME-00003-of-00003.gguf   split.no 2, split.count 3
 //! ```
-//! The first has the metadata of the model; each has the table of its own tensors.
+//! The first file has the metadata of the model. Each has a table of its own tensors.
 
 use super::{GgufFile, GgufMetadata};
 use crate::error::{Error, Result, quoted};
@@ -15,18 +15,18 @@ const NUMBER: &str = "split.no";
 const COUNT: &str = "split.count";
 const TENSORS: &str = "split.tensors.count";
 
-/// Most files of a model; names have five digits.
+/// Most files of a model: names have room for five digits.
 const MAX_COUNT: u64 = 99_999;
 
-/// Which of how many files one is; a model in one file is 0 of 1.
+/// The number of a file and how many there are; a model in one file is (0, 1).
 fn place(metadata: &GgufMetadata) -> Result<(u64, u64)> {
     let number = metadata.find(NUMBER)?.unwrap_or(0);
     let count = metadata.find(COUNT)?.unwrap_or(1);
-    // Files that were never split may say so by a count of 0.
+    // Files that were never split may have a count of 0.
     Ok((number, u64::max(count, 1)))
 }
 
-/// The name of file `number` of `count`, from 0, behind what all names begin with.
+/// How the name of file `number` of `count` ends; numbers count from 0.
 fn ending(number: u64, count: u64) -> String {
     format!("-{:05}-of-{count:05}.gguf", number + 1)
 }
@@ -54,7 +54,7 @@ fn others(path: &Path, count: u64) -> Result<Vec<PathBuf>> {
 }
 
 impl GgufFile {
-    /// Adds the tensors of the files that this one, opened alone, is the first of.
+    /// Adds the tensors of the other files to this one, which is the first and was opened alone.
     pub(super) fn with_others(mut self) -> Result<Self> {
         let (number, count) = place(&self.metadata)?;
         let malformed = |file: &Path, reason| {

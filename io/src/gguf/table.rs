@@ -17,19 +17,19 @@ pub struct GgufTensor<'a> {
     pub name: &'a str,
     /// How its values are stored.
     pub ggml_type: GgmlType,
-    /// Its shape, outermost dimension first: `[rows, cols]`. The file lists it the other way.
+    /// Its shape, outermost dimension first: `[rows, cols]`. The file has the reverse order.
     pub shape: &'a [usize],
     /// Its size in the file.
     pub bytes: u64,
 }
 
 impl GgufTensor<'_> {
-    /// Values of a row, the innermost dimension.
+    /// Values in a row: the innermost dimension.
     pub fn cols(&self) -> usize {
         cols(self.shape)
     }
 
-    /// Number of rows, all other dimensions together; 1 for a vector.
+    /// Number of rows: the product of all other dimensions, 1 for a vector.
     pub fn rows(&self) -> usize {
         rows(self.shape)
     }
@@ -48,7 +48,7 @@ fn rows(shape: &[usize]) -> usize {
 pub(super) struct Stored {
     pub ggml_type: GgmlType,
     shape: Vec<usize>,
-    /// In which of the files.
+    /// Number of the file that it is in.
     pub shard: usize,
     pub range: Range<u64>,
 }
@@ -64,7 +64,7 @@ impl Stored {
     }
 }
 
-/// Reads the table; that the tensors are inside the file is for [`check`].
+/// Reads the table. Whether the tensors lie inside the file is left to [`check`].
 pub(super) fn read(
     path: &Path,
     cursor: &mut Cursor,
@@ -107,7 +107,7 @@ pub(super) fn read(
             let expected = "a size that fits memory addresses".into();
             wrong("shape", format!("{shape:?}"), expected)
         };
-        // A dimension of 0 counts as 1, so that products of the others cannot overflow later.
+        // A dimension of 0 counts as 1 here, so that later products of the others cannot overflow.
         let values = shape
             .iter()
             .try_fold(1u64, |product, &d| product.checked_mul(d.max(1)));
@@ -137,7 +137,7 @@ pub(super) fn read(
     Ok(tensors)
 }
 
-/// Checks that tensors are aligned, apart, and inside the `data_len` bytes of data.
+/// Checks that tensors are aligned, do not overlap, and lie inside the `data_len` bytes of data.
 pub(super) fn check(
     path: &Path,
     tensors: &BTreeMap<String, Stored>,

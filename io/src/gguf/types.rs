@@ -6,20 +6,20 @@ use std::fmt;
 
 /// How a GGUF tensor stores its values.
 ///
-/// Every type that ggml has today is known, so that files open whatever they hold;
-/// F32, F16, BF16, `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`, `Q8_0`, `Q2_K` to `Q6_K`, `IQ4_NL`, `IQ4_XS`, `MXFP4`,
-/// `TQ1_0` and `TQ2_0` can be read.
+/// All present types of ggml are known, so files open whatever they hold. Those that can be read
+/// are F32, F16, BF16, `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`, `Q8_0`, `Q2_K` to `Q6_K`, `IQ4_NL`, `IQ4_XS`,
+/// `MXFP4`, `TQ1_0` and `TQ2_0`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GgmlType {
     code: u32,
     name: &'static str,
-    /// Values of a block, which is what a row is a multiple of.
+    /// Values in a block. The length of a row is a multiple of it.
     pub(super) block: usize,
-    /// Bytes of a block.
+    /// Bytes in a block.
     pub(super) bytes: usize,
 }
 
-/// What [`GgmlType::decode`] knows, for messages.
+/// The types that [`GgmlType::decode`] reads, for messages.
 pub(super) const READABLE: &str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, \
      IQ4_NL, IQ4_XS, MXFP4, TQ1_0 or TQ2_0";
 
@@ -32,7 +32,7 @@ const fn of(code: u32, name: &'static str, block: usize, bytes: usize) -> GgmlTy
     }
 }
 
-/// `enum ggml_type`; the codes left out belonged to types that were withdrawn.
+/// `enum ggml_type`. The codes left out belonged to types that were withdrawn.
 const TYPES: [GgmlType; 34] = [
     of(0, "F32", 1, 4),
     of(1, "F16", 1, 2),
@@ -80,7 +80,7 @@ impl GgmlType {
         self.name
     }
 
-    /// The storage type of weights it is, or `None` where it is quantised or no weight type.
+    /// The engine's storage type, or `None` if this type is quantised or not for weights.
     pub fn dtype(self) -> Option<Dtype> {
         match self.name {
             "F32" => Some(Dtype::F32),
@@ -95,8 +95,8 @@ impl GgmlType {
         blocks::floats(self.name).is_some() || self.coded().is_some()
     }
 
-    /// What a tensor of this type is as codes of the engine: `w4g32-sym` for `Q4_0`, `w4g32-real` for
-    /// `Q4_K`.
+    /// The engine's format for the codes of this type: `w4g32-sym` for `Q4_0`, `w4g32-real` for
+    /// `Q4_K`. `None` if they cannot be read as codes.
     pub fn quant(self) -> Option<Quant> {
         Some(self.coded()?.quant)
     }
@@ -105,7 +105,7 @@ impl GgmlType {
         blocks::coded(self.name)
     }
 
-    /// Decodes the whole blocks of `bytes` for which `values` has room; `false` where the type
+    /// Decodes the whole blocks of `bytes` for which `values` has room. Returns `false` if the type
     /// cannot be read.
     pub(super) fn decode(self, bytes: &[u8], values: &mut [f32]) -> bool {
         let blocks = (bytes.len() / self.bytes).min(values.len() / self.block);
@@ -144,7 +144,7 @@ mod tests {
                 continue;
             }
             names.push(t.name);
-            // One byte or value short of two blocks is one block; nothing else is written.
+            // Two blocks, of which one byte or value is missing, count as one; nothing else is written.
             for (bytes, values, written) in [(0, 0, 2), (1, 0, 1), (0, 1, 1)] {
                 let mut y = vec![f32::NAN; 2 * t.block - values];
                 assert!(t.decode(&vec![0; 2 * t.bytes - bytes], &mut y));

@@ -24,7 +24,7 @@ const BITS: u32 = 4;
 /// Which of eight outputs each nibble of a word holds.
 const ORDER: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
 
-/// Everything but the codes.
+/// Reads everything but the codes.
 pub(super) fn grid(view: &View<'_>) -> Result<Grid> {
     let [cols, words] = view.matrix_shape(QWEIGHT, TensorDtype::I32, "I32")?;
     let rows = words * ORDER.len();
@@ -53,13 +53,13 @@ pub(super) fn grid(view: &View<'_>) -> Result<Grid> {
     })
 }
 
-/// Codes, `[rows][cols]`.
+/// Reads the codes, `[rows][cols]`.
 pub(super) fn codes(view: &View<'_>, grid: &Grid) -> Result<Vec<u8>> {
     let words = view.words(QWEIGHT)?;
     Ok(outputs_first(&words, grid.cols, grid.rows / ORDER.len()))
 }
 
-/// Nibbles of `[outer][words]` as `[8 · words][outer]`.
+/// Unpacks the nibbles of `[outer][words]` into `[8 · words][outer]`.
 fn outputs_first(from: &[u32], outer: usize, words: usize) -> Vec<u8> {
     let mut nibbles = vec![0; from.len() * ORDER.len()];
     for word in 0..words {

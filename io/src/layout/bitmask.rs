@@ -1,4 +1,4 @@
-//! compressed-tensors' `sparse-24-bitmask` and `sparse-bitmask`: kept values and a bit a column.
+//! compressed-tensors' `sparse-24-bitmask` and `sparse-bitmask`: kept values, and one bit a column.
 //!
 //! ```text
 //! shape      I64 [2, 1] or [2]         rows, cols
@@ -10,8 +10,8 @@
 //!
 //! [[0,1,0,2,3,0,4,0]]  → compressed [[1,2,3,4]], bitmask [[0b0101_1010]], shape [[1],[8]]
 //! ```
-//! The names are `P.bitmask`, as the package writes them, or `P.weight.bitmask`, as it
-//! documents them.
+//! The names are `P.bitmask`, as the package writes them, or `P.weight.bitmask`, as its
+//! documentation has them.
 
 use super::{Layout, Look, Refusal, View};
 use crate::{
@@ -29,13 +29,13 @@ const ROW_OFFSETS: [&str; 2] = [".row_offsets", ".weight.row_offsets"];
 const WINDOW: usize = 4;
 const KEPT: usize = 2;
 
-/// Which of the two styles of names this weight has.
+/// The one of two `names` that fits the style of this weight.
 fn named(view: &View<'_>, names: [&'static str; 2]) -> &'static str {
     let long = [BITMASK[1], COMPRESSED[1]];
     names[usize::from(long.iter().any(|name| view.find(name).is_some()))]
 }
 
-/// Rows, columns and the type of the values.
+/// Reads rows, columns and the type of the values.
 fn head(view: &View<'_>) -> Result<(usize, usize, Dtype)> {
     let name = named(view, SHAPE);
     let stored = view.stored(name)?;
@@ -69,7 +69,7 @@ fn looked(view: &View<'_>, format: Format, rows: usize, cols: usize, fact: &str)
     })
 }
 
-/// The bits of row `row`.
+/// Unpacks the mask of row `row`.
 fn row_bits(view: &View<'_>, mask: &[u8], row: usize, cols: usize) -> Result<Vec<u8>> {
     let of_row = &mask[row * cols.div_ceil(8)..][..cols.div_ceil(8)];
     bits::unpack(of_row, 1, cols).ok_or_else(|| {
@@ -113,7 +113,7 @@ fn two_of_four(view: &View<'_>) -> Result<Pattern> {
     Pattern::new(KEPT, WINDOW).map_err(|e| view.refuse(e))
 }
 
-/// Reads a weight of `sparse-24-bitmask`: the engine's 2:4, values as they are.
+/// Reads a weight of `sparse-24-bitmask` as the engine's 2:4, with values as they are.
 pub(super) fn matrix_24(view: &View<'_>) -> Result<Matrix> {
     look_24(view)?;
     let (rows, cols, _) = head(view)?;
@@ -203,7 +203,7 @@ pub(super) fn matrix(view: &View<'_>) -> Result<Matrix> {
         .map_err(|e| view.refuse(e))
 }
 
-/// The next of `values` where a bit is set, else zero. There is one for each bit.
+/// The next of `values` for each bit that is set, otherwise zero. There is a value for each set bit.
 fn spread<T: Copy + Default>(kept: &[u8], values: &[T]) -> Vec<T> {
     let mut values = values.iter().copied();
     let value = |&bit: &u8| if bit == 1 { values.next() } else { None };
@@ -213,7 +213,7 @@ fn spread<T: Copy + Default>(kept: &[u8], values: &[T]) -> Vec<T> {
         .collect()
 }
 
-/// The layout of a weight of these tensors: offsets, or a list of values, are of the one.
+/// The layout of these tensors: row offsets, or values in one dimension, mean `sparse-bitmask`.
 pub(super) fn layout(offsets: bool, rank: Option<usize>) -> Layout {
     if offsets || rank == Some(1) {
         Layout::SparseBitmask

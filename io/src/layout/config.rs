@@ -1,4 +1,4 @@
-//! What `config.json` says of quantised weights: hints, for what tensors leave open.
+//! What `config.json` says about quantised weights: hints for what tensors leave open.
 
 use crate::{
     error::{Error, Result, parser_words},
@@ -8,8 +8,8 @@ use crate::{
 use serde_json::Value;
 use std::{io::Read, path::Path};
 
-/// Files beside the weights, and the objects in them that describe the quantisation; the last
-/// two are of older exporters.
+/// Files beside the weights, and the objects in them that describe the quantisation. The last two
+/// come from older exporters.
 const PLACES: [(&str, &[&str]); 3] = [
     (
         "config.json",
@@ -19,23 +19,23 @@ const PLACES: [(&str, &[&str]); 3] = [
     ("quant_config.json", &[]),
 ];
 
-/// The fields that matter; what is absent or of another type is as good as absent.
+/// The fields that matter. A field of another type counts as absent.
 #[derive(Debug, Default)]
 pub(crate) struct Quantization {
     /// `checkpoint_format` of GPTQ, `version` of AWQ, `format` of compressed-tensors.
     pub format: Option<String>,
-    /// Bits of a code; compressed-tensors may have several groups of modules.
+    /// Bits of a code. compressed-tensors may have several groups of modules, each with its own.
     pub bits: Vec<usize>,
     /// Columns of a group. −1, which means the whole row, is left out.
     pub groups: Vec<usize>,
-    /// Whether zero points are said to be all the same.
+    /// Whether all zero points are said to be the same.
     pub symmetric: Option<bool>,
-    /// Major and minor version of the exporter, where it says one.
+    /// Major and minor version of the exporter, if it states one.
     pub version: Option<(u32, u32)>,
 }
 
 impl Quantization {
-    /// Of the files in `folder`.
+    /// Reads the files in `folder`.
     pub fn read(folder: &Path) -> Result<Self> {
         for (name, objects) in PLACES {
             let file = folder.join(name);
@@ -87,8 +87,8 @@ impl Quantization {
         self.groups.extend(number(groups).filter(|&g| g > 0));
     }
 
-    /// Columns of a group where `cols` columns have `groups`; a field that does not fit counts
-    /// for nothing. `None` where the columns cannot be divided so.
+    /// Columns in a group, if `cols` columns have `groups` groups. A field that does not fit is
+    /// ignored. `None` if the columns cannot be divided so.
     pub fn group_cols(&self, cols: usize, groups: usize) -> Option<usize> {
         let fits = |&g: &usize| cols.div_ceil(g) == groups;
         let said = self.groups.iter().copied().find(fits);

@@ -8,8 +8,8 @@
 //!
 //! value[r][c] = scales[g][r] · (code − zero)     zero = stored + 1 (v1) or stored (v2)
 //! ```
-//! Nothing in the tensors says which of the two conventions holds, and fields that should say
-//! it are often wrong. A symmetric weight tells it: its zero is 2^(bits − 1).
+//! Nothing in the tensors states which of the two conventions holds, and fields that should state
+//! it are often wrong. A symmetric weight reveals it, because its zero is 2^(bits − 1).
 
 use super::{
     Layout, Quantization, Refusal, View,
@@ -27,15 +27,15 @@ const QZEROS: &str = ".qzeros";
 const SCALES: &str = ".scales";
 const G_IDX: &str = ".g_idx";
 
-/// Bits that are packed without planes.
+/// Bits of codes that are packed one after the other, without planes of bits.
 const BITS: [usize; 4] = [2, 3, 4, 8];
 
 /// How GPTQ files store zero points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ZeroPoints {
-    /// One less than they are.
+    /// Stored minus one.
     V1,
-    /// As they are.
+    /// Stored as they are.
     V2,
 }
 
@@ -78,8 +78,8 @@ impl Default for Convention {
     }
 }
 
-/// What holds for all of `views`: what the user says, else what symmetric weights show, else
-/// what a field says.
+/// The convention of all `views`: what the user asked for, else what symmetric weights show, else
+/// what a field of the configuration says.
 pub(crate) fn convention(
     asked: Option<ZeroPoints>,
     config: &Quantization,
@@ -94,7 +94,7 @@ pub(crate) fn convention(
         match constant_zeros(view) {
             Ok(Some(ZeroPoints::V1)) => v1 += 1,
             Ok(Some(ZeroPoints::V2)) => v2 += 1,
-            // Looking at the weight says what is wrong with it.
+            // What is wrong with the weight is reported when it is looked at.
             Ok(None) | Err(Error::Layout { .. }) => {}
             Err(other) => return Err(other),
         }
@@ -126,7 +126,7 @@ pub(crate) fn convention(
     Ok(Convention { zeros, why })
 }
 
-/// The convention by which a weight whose zero points are all the same is symmetric.
+/// The convention under which a weight with equal zero points is symmetric, if there is one.
 fn constant_zeros(view: &View<'_>) -> Result<Option<ZeroPoints>> {
     if view.config.symmetric == Some(false) {
         return Ok(None);
@@ -149,7 +149,7 @@ struct Shape {
     bits: usize,
 }
 
-/// The shape of the weight, by those of its tensors.
+/// The shape of the weight, from the shapes of its tensors.
 fn shape(view: &View<'_>) -> Result<Shape> {
     let [words, rows] = view.matrix_shape(QWEIGHT, TensorDtype::I32, "I32")?;
     let scales = view.stored(SCALES)?;
@@ -193,7 +193,7 @@ fn shape(view: &View<'_>) -> Result<Shape> {
     })
 }
 
-/// Zero points as they are stored, `[rows][groups]`.
+/// Reads zero points as they are stored, `[rows][groups]`.
 fn stored_zeros(view: &View<'_>, shape: &Shape) -> Result<Vec<u16>> {
     let words = view.words(QZEROS)?;
     let width = shape.bits as u32;
@@ -204,7 +204,7 @@ fn stored_zeros(view: &View<'_>, shape: &Shape) -> Result<Vec<u16>> {
     Ok(transposed(&fields, shape.groups, shape.rows))
 }
 
-/// Everything but the codes.
+/// Reads everything but the codes.
 pub(super) fn grid(view: &View<'_>) -> Result<Grid> {
     let shape = shape(view)?;
     let Shape {
@@ -255,7 +255,7 @@ pub(super) fn grid(view: &View<'_>) -> Result<Grid> {
     })
 }
 
-/// Codes, `[rows][cols]`.
+/// Reads the codes, `[rows][cols]`.
 pub(super) fn codes(view: &View<'_>, grid: &Grid) -> Result<Vec<u8>> {
     let words = view.words(QWEIGHT)?;
     let mut codes = Vec::with_capacity(grid.rows * grid.cols);

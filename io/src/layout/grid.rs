@@ -1,4 +1,4 @@
-//! Codes with scales and zero points of any program → the engine's, or what they stand for.
+//! Codes with scales and zero points of any program → the engine's codes, or f32 values.
 //!
 //! ```text
 //! value[row][col] = scale[row][g] · (code[row][col] − zero[row][g])     g = group of col
@@ -28,7 +28,7 @@ pub(super) struct Grid {
     pub groups: Groups,
     /// Scales, `[rows][groups]`, finite.
     pub scales: Values,
-    /// Zeros, `[rows][groups]`, up to 2^bits; `None` where all are in the middle.
+    /// Zeros, `[rows][groups]`, up to 2^bits; `None` if all are 2^(bits − 1).
     pub zeros: Option<Vec<u16>>,
     pub evidence: Vec<String>,
     pub warnings: Vec<String>,
@@ -37,15 +37,15 @@ pub(super) struct Grid {
 /// Which group a column belongs to.
 #[derive(Debug)]
 pub(super) enum Groups {
-    /// So many columns are a group.
+    /// Groups of this many consecutive columns.
     Even(usize),
     /// The group of each column.
     Listed(Vec<u32>),
 }
 
 impl Groups {
-    /// Of `cols` columns and `groups` groups, by the tensor `listed` where there is one. `scales`
-    /// is the tensor that has so many.
+    /// Finds the groups of `cols` columns, of which there are `groups`, from the tensor `listed` if it
+    /// is given. `scales` is the tensor that has as many groups, for messages.
     pub fn find(
         view: &View<'_>,
         scales: &str,
@@ -75,7 +75,7 @@ impl Groups {
         })
     }
 
-    /// In words.
+    /// A description for the evidence.
     pub fn fact(&self) -> String {
         match self {
             Self::Even(group) => format!("groups of {group} columns"),
@@ -91,7 +91,7 @@ impl Groups {
     }
 }
 
-/// The group of each column, as a tensor says it.
+/// Reads the group of each column from a tensor.
 fn order(view: &View<'_>, suffix: &str, cols: usize, groups: usize) -> Result<Vec<u32>> {
     view.expect_shape(suffix, &[cols], ", a group for each column")?;
     let order = view.words(suffix)?;
@@ -113,7 +113,7 @@ fn order(view: &View<'_>, suffix: &str, cols: usize, groups: usize) -> Result<Ve
     Ok(order)
 }
 
-/// Scales and zeros as [`Codes`] have them.
+/// Scales and zeros as [`Codes`] holds them.
 struct Repacked {
     quant: Quant,
     scales: Vec<f16>,
@@ -149,7 +149,7 @@ impl Grid {
             ),
             Err(_) => (Format::Dense(Dtype::F32), 1.0),
         };
-        // The limits of every weight in a file.
+        // Every weight in a file must obey these limits.
         Declared::new(format, rows, cols)
             .map_err(|reason| view.refuse(Refusal::Limit { reason }))?;
         let mut evidence = self.evidence;
@@ -164,12 +164,12 @@ impl Grid {
         })
     }
 
-    /// The weight, from codes `[rows][cols]`.
+    /// The weight with the codes `[rows][cols]`.
     pub fn matrix(&self, view: &View<'_>, mut codes: Vec<u8>) -> Result<Matrix> {
         let Ok(repacked) = self.repacked() else {
             return self.decoded(&codes).map_err(|e| view.refuse(e));
         };
-        // Where the scale is 0 the engine has 1, and codes that stand for 0.
+        // The engine has no scale of 0: it gets a scale of 1, and codes that equal the zero.
         if (0..self.scales.len()).any(|i| self.scales.get(i) == 0.0) {
             for (i, code) in codes.iter_mut().enumerate() {
                 let index = i / self.cols * self.count() + self.groups.of(i % self.cols);
@@ -203,7 +203,7 @@ impl Grid {
         Dense::from_f32(self.rows, self.cols, values).map(Matrix::from)
     }
 
-    /// Scales and zeros for the engine, or why it has no such format.
+    /// Scales and zeros for the engine, or the reason why it has no such format.
     fn repacked(&self) -> Result<Repacked, String> {
         let Groups::Even(of_file) = self.groups else {
             return Err("groups are in another order than columns".into());
@@ -222,7 +222,7 @@ impl Grid {
         let (halves, factor) = exact_halves(&self.scales.to_f32())
             .ok_or("no common factor makes its scales normal halves without rounding")?;
 
-        // Where a group of the file is several of the engine's, they share what it has.
+        // A group of the file may become several of the engine's, which share its scale and zero.
         let of_engine = quant.groups(self.cols);
         let from = |i: usize| {
             let first = i % of_engine * quant.group_cols(self.cols);
@@ -242,8 +242,8 @@ impl Grid {
     }
 }
 
-/// The engine's group for groups of `group` columns: the largest that divides them, `None` for
-/// the whole row.
+/// The engine's group size for groups of `group` columns: the largest that divides them, or `None`
+/// for the whole row.
 fn engine_group(group: usize, cols: usize) -> Result<Option<usize>, String> {
     let steps = 1..=Quant::MAX_GROUP / Quant::GROUP_STEP;
     let mut sizes = steps.rev().map(|steps| steps * Quant::GROUP_STEP);
@@ -254,7 +254,7 @@ fn engine_group(group: usize, cols: usize) -> Result<Option<usize>, String> {
     }
 }
 
-/// Refuses a scale that is no number.
+/// Refuses a scale that is not finite.
 pub(super) fn check_scales(view: &View<'_>, suffix: &str, scales: &Values) -> Result<()> {
     match (0..scales.len()).find(|&i| !scales.get(i).is_finite()) {
         None => Ok(()),
@@ -274,7 +274,7 @@ pub(super) fn transposed<T: Copy>(values: &[T], outer: usize, inner: usize) -> V
         .collect()
 }
 
-/// The same of values, whatever their type.
+/// [`transposed`] for values of any type.
 pub(super) fn transposed_values(values: &Values, outer: usize, inner: usize) -> Values {
     match values {
         Values::F32(v) => Values::F32(transposed(v, outer, inner)),

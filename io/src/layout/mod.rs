@@ -3,11 +3,11 @@
 //! ```text
 //! names of tensors ──names──▶ Layout ──look──▶ format, evidence ──matrix──▶ Matrix
 //! ```
-//! Layouts are told by the names, types and shapes of tensors, which cannot lie without the
-//! file being useless to everyone; `config.json` decides only what they leave open. Opening a
-//! file *looks* at each weight: it reads what decides the format (scales, zero points, the
-//! order of groups, about a thirtieth of the file) and leaves the codes. Nothing is rounded:
-//! codes stay codes where the engine has their format, else they decode to f32.
+//! Layouts are recognised by the names, types and shapes of tensors, which cannot lie without the
+//! file being useless to everyone. `config.json` decides only what they leave open. Opening a
+//! file *looks* at each weight: it reads what decides the format (scales, zero points, the order
+//! of groups, about a thirtieth of the file) but not the codes. Nothing is rounded: codes stay
+//! codes if the engine has their format, otherwise they decode to f32.
 
 mod awq;
 mod bitmask;
@@ -40,17 +40,17 @@ pub enum Layout {
     Tensor,
     /// The sections of a Lacuna container.
     Container,
-    /// `P.qweight` packed along the inputs: GPTQ.
+    /// GPTQ: `P.qweight`, packed along the inputs.
     Gptq,
-    /// `P.qweight` packed along the outputs: AWQ, version GEMM.
+    /// AWQ, version GEMM: `P.qweight`, packed along the outputs.
     Awq,
     /// `P.weight_packed` of compressed-tensors.
     PackQuantized,
-    /// `P.compressed` and `P.bitmask` of compressed-tensors, two of every four columns.
+    /// `P.compressed` and `P.bitmask` of compressed-tensors, with two of every four columns kept.
     Sparse24Bitmask,
-    /// The same of any sparsity.
+    /// The same, with any columns kept.
     SparseBitmask,
-    /// One that is known by this name and not read.
+    /// A layout that is known by this name but cannot be read.
     Other(&'static str),
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct Look {
     pub warnings: Vec<String>,
 }
 
-/// Looks at a weight.
+/// Looks at a weight: finds its format without reading codes or values.
 pub(crate) fn look(view: &View<'_>) -> Result<Look> {
     match view.layout {
         Layout::Gptq => gptq::grid(view)?.look(view),
@@ -93,7 +93,7 @@ pub(crate) fn look(view: &View<'_>) -> Result<Look> {
     }
 }
 
-/// Reads a weight, in the format that [`look`] tells.
+/// Reads a weight in the format that [`look`] returns.
 pub(crate) fn matrix(view: &View<'_>) -> Result<Matrix> {
     match view.layout {
         Layout::Gptq => {

@@ -1,4 +1,4 @@
-//! From the names of tensors to layouts.
+//! Recognition of layouts by the names of tensors.
 
 use super::{Layout, Refusal, bitmask};
 use crate::{
@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Weights by their prefix `P`, each with the names of its tensors.
 pub(crate) type Found = BTreeMap<String, (Layout, Vec<String>)>;
 
-/// What follows `P` in the names of GPTQ and AWQ.
+/// Suffixes of the tensors of GPTQ and AWQ.
 const QWEIGHT: [&str; 4] = [".qweight", ".qzeros", ".scales", ".g_idx"];
 
-/// Of `pack-quantized`.
+/// Suffixes of `pack-quantized`.
 const PACKED: [&str; 5] = [
     ".weight_packed",
     ".weight_scale",
@@ -22,7 +22,7 @@ const PACKED: [&str; 5] = [
     ".weight_g_idx",
 ];
 
-/// Of bitmasks, the longer of two first.
+/// Suffixes of bitmasks. Of two that end alike the longer comes first.
 const BITMASK: [&str; 8] = [
     ".weight.compressed",
     ".weight.bitmask",
@@ -34,8 +34,8 @@ const BITMASK: [&str; 8] = [
     ".shape",
 ];
 
-/// By which others are known. A tensor that ends so by chance makes no weight: [`classify`] asks
-/// for what must be beside it.
+/// Suffixes by which other layouts are known. A tensor whose name ends so by chance makes no
+/// weight: [`classify`] asks for what must be beside it.
 const OTHERS: [&str; 10] = [
     ".weight_scale_inv",
     ".meta",
@@ -70,7 +70,7 @@ const HQQ: &str = "HQQ";
 const AQLM: &str = "AQLM";
 const QUIP: &str = "QuIP#";
 
-/// Why a layout is known and not read.
+/// Why each layout that is only known by name is not read.
 const UNREAD: [(&str, &str); 10] = [
     (
         MARLIN_24,
@@ -124,7 +124,7 @@ pub(super) fn why_unread(layout: Layout) -> Refusal {
     }
 }
 
-/// The tensors of one prefix.
+/// The tensors with one prefix.
 struct Names<'a> {
     file: &'a WeightFile,
     module: &'a str,
@@ -145,7 +145,7 @@ impl Names<'_> {
     }
 }
 
-/// The weights of other programs among the tensors that are not `owned` by a container.
+/// Finds the weights of other programs among the tensors that no container has `owned`.
 pub(crate) fn find(file: &WeightFile, owned: &BTreeSet<String>) -> Found {
     let mut prefixes: BTreeMap<&str, BTreeSet<&'static str>> = BTreeMap::new();
     for tensor in file.tensors.keys().filter(|name| !owned.contains(*name)) {
@@ -173,8 +173,8 @@ pub(crate) fn find(file: &WeightFile, owned: &BTreeSet<String>) -> Found {
     found
 }
 
-/// What tensors of these names are, or are a part of. Of the readable families two must be
-/// there: one that is missing is then named.
+/// The layout that tensors of these names have, or are a part of. Of the readable families at
+/// least two must be there, so that the error can name one that is missing.
 fn classify(names: &Names<'_>) -> Option<Layout> {
     let has = |suffix| names.has(suffix);
     let several = |family: &[&'static str]| family.iter().filter(|s| has(s)).count() > 1;
@@ -201,7 +201,7 @@ fn classify(names: &Names<'_>) -> Option<Layout> {
     } else if scaled && weight == Some(TensorDtype::I8) {
         Some(Layout::Other(INT8))
     } else if several(&PACKED) && (has(".weight_packed") || weight.is_none()) {
-        // Scales beside a plain weight say how it was rounded.
+        // Scales beside a plain weight only say how it was rounded.
         Some(Layout::PackQuantized)
     } else if several(&BITMASK) {
         let values = [".compressed", ".weight.compressed"];
@@ -214,8 +214,8 @@ fn classify(names: &Names<'_>) -> Option<Layout> {
     }
 }
 
-/// GPTQ has as many words in a row as there are outputs, AWQ an eighth of them; where the rows
-/// are outputs it is AWQ's other version.
+/// GPTQ has as many words in a row as there are outputs, AWQ an eighth of them. If the rows are
+/// outputs, it is the other version of AWQ.
 fn of_qweight(names: &Names<'_>) -> Layout {
     let shape = |suffix| names.stored(suffix).map(|stored| stored.shape.as_slice());
     match (shape(".qweight"), shape(".scales")) {

@@ -22,7 +22,7 @@ pub enum Refusal {
         second: String,
     },
 
-    /// A tensor is of another type.
+    /// A tensor has another type than the layout demands.
     #[error("tensor {}: type is {got}, expected {expected}", quoted(tensor))]
     Type {
         /// The tensor.
@@ -33,7 +33,7 @@ pub enum Refusal {
         expected: &'static str,
     },
 
-    /// A tensor is of another shape.
+    /// A tensor has another shape than the layout demands.
     #[error("tensor {}: shape is {got:?}, expected {expected}", quoted(tensor))]
     Shape {
         /// The tensor.
@@ -44,7 +44,7 @@ pub enum Refusal {
         expected: String,
     },
 
-    /// A number in a tensor is not one that may be there.
+    /// A number in a tensor is not allowed there.
     #[error("tensor {}: {what} is {value}, expected {expected}", quoted(tensor))]
     Content {
         /// The tensor.
@@ -71,10 +71,10 @@ pub enum Refusal {
         reason: String,
     },
 
-    /// A layout that is known and not read.
+    /// The layout is known but cannot be read.
     #[error("{reason}")]
     Unread {
-        /// Why not.
+        /// Why it cannot be read.
         reason: &'static str,
     },
 

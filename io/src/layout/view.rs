@@ -32,7 +32,7 @@ impl View<'_> {
         format!("{}{suffix}", self.module)
     }
 
-    /// The name as messages have it.
+    /// The name as messages show it.
     pub fn shown(&self, suffix: &str) -> String {
         quoted(&self.name(suffix))
     }
@@ -80,7 +80,7 @@ impl View<'_> {
         })
     }
 
-    /// The shape of a matrix of this type, none of whose sides is empty.
+    /// The shape of a matrix of this type with no empty side.
     pub fn matrix_shape(
         &self,
         suffix: &str,
@@ -97,7 +97,7 @@ impl View<'_> {
         }
     }
 
-    /// Refuses a tensor of another shape than `shape`, which `why` explains.
+    /// Refuses a tensor of another shape than `shape`. `why` explains the shape.
     pub fn expect_shape(&self, suffix: &str, shape: &[usize], why: &str) -> Result<()> {
         let stored = self.stored(suffix)?;
         if stored.shape == shape {
@@ -114,14 +114,14 @@ impl View<'_> {
         Ok(self.file.raw(&self.name(suffix))?.bytes)
     }
 
-    /// A tensor of I32, as the words that packed fields are in.
+    /// Reads an I32 tensor as the words of packed fields.
     pub fn words(&self, suffix: &str) -> Result<Vec<u32>> {
         let bytes = self.bytes(suffix, TensorDtype::I32, "I32")?;
         let word = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
         Ok(bytes.chunks_exact(4).map(word).collect())
     }
 
-    /// A tensor of I64 that holds sizes.
+    /// Reads an I64 tensor of sizes.
     pub fn sizes(&self, suffix: &str) -> Result<Vec<usize>> {
         let bytes = self.bytes(suffix, TensorDtype::I64, "I64")?;
         let numbers = bytes
@@ -136,18 +136,18 @@ impl View<'_> {
         numbers.enumerate().map(size).collect()
     }
 
-    /// A tensor of U8.
+    /// Reads a U8 tensor.
     pub fn octets(&self, suffix: &str) -> Result<Vec<u8>> {
         self.bytes(suffix, TensorDtype::U8, "U8")
     }
 
-    /// A tensor of I8.
+    /// Reads an I8 tensor.
     pub fn signed(&self, suffix: &str) -> Result<Vec<i8>> {
         let bytes = self.bytes(suffix, TensorDtype::I8, "I8")?;
         Ok(bytes.into_iter().map(u8::cast_signed).collect())
     }
 
-    /// A tensor of weight values.
+    /// Reads a tensor of weight values.
     pub fn values(&self, suffix: &str) -> Result<Values> {
         let stored = self.stored(suffix)?;
         let Some(dtype) = weight_dtype(stored.dtype) else {

@@ -1,4 +1,4 @@
-//! A small writer of GGUF files, which writes nonsense as readily.
+//! A small writer of GGUF files, which also writes invalid ones.
 
 use super::Folder;
 use lacuna_io::{Error, GgufFile};
@@ -16,7 +16,7 @@ pub const U64: u32 = 10;
 pub const I64: u32 = 11;
 pub const F64: u32 = 12;
 
-/// A file in the making.
+/// A file under construction.
 #[derive(Clone)]
 pub struct Gguf {
     pub magic: [u8; 4],
@@ -29,13 +29,13 @@ pub struct Gguf {
     pub data: Vec<u8>,
 }
 
-/// A text as GGUF has it.
+/// A text as GGUF stores it.
 pub fn text(text: impl AsRef<[u8]>) -> Vec<u8> {
     let text = text.as_ref();
     [&(text.len() as u64).to_le_bytes(), text].concat()
 }
 
-/// An array as GGUF has it.
+/// An array as GGUF stores it.
 pub fn array(code: u32, len: u64, elements: &[u8]) -> Vec<u8> {
     [&code.to_le_bytes(), len.to_le_bytes().as_slice(), elements].concat()
 }
@@ -59,7 +59,7 @@ impl Gguf {
         self
     }
 
-    /// A tensor, with its data where it belongs. `dims` begins with the row length.
+    /// Adds a tensor with its data. `dims` begins with the row length.
     pub fn tensor(mut self, name: &str, dims: &[u64], code: u32, data: &[u8]) -> Self {
         self.data
             .resize(self.data.len().next_multiple_of(self.alignment), 0);
@@ -68,7 +68,7 @@ impl Gguf {
         self.info(name, dims, code, offset)
     }
 
-    /// An entry of the table without data.
+    /// Adds an entry to the tensor table, without data.
     pub fn info(mut self, name: impl AsRef<[u8]>, dims: &[u64], code: u32, offset: u64) -> Self {
         let mut info = text(name);
         info.extend((dims.len() as u32).to_le_bytes());
@@ -108,7 +108,7 @@ impl Gguf {
     }
 }
 
-/// A valid file with every kind of value and of readable tensor.
+/// A valid file with values of every kind and tensors of every readable type.
 pub fn sample(version: u32) -> Gguf {
     let tokens = [text("<pad>"), text("é"), text("")].concat();
     let mut gguf = Gguf::new()

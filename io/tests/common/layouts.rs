@@ -26,7 +26,7 @@ impl Checkpoint {
         self
     }
 
-    /// `quantization_config` of `config.json`.
+    /// Sets `quantization_config` of `config.json`.
     pub fn config(mut self, quantization: &str) -> Self {
         self.config = Some(format!(r#"{{"quantization_config":{quantization}}}"#));
         self
@@ -73,7 +73,7 @@ pub fn i64s(shape: &[usize], numbers: &[i64]) -> RawTensor {
     raw(TensorDtype::I64, shape, bytes)
 }
 
-/// I64 of numbers that are not negative.
+/// An I64 tensor of numbers that are not negative.
 pub fn sizes(shape: &[usize], numbers: &[usize]) -> RawTensor {
     let bytes = numbers.iter().flat_map(|&n| (n as u64).to_le_bytes());
     raw(TensorDtype::I64, shape, bytes.collect())
@@ -106,7 +106,7 @@ pub fn bf16s(shape: &[usize], values: &[f32]) -> RawTensor {
     )
 }
 
-/// Fields one after the other, bit by bit, in whole words.
+/// Packs fields bit by bit, one after the other, into words.
 pub fn stream(fields: &[u32], width: usize) -> Vec<u32> {
     let mut words = vec![0u32; (fields.len() * width).div_ceil(32)];
     for (i, &field) in fields.iter().enumerate() {
@@ -118,13 +118,13 @@ pub fn stream(fields: &[u32], width: usize) -> Vec<u32> {
     words
 }
 
-/// Fields of which none is in two words.
+/// Packs fields into words so that no field is in two of them.
 pub fn whole(fields: &[u32], width: usize) -> Vec<u32> {
     let words = fields.chunks(32 / width);
     words.map(|fields| stream(fields, width)[0]).collect()
 }
 
-/// Codes with scales and zeros, and what they stand for: all is `[rows][…]`.
+/// Codes with scales and zeros, and what they stand for; everything is `[rows][…]`.
 #[derive(Clone, Debug)]
 pub struct Coded {
     pub rows: usize,
@@ -139,7 +139,7 @@ pub struct Coded {
 }
 
 impl Coded {
-    /// Random ones: groups of `group` columns, zeros from 0 to the last code.
+    /// Random codes in groups of `group` columns, with zeros from 0 to the last code.
     pub fn random(rows: usize, cols: usize, bits: usize, group: usize, seed: u64) -> Self {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut next = move || {
@@ -163,19 +163,19 @@ impl Coded {
         }
     }
 
-    /// With every zero in the middle.
+    /// Sets every zero to the middle.
     pub fn symmetric(mut self) -> Self {
         self.zeros.fill(1 << (self.bits - 1));
         self
     }
 
-    /// With other zeros.
+    /// Changes the zeros.
     pub fn zeros(mut self, change: impl Fn(u32) -> u32) -> Self {
         self.zeros = self.zeros.into_iter().map(change).collect();
         self
     }
 
-    /// With scales 2^`exponent` as large.
+    /// Multiplies the scales by 2^`exponent`.
     pub fn scaled(mut self, exponent: i32) -> Self {
         let factor = (exponent as f32).exp2();
         self.scales = self.scales.into_iter().map(|s| s * factor).collect();
@@ -205,7 +205,7 @@ impl Coded {
         columns.flatten().collect()
     }
 
-    /// GPTQ: `minus` is subtracted from zeros, as v1 does by 1.
+    /// As GPTQ: `minus` is subtracted from zeros, which is 1 for v1 and 0 for v2.
     pub fn gptq(&self, minus: u32) -> Checkpoint {
         let (rows, cols, bits) = (self.rows, self.cols, self.bits);
         let of_rows: Vec<Vec<u32>> = self.codes.chunks(cols).map(|c| stream(c, bits)).collect();
@@ -232,7 +232,7 @@ impl Coded {
             .with("P.g_idx", i32s(&[cols], &self.order))
     }
 
-    /// AWQ, version GEMM; four bits.
+    /// As AWQ, version GEMM; codes must have four bits.
     pub fn awq(&self) -> Checkpoint {
         let word = |outputs: &[u32]| {
             let order = [0, 2, 4, 6, 1, 3, 5, 7];
@@ -258,7 +258,7 @@ impl Coded {
             .with("P.scales", f16s(&[self.groups, self.rows], &scales))
     }
 
-    /// `pack-quantized`, packed by `pack`; zero points where not all are in the middle.
+    /// As `pack-quantized`, packed by `pack`, with zero points unless all are in the middle.
     pub fn pack_quantized(&self, pack: fn(&[u32], usize) -> Vec<u32>) -> Checkpoint {
         let (rows, cols, bits) = (self.rows, self.cols, self.bits);
         let packed: Vec<u32> = self
@@ -287,8 +287,8 @@ impl Coded {
     }
 }
 
-/// `sparse-24-bitmask` or, with `offsets`, `sparse-bitmask` of f32 values, of which those in
-/// `kept` are stored.
+/// `sparse-24-bitmask` or, with `offsets`, `sparse-bitmask` of f32 values. Only those in `kept` are
+/// stored.
 pub fn bitmask(
     rows: usize,
     cols: usize,
@@ -344,7 +344,7 @@ pub fn two_of_four(rows: usize, cols: usize, seed: u64) -> Vec<bool> {
 }
 
 impl Checkpoint {
-    /// With the names that documentation has for bitmasks.
+    /// Renames the tensors of bitmasks as the documentation has them.
     pub fn long_names(mut self) -> Self {
         for (name, _) in &mut self.tensors {
             *name = name.replace("P.", "P.weight.");

@@ -1,4 +1,4 @@
-//! Files made byte by byte, for what a writer would never produce.
+//! Files made byte by byte, including what no writer would produce.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 pub mod gguf;

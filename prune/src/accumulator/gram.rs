@@ -1,10 +1,10 @@
-//! `Σ x xᵀ`, the dear part of calibration: a symmetric rank-k update in tiles.
+//! `Σ x xᵀ`, the expensive part of calibration: a symmetric rank-k update in tiles.
 //!
 //! ```text
-//! columns    0…127  128…255  …      Tiles of 128 x 128 on and below the diagonal are kept, row of
-//!    0…127     0                    tiles after row of tiles, in f64. A block of samples adds
-//!  128…255     1       2            xᵢᵀ · xⱼ to the tile (i, j), where xᵢ are its columns that
-//!    …         3       4     5      stand beside the row i of tiles.
+//! columns    0…127  128…255  …      Tiles of 128 x 128 on and below the diagonal are kept in f64,
+//!    0…127     0                    one row of tiles after another. A block of samples adds
+//!  128…255     1       2            xᵢᵀ · xⱼ to tile (i, j), where xᵢ are its columns in row i
+//!    …         3       4     5      of the table and xⱼ those in column j.
 //! ```
 
 use ndarray::{ArrayView2, s};
@@ -15,16 +15,16 @@ use std::ops::Range;
 const TILE: usize = 128;
 const TILE_LEN: usize = TILE * TILE;
 
-/// Sums of products of columns.
+/// Sums of products of pairs of columns.
 #[derive(Debug, Clone)]
 pub struct Gram {
     cols: usize,
-    /// The lower triangle of tiles, the diagonal with it. Elements past the last column stay 0.
+    /// The tiles on and below the diagonal. Elements past the last column stay 0.
     tiles: Vec<f64>,
 }
 
 impl Gram {
-    /// Nothing yet.
+    /// All sums zero.
     pub fn new(cols: usize) -> Self {
         Self {
             cols,
@@ -37,8 +37,8 @@ impl Gram {
         8 * TILE_LEN as u64 * triangle(cols.div_ceil(TILE)) as u64
     }
 
-    /// Adds a block of samples `x`, `[n, cols]`. Products of the block are summed in f32, their
-    /// sums in f64.
+    /// Adds a block of samples `x`, `[n, cols]`. Products are summed in f32 within the block, and
+    /// the sum is added in f64.
     pub fn add(&mut self, x: &ArrayView2<f32>) {
         let columns =
             |tile: usize| -> Range<usize> { tile * TILE..self.cols.min((tile + 1) * TILE) };
@@ -57,7 +57,7 @@ impl Gram {
         });
     }
 
-    /// The sum of products of the columns `row` and `col`, where `col <= row`.
+    /// The sum of products of the columns `row` and `col`; `col` is at most `row`.
     pub fn at(&self, row: usize, col: usize) -> f64 {
         let tile = triangle(row / TILE) + col / TILE;
         self.tiles[tile * TILE_LEN + row % TILE * TILE + col % TILE]
@@ -71,7 +71,7 @@ const fn triangle(n: usize) -> usize {
 
 /// Row and column of tile `t`.
 fn place(t: usize) -> (usize, usize) {
-    // Tiles are far too few for the root to be inexact.
+    // There are far too few tiles for the root to be inexact.
     let row = (((8 * t + 1) as f64).sqrt() as usize - 1) / 2;
     (row, t - triangle(row))
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Numbers in −2 … 2 without a pattern, different for each column.
+/// Numbers from −2 to 2 without a pattern, shifted by an eighth more for each column.
 fn samples(n: usize, cols: usize) -> Vec<f32> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = || {
@@ -22,7 +22,7 @@ fn moments(x: &[f32], cols: usize, hessian: bool, call: usize) -> Inputs {
     sums.finish().unwrap()
 }
 
-/// `E[f(x)]` in f64, one product after the other.
+/// `E[f(x)]` in f64, one term after the other.
 fn naive(x: &[f32], cols: usize, f: impl Fn(&[f32]) -> f64) -> f64 {
     let rows = x.chunks_exact(cols);
     let n = rows.len() as f64;
@@ -99,7 +99,7 @@ fn what_is_no_sample_is_refused() {
     assert!(Accumulator::new(0, true).finish().is_err());
 }
 
-/// The arithmetic that the documentation of [`Accumulator::bytes`] promises.
+/// What the documentation of [`Accumulator::bytes`] promises.
 #[test]
 fn memory_is_four_bytes_a_product() {
     let bytes = Accumulator::bytes(2048, true);

@@ -1,4 +1,4 @@
-//! A file → the inputs of a module.
+//! Reading statistics: a file → the inputs of a module.
 
 use super::{
     DOWN_NORM, Entry, GATE_PREFIX, GateEntry, HESSIAN, KEY_PREFIX, MEAN, MEAN_SQUARE, QUANTILES,
@@ -15,11 +15,11 @@ use std::{collections::BTreeMap, path::Path};
 
 /// A file of statistics, open for reading.
 ///
-/// Opening reads and checks the header; the inputs of a module are read when they are asked for.
+/// Opening reads and checks the header. The inputs of a module are read on request.
 #[derive(Debug)]
 pub struct Statistics {
     file: WeightFile,
-    /// The name of each module's input.
+    /// The name of the input of each module.
     modules: BTreeMap<String, String>,
     inputs: BTreeMap<String, Input>,
 }
@@ -32,10 +32,10 @@ struct Input {
 }
 
 impl Statistics {
-    /// Opens what [`StatisticsWriter`](super::StatisticsWriter) wrote.
+    /// Opens a file that [`StatisticsWriter`](super::StatisticsWriter) wrote.
     ///
     /// # Errors
-    /// [`Error::File`] for what is no safetensors file; [`Error::Version`], [`Error::Statistics`].
+    /// [`Error::File`] if it is no safetensors file; [`Error::Version`]; [`Error::Statistics`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let file = WeightFile::open(path)?;
         let mut statistics = Self {
@@ -62,7 +62,7 @@ impl Statistics {
                 "its header has no {VERSION_KEY}: it is no file of statistics"
             )));
         };
-        // A number too long for u64 is a newer version as well.
+        // A number too long for u64 is a newer version too.
         let number = !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit());
         match version.parse() {
             Ok(VERSION) => Ok(()),
@@ -139,13 +139,13 @@ impl Statistics {
         self.file.path()
     }
 
-    /// All modules whose inputs are known, by name.
+    /// All modules with known inputs, by name.
     pub fn modules(&self) -> impl Iterator<Item = &str> {
         self.modules.keys().map(String::as_str)
     }
 
-    /// Whether the Hessian of the inputs of `module`, of `cols` columns, is there; by the header
-    /// alone.
+    /// Whether the Hessian of the inputs of `module` is there. Checks, by the header alone, that they
+    /// have `cols` columns.
     ///
     /// # Errors
     /// [`Error::NoModule`], [`Error::Columns`].
@@ -163,11 +163,11 @@ impl Statistics {
         }
     }
 
-    /// What is known of the inputs of `module`. Nothing else is read.
+    /// Reads what is known of the inputs of `module`, and nothing else.
     ///
     /// # Errors
-    /// [`Error::NoModule`]; [`Error::Statistics`] where the numbers contradict themselves;
-    /// [`Error::File`] where they cannot be read.
+    /// [`Error::NoModule`]; [`Error::Statistics`] if the numbers contradict each other;
+    /// [`Error::File`] if they cannot be read.
     pub fn inputs(&self, module: &str) -> Result<Inputs> {
         let (name, input) = self.find(module)?;
         let read =
@@ -188,11 +188,11 @@ impl Statistics {
         keys.map_while(|(key, _)| key.strip_prefix(GATE_PREFIX))
     }
 
-    /// What is known of the feed-forward block `module`. Nothing else is read.
+    /// Reads what is known of the feed-forward block `module`, and nothing else.
     ///
     /// # Errors
-    /// [`Error::NoThresholds`] where that is nothing; [`Error::Statistics`] where the numbers
-    /// contradict themselves; [`Error::File`] where they cannot be read.
+    /// [`Error::NoThresholds`] if nothing is known; [`Error::Statistics`] if the numbers contradict
+    /// each other; [`Error::File`] if they cannot be read.
     pub fn gate(&self, module: &str) -> Result<GateStatistics> {
         let Some(text) = self.file.metadata().get(&format!("{GATE_PREFIX}{module}")) else {
             return Err(self.no_thresholds(module));
@@ -221,7 +221,7 @@ impl Statistics {
         GateStatistics::new(channels, tables)
     }
 
-    /// Quantiles of the magnitudes that the inputs of `module` have.
+    /// Reads the quantiles of the magnitudes of the inputs of `module`.
     ///
     /// # Errors
     /// [`Error::NoModule`], [`Error::NoThresholds`], [`Error::Statistics`], [`Error::File`].
@@ -235,7 +235,7 @@ impl Statistics {
             .map_err(|e| self.malformed(format!("the input \"{}\": {e}", printable(name))))
     }
 
-    /// A tensor of one dimension, F32.
+    /// Reads an F32 tensor of one dimension.
     fn vector(&self, tensor: &str) -> Result<Vec<f32>> {
         match self.file.tensor(tensor) {
             Some(t) if t.dtype != TensorDtype::F32 || t.shape.len() != 1 => {
@@ -246,7 +246,7 @@ impl Statistics {
                     t.shape
                 )))
             }
-            // One that is missing is an error of the file's.
+            // A missing tensor is an error that the file reports.
             _ => Ok(self.file.f32_tensor(tensor)?.values),
         }
     }
@@ -275,7 +275,7 @@ impl Statistics {
     }
 }
 
-/// The symmetric matrix of a lower triangle.
+/// The full symmetric matrix of a lower triangle.
 fn square(triangle: &[f32], cols: usize) -> Vec<f32> {
     let mut full = vec![0.0; cols * cols];
     let mut rest = triangle;

@@ -35,7 +35,7 @@ impl Folder {
         self.0.path().join("stats.safetensors")
     }
 
-    /// A sound file: `a` and `b` share an input, `c` has its own.
+    /// A valid file: `a` and `b` share an input, `c` has its own.
     fn written(&self, hessian: bool) -> PathBuf {
         let plan = [shared(&["a", "b"]), shared(&["c"])];
         let mut writer = StatisticsWriter::create(self.file(), 9, hessian, &plan, None).unwrap();
@@ -111,7 +111,7 @@ fn what_contradicts_the_plan_is_not_written() {
     assert!(!folder.file().exists());
 }
 
-/// A file with these text entries and F32 tensors of these lengths, filled with ones.
+/// The error of a file with these text entries and F32 tensors of these lengths, filled with ones.
 fn forged(folder: &Folder, entries: &[(&str, &str)], tensors: &[(&str, usize)]) -> Error {
     let mut output = Output::new();
     let text = |&(key, value): &(&str, &str)| (key.to_owned(), value.to_owned());
@@ -128,7 +128,7 @@ fn forged(folder: &Folder, entries: &[(&str, &str)], tensors: &[(&str, usize)]) 
     Statistics::open(folder.file()).expect_err("it is malformed")
 }
 
-/// Text entries, tensors with their lengths, and what the error says.
+/// Text entries, tensors with their lengths, and what the error must say.
 type Case<'a> = (&'a [(&'a str, &'a str)], &'a [(&'a str, usize)], &'a str);
 
 #[test]
@@ -236,7 +236,7 @@ fn triangles_do_not_overflow() {
     assert_eq!(triangle(1 << 40), None);
 }
 
-/// A file with what thresholds are chosen by, and what it holds.
+/// Writes a file with what thresholds are chosen by, and returns its content.
 fn with_gate(folder: &Folder) -> (QuantileTable, GateStatistics) {
     let x: Vec<f32> = (0..9 * COLS).map(|i| (i * 7 % 31) as f32 - 15.0).collect();
     let mut quantiles = Quantiles::default();

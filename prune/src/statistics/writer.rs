@@ -1,4 +1,4 @@
-//! Inputs → a file, one after the other.
+//! Writing statistics: inputs → a file, one input at a time.
 
 use super::{
     DOWN_NORM, GATE_PREFIX, GateEntry, HESSIAN, KEY_PREFIX, MEAN, MEAN_SQUARE, QUANTILES,
@@ -18,10 +18,10 @@ use std::{
     path::Path,
 };
 
-/// An input that some modules share.
+/// An input shared by one or more modules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shared {
-    /// Names of the modules that take it; the first is the name of the input.
+    /// Names of the modules that take it. The first is also the name of the input.
     pub modules: Vec<String>,
     /// Elements of a vector.
     pub cols: usize,
@@ -36,28 +36,27 @@ pub struct Gated {
     pub channels: usize,
 }
 
-/// A file of statistics being written. Dropped before [`finish`](Self::finish), it leaves
-/// nothing.
+/// A file of statistics being written. If it is dropped before [`finish`](Self::finish), no file
+/// is left.
 ///
-/// What it will hold is declared first; the inputs themselves then come one by one, in any
-/// order.
+/// Its content is declared first. The inputs themselves then come one by one, in any order.
 #[derive(Debug)]
 pub struct StatisticsWriter {
     writer: Writer,
     samples: u64,
     hessian: bool,
-    /// By name, with the elements of a vector.
+    /// The length of an input vector, by name of the input.
     inputs: BTreeMap<String, usize>,
 }
 
 impl StatisticsWriter {
-    /// Starts the file that will appear at `path`, of `inputs` over so many `samples`, each with
-    /// a Hessian or none. With `gates`, also of none, thresholds can be chosen by it: each
-    /// input then has quantiles too.
+    /// Starts the file that will appear at `path`, for `inputs` over `samples` vectors, with a Hessian
+    /// for each of them or for none. If `gates` is given, even as an empty list, thresholds can be
+    /// chosen by the file: each input then has quantiles too.
     ///
     /// # Errors
-    /// [`Error::Inputs`] for no samples, no modules, a module that is there twice and vectors of
-    /// no elements; [`Error::File`] where the file cannot be written.
+    /// [`Error::Inputs`] if there are no samples, an input has no modules or no elements, or a module
+    /// occurs twice; [`Error::File`] if the file cannot be written.
     pub fn create(
         path: impl AsRef<Path>,
         samples: u64,
@@ -136,8 +135,8 @@ impl StatisticsWriter {
     /// Writes the input called `name`.
     ///
     /// # Errors
-    /// [`Error::Inputs`] where it is not what was declared; [`Error::File`] where it was not
-    /// declared at all, was written before, or cannot be written.
+    /// [`Error::Inputs`] if it differs from its declaration; [`Error::File`] if it was not declared at
+    /// all, was written before, or cannot be written.
     pub fn inputs(&mut self, name: &str, inputs: &Inputs) -> Result<()> {
         let cols = inputs.cols();
         if let Some(&declared) = self.inputs.get(name).filter(|&&d| d != cols) {
@@ -159,19 +158,19 @@ impl StatisticsWriter {
         Ok(())
     }
 
-    /// Writes the quantiles of |x| of the input called `name`.
+    /// Writes the quantiles of `|x|` of the input called `name`.
     ///
     /// # Errors
-    /// [`Error::File`] where they were not declared, were written before, or cannot be.
+    /// [`Error::File`] if they were not declared, were written before, or cannot be written.
     pub fn quantiles(&mut self, name: &str, table: &QuantileTable) -> Result<()> {
         self.write(name, QUANTILES, table.values().iter())
     }
 
-    /// Writes what is known of the feed-forward block called `module`.
+    /// Writes the statistics of the feed-forward block called `module`.
     ///
     /// # Errors
-    /// [`Error::Inputs`] for another number of samples; [`Error::File`] where it was not
-    /// declared so, was written before, or cannot be.
+    /// [`Error::Inputs`] if the number of samples differs; [`Error::File`] if it was not declared with
+    /// these sizes, was written before, or cannot be written.
     pub fn gate(&mut self, module: &str, gate: &GateStatistics) -> Result<()> {
         let channels = gate.channels();
         if channels.samples() != self.samples {
@@ -197,11 +196,11 @@ impl StatisticsWriter {
         Ok(self.writer.tensor(&format!("{name}{suffix}"), &bytes)?)
     }
 
-    /// Lets the file appear under its name.
+    /// Makes the file appear under its name.
     ///
     /// # Errors
-    /// [`Error::File`] where an input is missing or the file cannot be written; nothing is left
-    /// then.
+    /// [`Error::File`] if an input is missing or the file cannot be written. In both cases nothing of
+    /// it is left.
     pub fn finish(self) -> Result<()> {
         Ok(self.writer.finish()?)
     }

@@ -1,5 +1,5 @@
-//! Weights and inputs that look like those of trained layers: inputs are correlated and of very
-//! different size.
+//! Weights and inputs like those of trained layers: inputs are correlated and of very different
+//! size.
 #![allow(dead_code)]
 
 use lacuna::format::{Dense, Format, Matrix};
@@ -8,7 +8,7 @@ use lacuna_prune::{Compressed, Inputs, Method, Score};
 /// Every score.
 pub const SCORES: [Score; 4] = [Score::Magnitude, Score::Wanda, Score::SparseGpt, Score::Ria];
 
-/// A format of every kind.
+/// Formats of every kind.
 pub const FORMATS: [&str; 16] = [
     "2:4",
     "1:8@f16",
@@ -40,7 +40,7 @@ impl Random {
         (self.0 >> 33) as f64 / f64::from(1u32 << 30) - 1.0
     }
 
-    /// About normal, of variance 1.
+    /// Approximately normal, with variance 1.
     pub fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.next() / 2.0).sum()
     }
@@ -52,7 +52,8 @@ pub fn weight(rows: usize, cols: usize, seed: u64) -> Dense {
     Dense::from_f32(rows, cols, values).unwrap()
 }
 
-/// `[samples, cols]`: mixtures of few hidden causes and some noise, columns of unlike size.
+/// Samples `[samples, cols]`: mixtures of a few hidden causes and some noise, with columns of
+/// very different size.
 pub fn samples(samples: usize, cols: usize, seed: u64) -> Vec<f64> {
     let mut random = Random(seed ^ 0x5eed);
     let causes = cols.div_ceil(4).max(2);
@@ -100,7 +101,7 @@ pub fn inputs(cols: usize, seed: u64) -> Inputs {
     moments(&samples(4 * cols + 8, cols, seed), cols)
 }
 
-/// The same without the Hessian.
+/// The same inputs without the Hessian.
 pub fn without_hessian(inputs: &Inputs) -> Inputs {
     let (mean, square) = (inputs.mean().to_vec(), inputs.mean_square().to_vec());
     Inputs::new(inputs.samples(), mean, square, None).unwrap()

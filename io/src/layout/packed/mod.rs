@@ -10,9 +10,9 @@
 //!
 //! 4 bits, −8 … 7 → 0x76543210 0xfedcba98
 //! ```
-//! Codes of 3, 5, 6 or 7 bits have two packings under one name: up to version 0.14 of the
-//! package only whole codes lie in a word, by version 0.20 they straddle words. The number of
-//! words tells them apart, and for a few dozen columns the version.
+//! Codes of 3, 5, 6 or 7 bits have two packings under one name: up to version 0.14 of the package
+//! a word holds only whole codes; by version 0.20 codes straddle words. The number of words
+//! tells the packings apart or, for a few dozen columns, the version does.
 
 pub(super) mod read;
 pub(crate) mod write;
@@ -30,16 +30,16 @@ const G_IDX: &str = ".weight_g_idx";
 /// How codes lie in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packing {
-    /// One after the other.
+    /// One after the other, across the borders of words.
     Straddling,
-    /// Only whole ones in a word.
+    /// Only whole codes in a word.
     Whole,
 }
 
 impl Packing {
     const ALL: [Self; 2] = [Self::Straddling, Self::Whole];
 
-    /// What a version of the package writes; of those between, nothing is known.
+    /// What a version of the package writes; `None` for those between, of which nothing is known.
     const fn of_version((major, minor): (u32, u32)) -> Option<Self> {
         match (major, minor) {
             (0, ..=14) => Some(Self::Whole),

@@ -11,7 +11,7 @@ use crate::{
 };
 use lacuna::format::{Quant, Values};
 
-/// Everything but the codes, and how they lie in words.
+/// Reads everything but the codes, and finds how they are packed.
 pub(in crate::layout) fn grid(view: &View<'_>) -> Result<(Grid, Packing)> {
     let (rows, cols) = shape(view)?;
     let (bits, packing) = width(view, rows, cols)?;
@@ -52,8 +52,8 @@ fn shape(view: &View<'_>) -> Result<(usize, usize)> {
     Ok((sizes[0], sizes[1]))
 }
 
-/// Bits of a code and how codes lie in words, by the words of a row; where several fit, those
-/// that `config.json` names.
+/// Bits of a code and their packing, found from the words of a row. If several fit, `config.json`
+/// decides.
 fn width(view: &View<'_>, rows: usize, cols: usize) -> Result<(u32, Packing)> {
     let [of_packed, words] = view.matrix_shape(PACKED, TensorDtype::I32, "I32")?;
     let shape = view.shown(SHAPE);
@@ -61,7 +61,7 @@ fn width(view: &View<'_>, rows: usize, cols: usize) -> Result<(u32, Packing)> {
         let expected = format!("{rows} rows, as {shape} has");
         return Err(view.wrong_shape(PACKED, &[of_packed, words], expected));
     }
-    // Two bits are the fewest: more columns are in no so many words, and would overflow.
+    // A word holds at most 16 codes, of 2 bits. Checking that first keeps `words_for` from overflowing.
     let fitting = |bits: u32| {
         Packing::ALL.map(|packing| {
             let distinct = packing == Packing::Straddling || 32 % bits != 0;
@@ -78,7 +78,7 @@ fn width(view: &View<'_>, rows: usize, cols: usize) -> Result<(u32, Packing)> {
     let said = view.config.version.and_then(Packing::of_version);
     match if named.is_empty() { all } else { named }[..] {
         [one] => Ok(one),
-        // In a first word both packings are the same.
+        // Within the first word both packings are the same.
         [(bits, _), (other, _)]
             if bits == other && (said.is_some() || cols <= (32 / bits) as usize) =>
         {
@@ -129,7 +129,7 @@ fn scales(view: &View<'_>, rows: usize) -> Result<(usize, Values)> {
     Ok((groups, scales))
 }
 
-/// Zeros as codes are counted, `[rows][groups]`.
+/// Reads zeros, counted like codes, `[rows][groups]`; `None` if there are none.
 fn zeros(
     view: &View<'_>,
     rows: usize,
@@ -181,7 +181,7 @@ fn zeros(
     Ok(Some(zeros))
 }
 
-/// Codes, `[rows][cols]`.
+/// Reads the codes, `[rows][cols]`.
 pub(in crate::layout) fn codes(view: &View<'_>, grid: &Grid, packing: Packing) -> Result<Vec<u8>> {
     let words = view.words(PACKED)?;
     let mut codes = Vec::with_capacity(grid.rows * grid.cols);

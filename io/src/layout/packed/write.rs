@@ -10,7 +10,7 @@ use lacuna::format::{Codes, Dtype, Format, Matrix, Quant, bits};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// The version of the package that packs codes so.
+/// The version of the package that packs codes in this way.
 const VERSION: &str = "0.20.0";
 
 /// What is written for a weight.
@@ -19,12 +19,13 @@ pub(crate) struct PackedWeight {
     quant: Quant,
     rows: usize,
     cols: usize,
-    /// F16, or F32 where scales have a factor.
+    /// F16, or F32 if the scales have a factor.
     scale: Dtype,
 }
 
 impl PackedWeight {
-    /// For a weight of codes, kept everywhere or not; `None` for others, and where zeros are no codes.
+    /// For a weight of codes, whether it keeps all columns or not. `None` for other weights, and if
+    /// zeros are not codes.
     pub fn new(format: Format, rows: usize, cols: usize, factor: f32) -> Option<Self> {
         #[allow(clippy::float_cmp, reason = "powers of two are exact")]
         let plain = factor == 1.0;
@@ -53,7 +54,7 @@ impl PackedWeight {
         sections
     }
 
-    /// Whether this is `weight`.
+    /// Whether `weight` is as declared.
     pub fn is_of(&self, weight: &Matrix) -> bool {
         let factor = weight.codes().map_or(1.0, Codes::factor);
         let of = Self::new(weight.format(), weight.rows(), weight.cols(), factor);
@@ -62,8 +63,8 @@ impl PackedWeight {
         })
     }
 
-    /// The bytes of its tensors, in that order. Nothing is kept where `weight` keeps nothing:
-    /// the code there is the zero.
+    /// The bytes of its tensors, in the order of [`sections`](Self::sections). Where `weight` keeps
+    /// nothing, the code is that of the zero.
     pub fn bytes(&self, weight: &Matrix) -> Vec<Vec<u8>> {
         let Self { rows, cols, .. } = *self;
         let (quant, groups) = (self.quant, self.quant.groups(cols));
@@ -97,7 +98,7 @@ impl PackedWeight {
     }
 }
 
-/// Codes for every column.
+/// The codes of every column, kept or not.
 struct Whole {
     codes: Vec<u8>,
     scales: Vec<f32>,
@@ -159,7 +160,7 @@ impl Whole {
         self.zeros[at] = codes.zero(index) as u8;
     }
 
-    /// Every code of `row` stands for 0.
+    /// Sets every code of `row` to the zero of its group.
     fn clear(&mut self, row: usize, cols: usize, group: usize) {
         let groups = cols.div_ceil(group);
         for col in 0..cols {
@@ -180,8 +181,8 @@ fn bytes_of(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// The `quantization_config` that goes into the `config.json` beside a file of `weights`, names
-/// and formats: those of codes are declared, the others are left alone.
+/// The `quantization_config` for the `config.json` beside a file of `weights`, which are names and
+/// formats. It declares those that have codes and lists the others as ignored.
 pub fn pack_quantized_config<'a>(weights: impl IntoIterator<Item = (&'a str, Format)>) -> Value {
     let mut targets: BTreeMap<String, (Quant, Vec<&str>)> = BTreeMap::new();
     let mut ignore = vec![];
