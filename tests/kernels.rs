@@ -534,6 +534,13 @@ fn steps_are_timed_one_by_one() {
         .device()
         .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     plan.encode_timed(&mut encoder, &times).unwrap();
+    let more = gpu.timestamps(plan.steps().len() + 1).unwrap();
+    for refused in [
+        plan.encode_timed(&mut encoder, &more),
+        plan.encode_span(&mut encoder, &more),
+    ] {
+        assert!(matches!(refused, Err(Error::Shape { .. })), "{refused:?}");
+    }
     times.resolve(&mut encoder);
     gpu.submit(encoder).unwrap();
     let passes = times.read_blocking(&gpu).unwrap();

@@ -97,6 +97,37 @@ fn a_buffer_may_be_read_and_written_at_once_in_disjoint_ranges() {
 }
 
 #[test]
+fn a_result_over_its_input_is_refused_however_many_launches_there_are() {
+    let limits = wgpu::Limits {
+        max_storage_buffer_binding_size: 160 << 10,
+        ..wgpu::Limits::default()
+    };
+    let gpu = noop(limits);
+    let weight = gpu.upload_bands(&weight(256, 256)).unwrap();
+    assert!(weight.parts() > 1);
+    let [t, y] = [(); 2].map(|()| gpu.tensor(1, 256).unwrap());
+    let aliasing = Error::Aliasing {
+        first: "y",
+        second: "x",
+    };
+    let mut builder = PlanBuilder::new(&gpu);
+    let refused = builder.linear(&weight, &t, None, &t).map(|_| ());
+    assert_eq!(refused, Err(aliasing.clone()));
+    builder.linear(&weight, &t, None, &y).unwrap();
+    let mut plan = builder.build().unwrap();
+    assert_eq!(plan.rebind(&y, &t), Err(aliasing));
+}
+
+#[test]
+fn nothing_may_be_viewed_anywhere() {
+    let Linear { gpu, weight, x, y } = linear(noop(wgpu::Limits::default()), 64, 64, 1);
+    let [x, y] = [x, y].map(|t| t.view(&gpu, 64, 0, 64).unwrap());
+    let mut builder = PlanBuilder::new(&gpu);
+    builder.linear(&weight, &x, None, &y).unwrap();
+    builder.build().unwrap().run().unwrap();
+}
+
+#[test]
 fn a_shader_that_hides_its_declarations_cannot_share_a_buffer() {
     let gpu = noop(wgpu::Limits::default());
     let arena = gpu.tensor(2, 64).unwrap();

@@ -60,7 +60,8 @@ impl Kernel for Gemv {
         let variant = Variant::of(config, problem)?;
         let coded = problem.format.quant().is_some();
         let listed = problem.skip == Skip::Rows;
-        check(problem, parts)?;
+        let turn = (config.batch as usize).clamp(1, MAX_BATCH);
+        check(problem, parts, turn)?;
         let packets = Packets::new(
             problem,
             config.rows as usize,
@@ -76,8 +77,6 @@ impl Kernel for Gemv {
 
         let mut dispatches = vec![];
         // More vectors than registers hold are taken in turns.
-        let turn = (config.batch as usize).clamp(1, MAX_BATCH);
-        check_launches(problem.batch.div_ceil(turn).saturating_mul(parts.len()))?;
         for vector_base in (0..problem.batch).step_by(turn) {
             let batch = turn.min(problem.batch - vector_base);
             let frame = variant.frame(config, problem.cols, batch, caps)?;
@@ -194,8 +193,9 @@ fn scales_fragment(wide: bool, load: Load, rows: u32) -> Cow<'static, str> {
     }
 }
 
-/// Refuses what no configuration serves.
-fn check(problem: &Problem, parts: &[PartLayout]) -> Result<()> {
+/// Refuses what is not served in turns of `turn` vectors.
+fn check(problem: &Problem, parts: &[PartLayout], turn: usize) -> Result<()> {
+    check_launches(problem.batch.div_ceil(turn).saturating_mul(parts.len()))?;
     let listed = problem.skip == Skip::Rows;
     // Other kernels serve many vectors of plain values. Codes and active rows are taken in turns, however many.
     if problem.batch > MOST_IN_TURNS && problem.format.quant().is_none() && !listed {

@@ -377,4 +377,19 @@ mod tests {
             assert_eq!(best.kernel.name(), expected, "{problem}: {best}");
         }
     }
+
+    #[test]
+    fn batches_beyond_all_limits_are_refused_or_empty() {
+        for problem in [
+            "f32 0x0 batch 4294967295",
+            "w4g32 32x0 batch 1000000",
+            "w4g32 1x1 batch 30000000",
+        ] {
+            let problem: Problem = problem.parse().unwrap();
+            match survey(&problem, &Caps::PORTABLE) {
+                Ok(_) | Err(Error::Limit { .. }) => {}
+                Err(other) => panic!("{problem}: {other}"),
+            }
+        }
+    }
 }
