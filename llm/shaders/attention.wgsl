@@ -1,8 +1,8 @@
 // o[t, h] = Σ_j p_j v_j,   p = softmax_j(q[t, h] · k_j)   over the keys j that token t sees
 //
-// One workgroup a head and token walks over the keys, WORKGROUP at a time: a lane scores one
-// key, then lanes take quads of the values. Maximum and sum are carried along (online
-// softmax, https://arxiv.org/abs/1805.02867), so scores never reach memory. q is scaled.
+// One workgroup for each head and token goes over the keys, WORKGROUP at a time: each lane scores one
+// key, then lanes take quads of the values. Maximum and sum are carried along (online softmax,
+// https://arxiv.org/abs/1805.02867), so scores never reach memory. q comes scaled from `heads`.
 //
 // cache: [keys, values][KV_HEADS][CONTEXT][head_dim]
 //
@@ -13,7 +13,8 @@
 @group(0) @binding(3) var<storage, read> cache: array<CacheQuad>;
 @group(0) @binding(4) var<storage, read_write> o: array<vec4<f32>>;
 
-// Quads of o that a lane holds, or, where there are more lanes than quads, lanes that share one.
+// OWN: the quads of o that a lane holds. SHARES: where there are more lanes than quads, the lanes that
+// share one.
 const OWN: u32 = (QUADS + WORKGROUP - 1u) / WORKGROUP;
 const SHARES: u32 = max(WORKGROUP / QUADS, 1u);
 const LOWEST: f32 = -3.0e38;

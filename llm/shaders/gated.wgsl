@@ -1,6 +1,6 @@
 // gate = act(gate) ⊙ up
 //
-// One invocation takes four elements. Consts: WORKGROUP. Fragments: activate.
+// Each invocation takes four elements. Consts: WORKGROUP. Fragments: activate.
 struct Gated {
     quads: u32,
 }

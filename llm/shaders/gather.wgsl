@@ -1,10 +1,10 @@
 // x[t] = SCALE · E[ids[t]]   for the rows of E that this part holds
 //
-// One invocation copies one packet of SPAN values of a row. Ids that lie in other parts are left alone:
-// every part has a launch of its own.
+// Each invocation copies one packet of SPAN values of a row. Ids of other parts are skipped: each part
+// has a launch of its own.
 //
-// Consts: WORKGROUP; PACKETS = those of a row; SCALE, the factor of E included. Fragments: those that
-// read rows, which bind E.
+// Consts: WORKGROUP; PACKETS = packets of a row; SCALE, which includes the factor of E. Fragments: those
+// that read rows of E and bind it.
 struct Part {
     tokens: u32,
     cols: u32,
@@ -31,7 +31,7 @@ fn main(
         return;
     }
     let row = ids[token] - params.row_base;
-    // An id below the part's first row wraps far past its last.
+    // An id below the part's first row wraps to a number far past its last.
     if row >= params.rows {
         return;
     }

@@ -1,8 +1,7 @@
 // q = QUERY_SCALE · rope(norm(q));   cache k = rope(norm(k));   cache v = v
 //
-// One workgroup a head and token. Rotary embedding (https://arxiv.org/abs/2104.09864) turns
-// elements i and i + head_dim / 2 together by the host's table [positions][head_dim / 2]
-// of (cos, sin).
+// One workgroup for each head and token. The rotary embedding (https://arxiv.org/abs/2104.09864) rotates
+// each pair of elements i and i + head_dim / 2; the table of (cos, sin), [positions][head_dim / 2], is the host's.
 //
 // cache: [keys, values][KV_HEADS][CONTEXT][head_dim]
 //
@@ -22,7 +21,7 @@ struct Turned {
     high: vec4<f32>,
 }
 
-// Quads i and i + HALF of a head, scaled by its norm and turned.
+// Quads i and i + HALF of a head, already scaled by its norm, rotated.
 fn turned(low: vec4<f32>, high: vec4<f32>, i: u32, position: u32) -> Turned {
     let first = turns[position * QUADS + 2u * i];
     let second = turns[position * QUADS + 2u * i + 1u];

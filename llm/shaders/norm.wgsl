@@ -1,7 +1,7 @@
 // x += what the last block gave;   y = w ⊙ x / √(mean(x²) + EPS)
 //
-// Root mean square layer normalisation (https://arxiv.org/abs/1910.07467), one workgroup a
-// row, with the residual addition before it. Reads x and h once or twice, writes x and y.
+// Root mean square layer normalisation (https://arxiv.org/abs/1910.07467) after the residual addition,
+// one workgroup for each row. Reads x and h once or twice, writes x and y.
 //
 // Consts: WORKGROUP, QUADS = elements of a row / 4, TOKENS = rows of x, EPS.
 // Fragments: total, residual, row (and state).
@@ -16,7 +16,7 @@ fn main(
 ) {
     let row = source_row(group.x);
     settle(row, lane);
-    // Each lane reads back what it has written itself: no barrier is needed.
+    // Each lane reads back only what it has written itself, so no barrier is needed.
     var squares = 0.0;
     for (var i = lane; i < QUADS; i += WORKGROUP) {
         let quad = x[row * QUADS + i];

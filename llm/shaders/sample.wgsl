@@ -1,8 +1,8 @@
-// From logits to a token, as `sampling.rs` says step by step: top-k and top-p by radix select
+// Draws a token from logits in the steps that `sampling.rs` describes: top-k and top-p by radix select
 // over keys that order as the logits do, masses and their sums in integers.
 //
-// One workgroup. Reads the logits once where the temperature is 0, else about 14 times.
-// It then moves the sequence on by one token, so that the next run needs nothing of the host.
+// One workgroup. Reads the logits once if the temperature is 0, else about 14 times. It then advances the
+// sequence by one token, so that the next run needs nothing from the host.
 //
 // Consts: WORKGROUP, VOCAB. Fragments: state.
 struct Draw {
@@ -29,7 +29,7 @@ var<workgroup> sums: array<u32, WORKGROUP>;
 var<workgroup> finder: u32;
 var<private> highest: f32;
 
-// Both zeros have one key; NaN has key 0, below all numbers.
+// Both zeros have the same key; NaN has key 0, below all numbers.
 fn key(logit: f32) -> u32 {
     let bits = bitcast<u32>(logit);
     if (bits & 0x7fffffffu) > 0x7f800000u {
@@ -51,7 +51,7 @@ fn mul_high(a: u32, b: u32) -> u32 {
     return a1 * b1 + (middle >> 16u) + (carry >> 16u);
 }
 
-// A round of PCG's permutation RXS-M-XS (https://jcgt.org/published/0009/03/02/).
+// One round of PCG's permutation RXS-M-XS (https://jcgt.org/published/0009/03/02/).
 fn mix(value: u32) -> u32 {
     let stepped = value * 747796405u + 2891336453u;
     let word = ((stepped >> ((stepped >> 28u) + 4u)) ^ stepped) * 277803737u;
@@ -66,7 +66,7 @@ fn mass(logit: f32, top: u32, unit: u32) -> u32 {
     return min(u32(p * f32(unit)), unit - 1u);
 }
 
-// Adds up what the tokens of at least this key count for: 1 each where `unit` is 0, else mass.
+// The sum over all tokens with a key of at least `least`: their number if `unit` is 0, else their mass.
 fn amount(lane: u32, least: u32, top: u32, unit: u32) -> u32 {
     if lane == 0u {
         atomicStore(&tally, 0u);
@@ -90,7 +90,7 @@ fn amount(lane: u32, least: u32, top: u32, unit: u32) -> u32 {
     return found;
 }
 
-// The largest key whose tokens and all above it amount to `wanted`, eight bits at a time.
+// The largest key such that the tokens with it or a larger one amount to `wanted`; found eight bits at a time.
 fn select_key(lane: u32, wanted: u32, least: u32, top: u32, unit: u32) -> u32 {
     var prefix = 0u;
     var missing = wanted;
@@ -154,7 +154,7 @@ fn drawn(lane: u32, top: u32) -> u32 {
     let low = mix(high + draw.seed_low);
     let point = mul_high(mix(mix(low + state.step)), whole);
 
-    // Ids ascend: each lane sums a range of them, the first finds whose range holds the point.
+    // Ids ascend: each lane sums a range of them, then lane 0 finds the range that holds the point.
     const RANGE = (VOCAB + WORKGROUP - 1u) / WORKGROUP;
     let from_id = lane * RANGE;
     let to_id = min(from_id + RANGE, VOCAB);
@@ -221,7 +221,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     }
     workgroupBarrier();
 
-    // 0xffffffff where no logit is a number.
+    // 0xffffffff if no logit is a number.
     var token = atomicLoad(&best_id);
     if draw.temperature > 0.0 {
         highest = logits[min(token, VOCAB - 1u)];

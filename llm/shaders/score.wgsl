@@ -1,7 +1,7 @@
 // Folds a slice of the logits into each row's (maximum, Σ exp(logit − maximum), target's logit).
 //
-// −ln p(target) = maximum + ln(sum) − target. The head is computed slice by slice, so that
-// rows · vocabulary logits never exist at once. One workgroup a row.
+// −ln p(target) = maximum + ln(sum) − target. The head is computed slice by slice, so that rows ·
+// vocabulary logits never exist at once. One workgroup for each row.
 //
 // Consts: WORKGROUP. Fragments: total.
 struct Slice {

@@ -1,10 +1,10 @@
 // y[r, c] = |g[r, c]| ≤ t[c] ? 0 : x[r, c], and how many are not dropped
 //
-// With their signs gone, floats order as their bits do: NaN stands above +∞ and is never
-// dropped, and no compiler can assume it away. A workgroup takes a slice of a row; rows behind
+// Without their signs, floats order as their bits do, so integers are compared: NaN is above +∞ and never
+// dropped, and no compiler can assume that there is none. A workgroup takes a slice of a row; rows after
 // the run's last token are not counted. Reads g, x and t once, writes y.
 //
-// A tally is the number of active elements in 64 bits, low word first, then that of rows.
+// A tally is the number of active elements in 64 bits, low word first, then the number of rows.
 //
 // Consts: WORKGROUP, QUADS = elements of a row / 4, SLICE = quads of a workgroup.
 // Fragments: total, state, and what g, x and y are.
@@ -32,7 +32,7 @@ fn main(
         keep(at, g, kept);
         count += dot(select(vec4(0u), vec4(1u), kept), vec4(1u));
     }
-    // Whole numbers below 2²⁴ are exact.
+    // f32 sums of whole numbers are exact below 2²⁴.
     let found = u32(total(lane, f32(count)));
     if lane == 0u && row < state.tokens {
         let tally = 4u * params.tally;

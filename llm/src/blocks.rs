@@ -1,8 +1,8 @@
-//! A model run layer by layer, with what its products take in sight.
+//! Runs a model layer by layer and shows the inputs of its products.
 //!
-//! Calibration and recovery look at one layer at a time: the residual streams of all windows of
-//! text lie on the host, one layer's weights are resident, and running it over a window puts its
-//! output in the place of its input. So a model of any depth needs the memory of one layer.
+//! Calibration and recovery look at one layer at a time: the residual streams of all windows of text lie
+//! on the host, and the weights of one layer are loaded. Running the layer over a window replaces the
+//! window's stream by the layer's output. So a model of any depth needs the memory of one layer.
 //!
 //! ```no_run
 //! use lacuna_llm::{Checkpoint, Recipe, blocks::{Blocks, embed}};
@@ -45,16 +45,16 @@ use lacuna::{
 };
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Sees the input of a layer's products, `[tokens, cols]` at each [`Site`]: some consecutive
-/// tokens of the window, in order. What it refuses ends the run.
+/// Called with the input of a layer's products, `[tokens, cols]`, at each [`Site`], for some consecutive
+/// tokens of the window at a time, in order. An error ends the run.
 pub type Inputs<'a> = dyn FnMut(Site, &[f32]) -> Result<()> + 'a;
 
-/// What a layer shows of some consecutive tokens of a window, in order.
+/// What a layer shows of some consecutive tokens of a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Seen<'a> {
     /// The input of a layer's products, `[tokens, cols]`.
     Input(Site, &'a [f32]),
-    /// What the feed-forward makes of its input, `[tokens, ffn]` each.
+    /// The outputs of gate and up, `[tokens, ffn]` each.
     FeedForward {
         /// `act(gate · h)`.
         gate: &'a [f32],
@@ -63,12 +63,13 @@ pub enum Seen<'a> {
     },
 }
 
-/// Sees all that a layer shows. What it refuses ends the run.
+/// Called with all that a layer shows, for some consecutive tokens of the window at a time, in order. An
+/// error ends the run.
 pub type Watcher<'a> = dyn FnMut(Seen<'_>) -> Result<()> + 'a;
 
-/// The residual stream before the first layer, `[tokens, hidden]` for each of `windows`.
+/// The residual streams before the first layer, `[tokens, hidden]` for each of `windows`.
 ///
-/// The embedding is read in slices of rows, each once.
+/// The embedding is read in slices of rows, each of them once.
 ///
 /// # Errors
 /// [`Error::Vocabulary`], [`Error::Choice`] for an embedding that leaves columns out, and those of the
@@ -125,8 +126,8 @@ struct Device {
 }
 
 impl Blocks {
-    /// For layers of a model of `config`, over windows of up to `context` tokens. Without a
-    /// device the CPU twin runs them, slowly.
+    /// Runs layers of a model of `config` over windows of up to `context` tokens. Without a device the
+    /// CPU twin runs them, slowly.
     ///
     /// # Errors
     /// [`Error::Choice`] for a context or a configuration that is not supported, and the engine's.
@@ -174,17 +175,17 @@ impl Blocks {
         })
     }
 
-    /// Tokens of the longest window.
+    /// Tokens of the longest window that it runs.
     pub const fn context(&self) -> usize {
         self.context
     }
 
-    /// Loads layer `layer` of `source`, each product in the format that `recipe` gives it. The
-    /// source may be another every time, as long as its shape is the model's: a layer can be
-    /// observed dense and then run compressed.
+    /// Loads layer `layer` of `source`, each product in the format that `recipe` gives it. Each call may
+    /// have another source, as long as its shape is the model's: a layer can be observed dense and then
+    /// run compressed.
     ///
     /// # Errors
-    /// [`Error::Choice`] for a layer that is not there, those of the source, of
+    /// [`Error::Choice`] for a layer that the model does not have, those of the source and of
     /// [`Recipe::compress`], and the engine's.
     pub fn load(
         &mut self,
@@ -195,10 +196,10 @@ impl Blocks {
         self.load_with(source, recipe, layer, None)
     }
 
-    /// [`Blocks::load`] with the layer's activations thresholded.
+    /// [`Blocks::load`] with thresholded activations.
     ///
     /// # Errors
-    /// Those of [`Blocks::load`], and [`Error::Shape`] for thresholds of another model.
+    /// Those of [`Blocks::load`], and [`Error::Shape`] or [`Error::Module`] for thresholds of another model.
     pub fn load_thresholded(
         &mut self,
         source: &dyn Source,
@@ -244,7 +245,7 @@ impl Blocks {
     }
 }
 
-/// One layer, ready to run. It borrows the [`Blocks`] for itself alone, whose activations it uses.
+/// One layer, ready to run. It borrows the [`Blocks`] exclusively, because it uses their activations.
 #[derive(Debug)]
 pub struct Block<'a> {
     number: usize,
@@ -260,20 +261,20 @@ enum Runner<'a> {
 }
 
 impl Block<'_> {
-    /// Puts the layer's output in the place of its input, the residual stream
-    /// `[tokens, hidden]` of one window from position 0.
+    /// Replaces `stream`, the residual stream `[tokens, hidden]` of one window from position 0, by the
+    /// layer's output.
     ///
     /// # Errors
-    /// [`Error::Shape`] for no whole number of tokens, [`Error::Context`], and the engine's,
-    /// after which the stream may be half done.
+    /// [`Error::Shape`] if the stream is not a whole number of tokens, [`Error::Context`], and the
+    /// engine's, after which the stream may be half done.
     pub fn run(&mut self, stream: &mut [f32]) -> Result<()> {
         self.run_with(stream, None)
     }
 
-    /// [`Block::run`] that shows what the products take.
+    /// [`Block::run`], which also shows the inputs of the products.
     ///
     /// # Errors
-    /// Those of [`Block::run`], and what `inputs` gives.
+    /// Those of [`Block::run`], and those that `inputs` returns.
     pub fn observe(&mut self, stream: &mut [f32], inputs: &mut Inputs<'_>) -> Result<()> {
         self.watch(stream, &mut |seen| match seen {
             Seen::Input(site, x) => inputs(site, x),
@@ -281,19 +282,20 @@ impl Block<'_> {
         })
     }
 
-    /// [`Block::run`] that shows what the products take, and what gate and up give.
+    /// [`Block::run`], which also shows the inputs of the products and the outputs of gate and up.
     ///
     /// # Errors
-    /// Those of [`Block::run`], and what `watcher` gives.
+    /// Those of [`Block::run`], and those that `watcher` returns.
     pub fn watch(&mut self, stream: &mut [f32], watcher: &mut Watcher<'_>) -> Result<()> {
         self.run_with(stream, Some(watcher))
     }
 
-    /// Gives the gates that have thresholds others, those that `thresholds` have for this layer.
+    /// Replaces the layer's thresholds by those that `thresholds` has for it.
     ///
     /// # Errors
-    /// [`Error::Choice`] where they are for other gates, [`Error::Shape`] where there are none,
-    /// and the engine's.
+    /// On a device, [`Error::Choice`] for thresholds of other gates than those that the layer was loaded
+    /// with, and the engine's. On the CPU, [`Error::Shape`] or [`Error::Module`] for thresholds of
+    /// another model.
     pub fn set_thresholds(&mut self, thresholds: &ActivationThresholds) -> Result<()> {
         let thresholds = thresholds.of_layer(self.number);
         match &mut self.runner {
@@ -327,7 +329,7 @@ impl Block<'_> {
     }
 }
 
-/// The twin of one layer: a model whose vocabulary nobody uses.
+/// The twin of one layer: a model with that layer only, and a vocabulary that nobody uses.
 fn twin(source: &dyn Source, recipe: &Recipe, layer: usize) -> Result<Twin> {
     let mut config = source.config().clone();
     config.layers = vec![config.layers[layer]];
@@ -348,13 +350,13 @@ struct OnDevice {
     attention: Plan,
     gate_and_up: Plan,
     down: Plan,
-    /// Adds what the feed-forward gave to the residual stream.
+    /// Adds the output of the feed-forward to the residual stream.
     settle: Plan,
     activation: Activation,
     gates: GatesOnDevice,
     /// In the order of [`Site::ALL`].
     inputs: [ReadBack; 4],
-    /// Gate, before its activation, and up.
+    /// The outputs of gate, before its activation, and of up.
     gate_and_up_read: [ReadBack; 2],
     output: ReadBack,
 }
@@ -392,7 +394,7 @@ impl Device {
         builder.attention(&mut attention, *chunk, with, cache, nothing)?;
         builder.gate_and_up(&mut gate_and_up, *chunk, &weights)?;
         builder.gate_to_down(&mut down, *chunk, &weights)?;
-        // Which norm comes behind the addition does not matter here.
+        // This norm is run for the addition before it: its own output is not used.
         let after = Builder::after_ffn(&weights);
         builder.norm(&mut settle, *chunk, after, &weights.attention_norm)?;
         let read = |tensor: &Tensor| ReadBack::new(gpu, tensor);

@@ -1,9 +1,9 @@
-//! What a decoder-only transformer is, as plain data, whatever file said so.
+//! The configuration of a decoder-only transformer, as plain data, whatever file it comes from.
 
 use crate::{error::Result, hf};
 use std::{ops::Range, path::Path};
 
-/// The shape and the options of a model.
+/// The shapes and the options of a model.
 ///
 /// One layer computes, for vectors `x` of [`hidden`](Self::hidden) elements,
 ///
@@ -15,7 +15,7 @@ use std::{ops::Range, path::Path};
 /// where `post` is a norm in models with [`post_norms`](Self::post_norms), else nothing.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-// Each is one of the ways in which published architectures differ.
+// Each bool is one of the ways in which published architectures differ.
 #[expect(clippy::struct_excessive_bools)]
 pub struct Config {
     /// `model_type` of the checkpoint, for reports.
@@ -32,29 +32,29 @@ pub struct Config {
     pub head_dim: usize,
     /// Elements between `up` and `down`.
     pub ffn: usize,
-    /// One entry a layer.
+    /// One entry for each layer.
     pub layers: Vec<Layer>,
     /// The rotary embeddings that [`Layer::rope`] chooses from.
     pub ropes: Vec<Rope>,
-    /// Longest context the model was made for.
+    /// Longest context that the model was made for.
     pub max_positions: usize,
     /// ε of every norm.
     pub norm_eps: f32,
-    /// Norms store w and multiply by 1 + w (Gemma's safetensors).
+    /// Whether norms store w and multiply by 1 + w (Gemma's safetensors).
     pub norm_plus_one: bool,
-    /// Two more norms a layer, after attention and after the feed-forward (Gemma 3).
+    /// Whether layers have two more norms, after attention and after the feed-forward (Gemma 3).
     pub post_norms: bool,
-    /// Each head of q and k passes a norm before `RoPE` (Qwen 3, Gemma 3).
+    /// Whether each head of q and k passes a norm before `RoPE` (Qwen 3, Gemma 3).
     pub qk_norms: bool,
-    /// What lies between gate and product.
+    /// The function that is applied to the output of gate.
     pub activation: Activation,
     /// Scores are `query_scale · q · k`.
     pub query_scale: f32,
-    /// Embeddings are multiplied by it (Gemma: √hidden).
+    /// The factor of embeddings (Gemma: √hidden; else 1).
     pub embedding_scale: f32,
-    /// The head is the embedding.
+    /// Whether the head is the embedding.
     pub tied_head: bool,
-    /// Token put before a text, where the tokenizer asks for one.
+    /// Token that is put before a text if the tokenizer asks for one.
     pub bos: Option<u32>,
     /// Tokens that end a generation.
     pub eos: Vec<u32>,
@@ -65,17 +65,17 @@ pub struct Config {
 pub struct Layer {
     /// Index into [`Config::ropes`].
     pub rope: usize,
-    /// A query at position p sees keys p − window + 1 … p; `None` is all up to p.
+    /// A query at position p sees keys p − window + 1 … p; with `None`, all up to p.
     pub window: Option<usize>,
 }
 
-/// A rotary embedding: element pair `(i, i + head_dim / 2)` of position p turns by
+/// A rotary embedding: the pair of elements `(i, i + head_dim / 2)` at position p rotates by
 /// `p · frequency(i)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rope {
     /// Base of the frequencies `theta^(−2i / head_dim)`.
     pub theta: f64,
-    /// What lengthens the context.
+    /// How the frequencies are changed for a longer context.
     pub scaling: RopeScaling,
 }
 
@@ -86,36 +86,39 @@ pub enum RopeScaling {
     None,
     /// All divided by the factor.
     Linear(f64),
-    /// Llama 3: long wavelengths divided by `factor`, short ones kept, a ramp between.
+    /// Llama 3: frequencies of long wavelengths are divided by `factor`, those of short ones kept, with a
+    /// ramp between.
     Llama3 {
-        /// Divisor of long wavelengths.
+        /// Divisor of the frequencies of long wavelengths.
         factor: f64,
-        /// Wavelengths over `original / low` are divided.
+        /// Frequencies of wavelengths over `original / low` are divided.
         low: f64,
-        /// Wavelengths under `original / high` are kept.
+        /// Frequencies of wavelengths under `original / high` are kept.
         high: f64,
         /// Context the model was first trained for.
         original: f64,
     },
-    /// `YaRN` (<https://arxiv.org/abs/2309.00071>): pairs that turn often over the original context kept, those that turn
-    /// seldom divided by `factor`, a ramp over the pairs between; queries and keys grow.
+    /// `YaRN` (<https://arxiv.org/abs/2309.00071>): frequencies of pairs that turn often over the
+    /// original context are kept, those of pairs that turn seldom divided by `factor`, with a ramp over
+    /// the pairs between. Queries and keys are multiplied by `attention`.
     Yarn {
         /// Divisor of the frequencies of slow pairs.
         factor: f64,
-        /// Turns over the original context from which on a pair is kept.
+        /// Turns over the original context from which on a pair's frequency is kept.
         fast: f64,
-        /// Turns up to which its frequency is divided.
+        /// Turns over the original context up to which it is divided.
         slow: f64,
         /// Context the model was first trained for.
         original: f64,
-        /// What queries and keys are multiplied with.
+        /// Factor of queries and keys.
         attention: f64,
     },
 }
 
 impl RopeScaling {
-    /// What `YaRN` multiplies queries and keys with where a model does not say otherwise, times `weight`
-    /// in the logarithm: 1 unless a model says so.
+    /// `YaRN`'s factor of queries and keys where a model does not state it:
+    /// `1 + 0.1 · weight · ln(factor)`, or 1 for factors up to 1. `weight` is the model's `mscale`, by
+    /// default 1.
     pub(crate) fn yarn_attention(factor: f64, weight: f64) -> f64 {
         if factor <= 1.0 {
             return 1.0;
@@ -123,7 +126,7 @@ impl RopeScaling {
         1.0 + 0.1 * weight * factor.ln()
     }
 
-    /// Positions of the lengthened context, where the rule says how many.
+    /// Positions of the lengthened context, if the rule says how many.
     pub(crate) fn positions(self) -> Option<f64> {
         match self {
             Self::Yarn {
@@ -134,7 +137,7 @@ impl RopeScaling {
     }
 }
 
-/// The function between gate and product.
+/// The function that is applied to the output of gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// `x / (1 + e^−x)`.
@@ -153,7 +156,7 @@ impl From<Activation> for lacuna::Activation {
 }
 
 impl Activation {
-    /// Of one number.
+    /// The activation of one number.
     pub(crate) fn of(self, x: f64) -> f64 {
         match self {
             Self::Silu => x / (1.0 + (-x).exp()),
@@ -164,7 +167,7 @@ impl Activation {
         }
     }
 
-    /// Of every number of a vector, in its place.
+    /// Applies it to every number of a vector, in place.
     pub(crate) fn apply(self, x: &mut [f32]) {
         for x in x {
             *x = self.of(f64::from(*x)) as f32;
@@ -192,7 +195,7 @@ pub enum Linear {
 }
 
 impl Linear {
-    /// All of them, in the order in which a layer runs them.
+    /// All products, in the order in which a layer runs them.
     pub const ALL: [Self; 7] = [
         Self::Q,
         Self::K,
@@ -225,21 +228,21 @@ impl Linear {
 /// A place in a layer from which products take their input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Site {
-    /// What queries, keys and values are made of: the first norm's output.
+    /// The input of queries, keys and values: the first norm's output.
     Attention,
-    /// What the attention's output product takes: the heads side by side.
+    /// The input of attention's output product: the heads side by side.
     Output,
-    /// What gate and up take: the norm before the feed-forward.
+    /// The input of gate and up: the output of the norm before the feed-forward.
     FeedForward,
-    /// What down takes: `act(gate) ⊙ up`.
+    /// The input of down: `act(gate) ⊙ up`.
     Down,
 }
 
 impl Site {
-    /// All of them, in the order in which a layer runs.
+    /// All sites, in the order in which a layer comes to them.
     pub const ALL: [Self; 4] = [Self::Attention, Self::Output, Self::FeedForward, Self::Down];
 
-    /// The products that take their input there.
+    /// The products that take their input at this site.
     pub const fn linears(self) -> &'static [Linear] {
         match self {
             Self::Attention => &[Linear::Q, Linear::K, Linear::V],
@@ -249,7 +252,7 @@ impl Site {
         }
     }
 
-    /// The module of the first of them: the site's name.
+    /// The module of the site's first product, which serves as the site's name.
     pub fn module(self, layer: usize) -> String {
         self.linears()[0].module(layer)
     }
@@ -261,11 +264,11 @@ pub const EMBEDDING: &str = "model.embed_tokens";
 pub const HEAD: &str = "lm_head";
 
 impl Config {
-    /// Reads a `config.json` of Hugging Face's, without weights beside it.
+    /// Reads a Hugging Face `config.json`; no weights need lie beside it.
     ///
     /// # Errors
-    /// [`Error::Read`](crate::Error::Read), [`Error::Malformed`](crate::Error::Malformed) and
-    /// what an architecture or option that is not supported gives.
+    /// [`Error::Read`](crate::Error::Read), [`Error::Malformed`](crate::Error::Malformed), and those of
+    /// values and options that are missing, wrong or not supported.
     pub fn from_json_file(file: impl AsRef<Path>) -> Result<Self> {
         hf::read_config(file.as_ref())
     }
@@ -289,7 +292,7 @@ impl Config {
 }
 
 impl Rope {
-    /// Radians a position, for the pairs `0 … head_dim / 2`.
+    /// Radians per position of the pairs `0 … head_dim / 2`.
     pub fn frequencies(&self, head_dim: usize) -> Vec<f64> {
         let ramp = self.ramp(head_dim);
         let frequency = |i: usize| {
@@ -318,7 +321,7 @@ impl Rope {
         (0..head_dim / 2).map(frequency).collect()
     }
 
-    /// The pairs between those that `YaRN` keeps and those that it slows, at least a little apart.
+    /// The range of pairs over which `YaRN` goes from kept to slowed; it is never empty.
     fn ramp(&self, head_dim: usize) -> Range<f64> {
         let RopeScaling::Yarn {
             fast,
@@ -329,7 +332,7 @@ impl Rope {
         else {
             return 0.0..1.0;
         };
-        // The pair that makes so many turns over the original context.
+        // The pair, as a real number, that makes this many turns over the original context.
         let pair = |turns: f64| {
             let frequency = turns * std::f64::consts::TAU / original;
             -(head_dim as f64) * frequency.ln() / (2.0 * self.theta.ln())
@@ -339,7 +342,7 @@ impl Rope {
         start..end.max(start + 0.001)
     }
 
-    /// What queries and keys are multiplied with, besides being turned.
+    /// The factor of queries and keys, besides their rotation.
     pub const fn attention(&self) -> f64 {
         match self.scaling {
             RopeScaling::Yarn { attention, .. } => attention,
@@ -347,8 +350,9 @@ impl Rope {
         }
     }
 
-    /// Cosines and sines of positions `0 … positions`: `[positions, head_dim / 2, 2]`, from
-    /// f64 angles, times [`attention`](Self::attention). WGSL's own functions are good to 2⁻¹¹ only.
+    /// Cosines and sines of positions `0 … positions`, times [`attention`](Self::attention):
+    /// `[positions, head_dim / 2, 2]`. Made on the host from f64 angles, because WGSL's own functions are
+    /// good to 2⁻¹¹ only.
     pub fn table(&self, head_dim: usize, positions: usize) -> Vec<f32> {
         let (frequencies, attention) = (self.frequencies(head_dim), self.attention());
         let turn = |p: usize, f: f64| {

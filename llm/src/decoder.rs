@@ -1,4 +1,4 @@
-//! One sequence being decoded.
+//! Decodes one sequence on the device.
 
 pub(crate) mod plans;
 mod saving;
@@ -28,42 +28,44 @@ use std::{
 /// How a [`Decoder`] is made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Tokens that fit into the cache; the model's own limit, or 4096 where that is less.
+    /// Tokens that fit into the cache. By default the model's own limit, at most 4096.
     pub context: Option<usize>,
-    /// How keys and values are kept.
+    /// The type of cached keys and values.
     pub kv: KvType,
-    /// How the layers' products take their activations, where their weights and the device have such
-    /// products. In f16 those of prompts run on matrix units, steps are as in f32. In eight bits a step
-    /// is faster; on CPU adapters a prompt may be slower, whose tokens are taken a few at a time there.
+    /// Precision of the activations in the layers' products, where the weight and the device have a
+    /// product of that precision; elsewhere f32. In f16, the products of prompts run on matrix units and
+    /// steps are as in f32. In eight bits, a step is faster; on CPU adapters a prompt may be slower,
+    /// because its tokens are taken a few at a time there.
     pub precision: Precision,
-    /// Tokens of a prompt that one submission takes; 32 on CPU adapters, 128 on GPUs.
+    /// Tokens of a prompt in one submission. By default 32 on CPU adapters, 128 on GPUs.
     pub chunk: Option<usize>,
 }
 
-/// The largest context that is taken without being asked for.
+/// The largest context unless [`Options::context`] asks for more.
 const DEFAULT_CONTEXT: usize = 4096;
 
-/// Where a decoder stands.
+/// What a decoder knows of the next token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Nothing is known of the next token: a prompt must come.
+    /// Nothing: a prompt must come first.
     Empty,
     /// The layers have run; the last token's logits are not yet computed.
     Hidden,
-    /// The last token's logits are there.
+    /// The last token's logits are computed.
     Logits,
-    /// A token was sampled, which the layers have not seen.
+    /// A token was sampled, but the layers have not run on it.
     Sampled,
 }
 
-/// A sequence on the device: prompts go in, tokens come out.
+/// A sequence on the device, which takes prompts and gives tokens.
 ///
-/// After the first token it creates no buffer, pipeline or bind group: a token is three
-/// recorded plans and a read-back of four bytes.
+/// After the first token it creates no pipeline or bind group, and no buffer but one of 16 bytes, for a
+/// moment, by which the engine asks whether the device is still there. A token is three recorded plans
+/// and a read-back of four bytes.
 #[derive(Debug)]
 pub struct Decoder {
     model: Arc<Model>,
-    /// What the launches between the products are made for.
+    /// The device that the launches between the products are made for.
     caps: Caps,
     context: usize,
     chunk: usize,
@@ -80,9 +82,9 @@ pub struct Decoder {
     stage: Stage,
     /// Tokens in the cache.
     position: usize,
-    /// Tokens sampled.
+    /// Tokens sampled so far.
     steps: u32,
-    /// What recording and submitting the last token took.
+    /// Time that recording and submitting the last token took.
     host_time: Duration,
 }
 
@@ -90,14 +92,14 @@ impl Decoder {
     /// A decoder of `model` at position 0.
     ///
     /// # Errors
-    /// [`Error::Choice`] for a context beyond the model's, and the engine's:
-    /// a cache larger than a binding, out of memory.
+    /// [`Error::Choice`] for a context of 0 or beyond the model's, and the engine's: a cache larger than
+    /// a binding, out of memory.
     pub fn new(model: &Arc<Model>, options: &Options) -> Result<Self> {
         Self::with_caps(model, options, *model.gpu().caps())
     }
 
-    /// [`Decoder::new`] with the launches between the products made for a device of `caps`:
-    /// a test runs on one adapter what others would be given.
+    /// [`Decoder::new`] with the launches between the products made for a device of `caps`, so that a
+    /// test can run on one adapter what others would be given.
     fn with_caps(model: &Arc<Model>, options: &Options, caps: Caps) -> Result<Self> {
         let (gpu, config) = (model.gpu(), model.config());
         let most = config.max_positions;
@@ -167,7 +169,7 @@ impl Decoder {
         &self.model
     }
 
-    /// Tokens that fit.
+    /// Tokens that fit into the cache.
     pub const fn context(&self) -> usize {
         self.context
     }
@@ -177,7 +179,7 @@ impl Decoder {
         self.position
     }
 
-    /// What recording and submitting the last token took on the host.
+    /// Time that recording and submitting the last token took on the host.
     pub const fn host_time(&self) -> Duration {
         self.host_time
     }
@@ -196,7 +198,7 @@ impl Decoder {
     }
 
     /// How many activations were over their thresholds in all tokens run since the last
-    /// [`clear_tallies`](Self::clear_tallies); nothing of a model without thresholds.
+    /// [`clear_tallies`](Self::clear_tallies). Empty for a model without thresholds.
     ///
     /// # Errors
     /// The engine's.
@@ -205,7 +207,7 @@ impl Decoder {
         sparse.map_or(Ok(vec![]), |sparse| sparse.tallies(self.model.gpu()))
     }
 
-    /// Forgets what was counted.
+    /// Sets all tallies to zero.
     ///
     /// # Errors
     /// The engine's.
@@ -214,8 +216,8 @@ impl Decoder {
         sparse.map_or(Ok(()), |sparse| sparse.clear(self.model.gpu()))
     }
 
-    /// Takes `ids` as the sequence's next tokens. `progress` hears how many are done, and may
-    /// end it: what was taken so far stays.
+    /// Appends `ids` to the sequence. `progress` is called with the number done so far and may cancel;
+    /// what was taken until then stays.
     ///
     /// # Errors
     /// [`Error::Context`] where they do not fit, [`Error::Vocabulary`], [`Error::Empty`],
@@ -252,9 +254,9 @@ impl Decoder {
         }
     }
 
-    /// Takes as many of `ids` as one submission does best, and returns how many.
+    /// Runs the layers over the first of `ids`, as many as is best in one submission, and returns how many.
     fn take(&mut self, ids: &[u32]) -> Result<usize> {
-        // A chunk costs about as much as a quarter of its tokens one by one.
+        // A chunk costs about as much as a quarter of its tokens do one by one.
         let whole = ids.len().min(self.chunk);
         let count = if whole * 4 > self.chunk { whole } else { 1 };
         self.run_layers(&ids[..count])?;
@@ -278,10 +280,10 @@ impl Decoder {
         Ok(())
     }
 
-    /// Logits of the token that follows, `[vocab]`.
+    /// Logits of the next token, `[vocab]`.
     ///
     /// # Errors
-    /// [`Error::Empty`] before the first prompt, and the engine's.
+    /// [`Error::Empty`] before the first prompt, [`Error::Context`] where the cache is full, and the engine's.
     pub fn logits(&mut self) -> Result<Vec<f32>> {
         match self.stage {
             Stage::Empty => return Err(Error::Empty),
@@ -308,8 +310,8 @@ impl Decoder {
         })
     }
 
-    /// Puts `plan` into the submission of a token, or into submissions of its own where they
-    /// may not be long.
+    /// Records `plan` into the token's submission; where the length of submissions is limited, runs it in
+    /// its own.
     fn encode_or_run(&self, plan: &Plan, encoder: &mut CommandEncoder) -> Result<()> {
         match self.model.gpu().max_submission() {
             None => plan.encode(encoder)?,
@@ -318,7 +320,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Samples the token that follows, which the next call then takes as given.
+    /// Samples the next token, which the call after this one takes as part of the sequence.
     ///
     /// # Errors
     /// [`Error::Empty`] before the first prompt, [`Error::Context`] where the cache is full,
@@ -354,7 +356,7 @@ impl Decoder {
         let id: Vec<u32> = self.sampled.read_blocking(&gpu)?;
         match id[0] {
             u32::MAX => {
-                // What the device went on with is no token.
+                // The id that the device goes on with is not a sampled token: a prompt must come first.
                 self.stage = Stage::Empty;
                 Err(no_number())
             }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, always with the file, the name, its value and what would do.
+/// What went wrong, with whatever applies of the file, the name, its value and what is accepted.
 ///
 /// Messages are complete in themselves and safe to print: whatever comes from a
 /// file is escaped and shortened.
@@ -26,7 +26,7 @@ pub enum Error {
     Read {
         /// The file.
         file: PathBuf,
-        /// The words of the operating system.
+        /// The operating system's error.
         reason: std::io::Error,
     },
 
@@ -56,7 +56,7 @@ pub enum Error {
         supported: String,
     },
 
-    /// A value that makes no sense, or contradicts another one.
+    /// A value that is out of range or contradicts another one.
     #[error("{}: {key} is {}, expected {expected}", shown(file), printable(value))]
     Value {
         /// The file.
@@ -69,7 +69,7 @@ pub enum Error {
         expected: String,
     },
 
-    /// A key without which the model is not defined.
+    /// A key that the model cannot be read without.
     #[error("{}: {key} is missing", shown(file))]
     MissingKey {
         /// The file.
@@ -87,7 +87,7 @@ pub enum Error {
         tensor: String,
     },
 
-    /// A tensor is not of the shape that the configuration demands.
+    /// A tensor does not have the shape that the configuration demands.
     #[error(
         "{}: tensor \"{}\" is {got:?}, the configuration makes it {expected:?}",
         shown(file),
@@ -104,7 +104,7 @@ pub enum Error {
         expected: Vec<usize>,
     },
 
-    /// A module was asked for that a model of this configuration does not have.
+    /// The module asked for does not exist in a model of this configuration.
     #[error("the model has no {what} \"{}\"", printable(name))]
     UnknownModule {
         /// `"weight"`, `"norm"`, `"bias"` or `"gate"`.
@@ -131,7 +131,7 @@ pub enum Error {
     Module {
         /// The module.
         module: String,
-        /// The words of the engine.
+        /// The engine's error.
         reason: lacuna::Error,
     },
 
@@ -166,7 +166,7 @@ pub enum Error {
     Template {
         /// The file it comes from.
         file: PathBuf,
-        /// The words of the template engine, or of the template.
+        /// The error of the template engine, or the template's own.
         reason: String,
     },
 
@@ -190,12 +190,12 @@ pub enum Error {
         limit: usize,
     },
 
-    /// A token id that the model does not know.
+    /// A token id outside the model's vocabulary.
     #[error("token id {id} is outside the vocabulary of {vocab}")]
     Vocabulary {
         /// The id.
         id: u32,
-        /// The number of tokens of the model.
+        /// Tokens of the vocabulary.
         vocab: usize,
     },
 
@@ -221,16 +221,16 @@ pub enum Error {
         allowed: &'static str,
     },
 
-    /// Windows of evaluation that cannot be cut.
+    /// A size of evaluation windows that is not possible.
     #[error("evaluation: {what} is {value}, allowed is {least} to {most}")]
     Windows {
         /// The quantity, for example `"stride"`.
         what: &'static str,
         /// Its value.
         value: usize,
-        /// Its least value.
+        /// The least value that is allowed.
         least: usize,
-        /// Its greatest value.
+        /// The greatest value that is allowed.
         most: usize,
     },
 
@@ -249,7 +249,7 @@ pub enum Error {
     #[error("there is no token to go on from: give a prompt of at least one")]
     Empty,
 
-    /// The host ended it.
+    /// The caller ended the work.
     #[error("cancelled")]
     Cancelled,
 }

@@ -1,4 +1,4 @@
-//! What lies between the products: the launches of this crate's own shaders.
+//! The launches between the products, of this crate's own shaders.
 
 use crate::config::{Activation, Config, Layer};
 use lacuna::{
@@ -20,7 +20,7 @@ macro_rules! shader {
     };
 }
 
-/// How keys and values are kept.
+/// The type of cached keys and values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum KvType {
     /// Two bytes an element.
@@ -31,7 +31,7 @@ pub enum KvType {
 }
 
 impl KvType {
-    /// Elements in a word.
+    /// Elements in a 32-bit word.
     pub(crate) const fn per_word(self) -> usize {
         match self {
             Self::F16 => 2,
@@ -47,7 +47,7 @@ impl KvType {
     }
 }
 
-/// What a norm does before it: nothing, or an addition to the residual stream.
+/// What a norm first does to the residual stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Residual {
     None,
@@ -57,10 +57,10 @@ pub(crate) enum Residual {
     Post,
 }
 
-/// Invocations of a workgroup that reduces, for all that is not a whole row.
+/// Invocations of a workgroup that reduces, for all launches but norms of whole rows.
 const LANES: u32 = 128;
 
-/// Makes launches for one model on one device.
+/// Makes the launches for one model on one device.
 #[derive(Debug, Clone)]
 pub(crate) struct Glue<'a> {
     config: &'a Config,
@@ -84,7 +84,7 @@ fn write(name: &'static str, binding: u32, tensor: usize) -> Operand {
 }
 
 impl<'a> Glue<'a> {
-    /// The feed-forward's.
+    /// The activation of the feed-forward.
     pub fn activation(&self) -> Activation {
         self.config.activation
     }
@@ -98,8 +98,9 @@ impl<'a> Glue<'a> {
         }
     }
 
-    /// Invocations of a workgroup that reduces, `wanted` of them where the device has so many: on a
-    /// CPU adapter one subgroup, a SIMD register.
+    /// Invocations of a workgroup that reduces, and whether they are one subgroup. On a CPU adapter with
+    /// subgroups of one size they are (one SIMD register); elsewhere there are `wanted`, or as many as
+    /// the device allows.
     fn workgroup(&self, wanted: u32) -> (u32, bool) {
         match (self.caps.class, self.caps.fixed_subgroup()) {
             (DeviceClass::Cpu, Some(lanes)) => (lanes, true),
@@ -115,12 +116,13 @@ impl<'a> Glue<'a> {
         }
     }
 
-    /// A launch of workgroups that reduce.
+    /// A launch of workgroups that reduce, of [`LANES`] invocations as far as
+    /// [`workgroup`](Self::workgroup) allows.
     fn reducing(&self, name: &str, grid: [usize; 3]) -> Dispatch {
         self.reducing_by(LANES, name, grid)
     }
 
-    /// The same by `wanted` invocations, a power of two.
+    /// The same for `wanted` invocations, a power of two.
     fn reducing_by(&self, wanted: u32, name: &str, grid: [usize; 3]) -> Dispatch {
         let (workgroup, subgroups) = self.workgroup(wanted);
         Dispatch {
@@ -134,7 +136,7 @@ impl<'a> Glue<'a> {
         }
     }
 
-    /// `x[t] = scale · E[ids[t]]` for one part of E. Tensors: ids, x.
+    /// `x[t] = scale · E[ids[t]]` for the rows of E in one part of a slice. Tensors: ids, x.
     pub fn gather(
         &self,
         tokens: usize,
@@ -176,10 +178,10 @@ impl<'a> Glue<'a> {
         }
     }
 
-    /// `x += …; y = norm(x)`, of every row or of the run's last.
-    /// Tensors: x, weight, y, then h, then its norm's weight, then state, as far as they are used.
+    /// `x += …; y = norm(x)` for every row, or (`last`) for the run's last row only. Tensors: x, weight,
+    /// y, then, as far as they are used, h, the weight of h's own norm, state.
     pub fn norm(&self, tokens: usize, residual: Residual, last: bool) -> Dispatch {
-        // One workgroup has a row: what it loads at a time is what it need not wait for again.
+        // One workgroup takes a whole row: the more it loads at a time, the less often it waits for memory.
         let quads = (self.config.hidden / 4) as u32;
         let lanes = quads.next_power_of_two().clamp(LANES, 1024);
         let rows = [if last { 1 } else { tokens }, 1, 1];
@@ -229,8 +231,8 @@ impl<'a> Glue<'a> {
         ])
     }
 
-    /// Norms, turns and stores the heads. Tensors: state, q, k, v, cache, turns, then the
-    /// head norms where the model has them.
+    /// Norms and rotates the heads of q and k, and stores k and v in the cache. Tensors: state, q, k, v,
+    /// cache, turns, then the head norms if the model has them.
     pub fn heads(&self, tokens: usize) -> Dispatch {
         let config = self.config;
         let heads = config.heads + 2 * config.kv_heads;
@@ -300,11 +302,11 @@ impl<'a> Glue<'a> {
         lacuna::Activation::from(self.config.activation).wgsl()
     }
 
-    /// A launch that zeroes what is under its threshold, in rows of `len`. Tensors: state,
-    /// thresholds, tallies, then what the variant takes.
+    /// A launch that zeroes what is not over its threshold, in rows of `len`. Tensors: state, thresholds,
+    /// tallies, then those of the variant.
     fn threshold(&self, tokens: usize, len: usize, tally: usize) -> Dispatch {
         let quads = len / 4;
-        // A GPU shares a row among workgroups; on a CPU adapter there are threads for few.
+        // On a GPU several workgroups share a row. A CPU adapter has threads for few, so one takes all of it.
         let slice = match self.caps.class {
             DeviceClass::Cpu => quads,
             DeviceClass::Gpu => 4 * self.workgroup(LANES).0 as usize,
@@ -362,8 +364,7 @@ impl<'a> Glue<'a> {
         }
     }
 
-    /// Folds the logits of ids `base … base + len` into the scores. Tensors: logits, targets,
-    /// scores.
+    /// Adds the logits of ids `base … base + len` to the scores. Tensors: logits, targets, scores.
     pub fn score(&self, tokens: usize, base: usize, len: usize) -> Dispatch {
         let mut dispatch = self.reducing("score", [tokens, 1, 1]);
         dispatch.fragments = vec![self.total(), shader!("score")];
@@ -376,7 +377,7 @@ impl<'a> Glue<'a> {
         dispatch
     }
 
-    /// Samples a token and moves the sequence on. Tensors: logits, draw, state, ids, sampled.
+    /// Samples a token and advances the sequence by it. Tensors: logits, draw, state, ids, sampled.
     pub fn sample(&self) -> Dispatch {
         let (workgroup, _) = self.workgroup(LANES);
         let names = ["logits", "draw", "state", "ids", "sampled"];
@@ -393,7 +394,7 @@ impl<'a> Glue<'a> {
             fragments: vec![fragment!("state"), shader!("sample")],
             operands: names.into_iter().enumerate().map(operand).collect(),
             invocations: workgroup,
-            // Bins, sums and six words more.
+            // The bins, the sums and six more words.
             workgroup_bytes: 4 * (256 + workgroup + 6),
             grid: [1, 1, 1],
             ..Dispatch::default()

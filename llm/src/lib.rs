@@ -1,10 +1,10 @@
 //! Language models on Lacuna: decoder-only transformers from Hugging Face folders and GGUF
 //! files, with every linear product in a format of the engine, chosen product by product.
 //!
-//! A [`Checkpoint`] is read weight by weight; a [`Recipe`] says in which format each goes to the
-//! device; the [`Model`] that results serves any number of [`Decoder`]s, one a sequence. The
-//! whole forward pass exists a second time in plain Rust, the [`Twin`], as the truth that the
-//! device is compared with.
+//! A [`Checkpoint`] is read weight by weight; a [`Recipe`] says in which format each goes to the device;
+//! the resulting [`Model`] serves any number of [`Decoder`]s, one for each sequence. The whole forward
+//! pass exists a second time in plain Rust, the [`Twin`], as the reference that the device is compared
+//! with.
 //!
 //! ```no_run
 //! use lacuna::Gpu;
@@ -32,8 +32,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Models: Llama, Mistral, Qwen 2 and 3, Gemma 3 (text). What a checkpoint asks for beyond
-//! that is refused by name when it is opened.
+//! Models: Llama, Mistral, Qwen 2 and 3, Gemma 3 (text). Opening a checkpoint that needs anything else
+//! fails with an error that names it.
 
 pub mod blocks;
 mod checkpoint;

@@ -1,4 +1,4 @@
-//! What numbers of a configuration may be, whatever file they come from.
+//! Limits of the numbers in a configuration, whatever file it comes from.
 
 use crate::{
     config::Config,
@@ -13,7 +13,7 @@ pub(crate) const MAX_WIDTH: usize = 1 << 20;
 pub(crate) const MAX_VOCAB: usize = 1 << 24;
 pub(crate) const MAX_POSITIONS: usize = 1 << 30;
 
-/// `value`, where it is at least 1 and at most `max`.
+/// `value`, if it is from 1 to `max`.
 pub(crate) fn size(file: &Path, key: &str, value: usize, max: usize) -> Result<usize> {
     if (1..=max).contains(&value) {
         return Ok(value);
@@ -21,7 +21,7 @@ pub(crate) fn size(file: &Path, key: &str, value: usize, max: usize) -> Result<u
     Err(Error::value(file, key, value, format!("1 to {max}")))
 }
 
-/// `value`, where it is a positive number that f32 arithmetic can use.
+/// `value`, if it is a positive number that f32 arithmetic can use.
 pub(crate) fn positive(file: &Path, key: &str, value: f64) -> Result<f64> {
     if (1e-30..=1e30).contains(&value) {
         return Ok(value);
@@ -30,14 +30,14 @@ pub(crate) fn positive(file: &Path, key: &str, value: f64) -> Result<f64> {
     Err(Error::value(file, key, value, expected))
 }
 
-/// Names of the keys that a file's kind gives to the quantities checked together.
+/// The keys of the quantities that are checked together, as this kind of file names them.
 pub(crate) struct Keys<'a> {
     pub heads: &'a str,
     pub kv_heads: &'a str,
     pub head_dim: &'a str,
 }
 
-/// Checks what concerns several numbers at once.
+/// Checks that numbers fit each other.
 pub(crate) fn check(file: &Path, config: &Config, keys: &Keys<'_>) -> Result<()> {
     let Config {
         heads,
@@ -60,7 +60,7 @@ pub(crate) fn check(file: &Path, config: &Config, keys: &Keys<'_>) -> Result<()>
     Ok(())
 }
 
-/// The elements of a head where no key states them.
+/// The size of a head if no key states it: `hidden / heads`.
 pub(crate) fn derived_head_dim(
     file: &Path,
     (hidden_key, hidden): (&str, usize),

@@ -12,20 +12,20 @@ use lacuna::{Gpu, Tensor, Weight, format::Matrix, kernel::RowReader};
 use rayon::prelude::*;
 use std::ops::ControlFlow;
 
-/// Rows of the embedding and the head that one weight holds: their logits are what exists
-/// at once when a text is scored.
+/// Rows of the embedding or the head in one slice. Scoring a text holds the logits of one slice at a
+/// time.
 pub(crate) const SLICE_ROWS: usize = 32_768;
 
-/// Some rows of the embedding or the head.
+/// A slice of rows of the embedding or the head, as a weight of its own.
 #[derive(Debug, Clone)]
 pub(crate) struct Slice {
-    /// Its first id.
+    /// The token id of its first row.
     pub base: usize,
     pub weight: Weight,
 }
 
 impl Slice {
-    /// How shaders read its rows, where its format lets them.
+    /// How shaders read its rows, or `None` if its format does not allow that.
     pub fn reader(&self) -> Option<RowReader> {
         RowReader::new(self.weight.format(), self.weight.cols())
     }
@@ -41,10 +41,10 @@ pub(crate) struct LayerOnDevice {
     pub ffn_norm: Tensor,
     pub post_attention: Option<Tensor>,
     pub post_ffn: Option<Tensor>,
-    /// `[2, head_dim]`, of queries and keys.
+    /// `[2, head_dim]`: that of queries, then that of keys.
     pub head_norms: Option<Tensor>,
     pub gates: GatesOnDevice,
-    /// Whether a step skips the rows of up that the feed-forward's gate drops.
+    /// Whether a step skips the rows of `up` that the feed-forward's gate drops.
     pub masks: bool,
 }
 
@@ -112,7 +112,7 @@ pub struct Model {
 /// Bytes of a model's weights on the device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bytes {
-    /// Products of the layers.
+    /// The layers' products.
     pub layers: u64,
     /// The embedding.
     pub embedding: u64,
@@ -121,7 +121,7 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// All of them.
+    /// The sum of all three.
     pub const fn total(&self) -> u64 {
         self.layers + self.embedding + self.head
     }
@@ -130,7 +130,7 @@ impl Bytes {
 /// How far loading is.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
-    /// Products on the device.
+    /// Products loaded so far.
     pub done: usize,
     /// Products of the model.
     pub of: usize,
@@ -139,13 +139,13 @@ pub struct Progress<'a> {
 }
 
 impl Model {
-    /// Loads `source` onto `gpu`, each product in the format that `recipe` gives it. `progress` is told
-    /// before each layer, the embedding and the head, and may end the loading. The products of a layer are
-    /// compressed and packed side by side, on rayon's threads.
+    /// Loads `source` onto `gpu`, each product in the format that `recipe` gives it. The products of a layer
+    /// are compressed and packed in parallel, on rayon's threads. `progress` is called before each layer, the
+    /// embedding and the head, and may cancel the loading.
     ///
     /// # Errors
-    /// Those of the source, [`Error::Cancelled`], [`Error::Choice`] for an embedding that
-    /// leaves columns out, and the engine's.
+    /// Those of the source, [`Error::Cancelled`], [`Error::Choice`] for sizes that the shaders do not
+    /// support or an embedding that leaves columns out, and the engine's.
     pub fn load(
         gpu: &Gpu,
         source: &dyn Source,
@@ -155,11 +155,12 @@ impl Model {
         Self::load_thresholded(gpu, source, recipe, None, progress)
     }
 
-    /// [`Model::load`] with activations thresholded: products whose inputs are thresholded lie in
-    /// bands where their format can, so that a step reads what is active alone.
+    /// [`Model::load`] with thresholded activations. Weights whose inputs are thresholded lie in bands
+    /// where that is expected to pay and their format allows it, so that a step reads active columns
+    /// only.
     ///
     /// # Errors
-    /// Those of [`Model::load`], and [`Error::Shape`] for thresholds of another model.
+    /// Those of [`Model::load`], and [`Error::Shape`] or [`Error::Module`] for thresholds of another model.
     pub fn load_thresholded(
         gpu: &Gpu,
         source: &dyn Source,
@@ -235,10 +236,12 @@ impl Model {
         })
     }
 
-    /// Gives the gates that have thresholds others, also in the decoders that there are.
+    /// Replaces the thresholds, in existing decoders too. They must be for the gates that the model was
+    /// loaded with.
     ///
     /// # Errors
-    /// [`Error::Choice`] where they are for other gates, [`Error::Shape`], and the engine's.
+    /// [`Error::Choice`] for thresholds of other gates, [`Error::Shape`] or [`Error::Module`] for those
+    /// of another model, and the engine's.
     pub fn set_thresholds(&self, thresholds: &ActivationThresholds) -> Result<()> {
         thresholds.check(&self.config)?;
         let mut layers = self.layers.iter();
@@ -255,7 +258,7 @@ impl Model {
         &self.config
     }
 
-    /// What its weights take on the device.
+    /// The bytes of its weights on the device.
     pub fn bytes(&self) -> Bytes {
         self.bytes
     }
@@ -267,7 +270,7 @@ impl Model {
     }
 }
 
-/// The shaders take rows four elements at a time, and heads in two halves.
+/// Refuses sizes that the shaders cannot take: they read rows four elements at a time, and heads in two halves.
 pub(crate) fn check_device(config: &Config) -> Result<()> {
     for (what, value, multiple) in [
         ("hidden size", config.hidden, 4),
@@ -285,9 +288,9 @@ pub(crate) fn check_device(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// What `of` makes of the embedding or the head, [`SLICE_ROWS`] rows at a time with the number of the first,
-/// side by side. What cannot be read by rows is read whole: codes are cut then, and what leaves columns out
-/// stays whole, for index sets may cross any row that is not the first.
+/// Calls `of` with each slice of [`SLICE_ROWS`] rows of the embedding or the head and the number of its first
+/// row, in parallel, and returns the results in order. A weight that cannot be read by rows is read whole. Codes
+/// are then cut; a weight that leaves columns out is not, because its rows may share index sets across any cut.
 pub(crate) fn map_slices<T: Send>(
     source: &dyn Source,
     module: &str,
@@ -317,11 +320,11 @@ pub(crate) fn map_slices<T: Send>(
     made.into_iter().collect()
 }
 
-/// The weight of a product, in bands where a step is to skip columns and its format has them.
+/// The weight of a product, in bands if a step is to skip columns and its format allows them.
 fn upload(gpu: &Gpu, matrix: &Matrix, skips_columns: bool) -> Result<Weight> {
     if skips_columns {
         match gpu.upload_bands(matrix) {
-            // It multiplies the zeros that thresholds leave.
+            // Without bands, the product multiplies the zeros that thresholds leave.
             Err(lacuna::Error::Unfit { .. }) => {}
             uploaded => return Ok(uploaded?),
         }

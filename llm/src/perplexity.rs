@@ -1,4 +1,4 @@
-//! Perplexity of a text: how it is cut into windows, and the sum over them.
+//! Perplexity of a text: cuts the text into windows, and sums over them.
 
 use crate::error::{Error, Result};
 use std::ops::Range;
@@ -6,11 +6,10 @@ use std::ops::Range;
 /// One window: a context that starts empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
-    /// The tokens, the one put before the text included.
+    /// The tokens, including the one put before the text.
     pub ids: Vec<u32>,
-    /// Positions in [`ids`](Self::ids) whose tokens are scored, each by the logits after the
-    /// position before it. It starts at 1 or later and ends with the window, so the last token
-    /// need not be run.
+    /// Positions in [`ids`](Self::ids) whose tokens are scored, each by the logits of the position before
+    /// it. The range starts at 1 or later and ends with the window, so the last token need not be run.
     pub scored: Range<usize>,
 }
 
@@ -23,28 +22,28 @@ impl Window {
 
 /// The windows of a text.
 ///
-/// A window holds `context` tokens, fewer at the end of the text, at least 2. Windows start
-/// `stride` tokens of the text apart. Every token but a window's first is scored, in the first
-/// window that can. With a token to put before, each window starts with it and holds
-/// `context − 1` of the text, and every token of the text is scored once.
+/// A window holds `context` tokens, at the end of the text fewer, but at least 2. Windows start `stride`
+/// tokens of the text apart. A token is scored at most once: in the first window that holds it and does
+/// not begin with it. If there is a token to put before the text, every window begins with that token and
+/// holds `context − 1` of the text, and every token of the text is scored.
 ///
-/// Without overlap a window's first token is scored nowhere. With context n + 1 and stride n
-/// each window predicts n tokens from n, and only the text's first is left out.
+/// Without it, and without overlap, the first token of each window is not scored. With context n + 1 and
+/// stride n, each window predicts n tokens from n, and only the first token of the text is left out.
 #[derive(Debug, Clone)]
 pub struct Windows<'a> {
     text: &'a [u32],
     before: Option<u32>,
-    /// Tokens of the text in a window.
+    /// Tokens of the text in each window.
     width: usize,
     stride: usize,
     start: usize,
-    /// End of the window before.
+    /// Where the window before ended in the text.
     seen: usize,
 }
 
 impl<'a> Windows<'a> {
-    /// Windows of `text` with `context` tokens each; `stride` is as many tokens of the text as
-    /// a window holds unless given; `before` is put before each.
+    /// Windows of `text` with `context` tokens each. `stride` is by default the number of tokens of the
+    /// text in a window, so that windows do not overlap. `before` is put before each window.
     ///
     /// # Errors
     /// [`Error::Windows`] where `context` is below 2, or `stride` is 0 or would skip text.
@@ -96,7 +95,7 @@ impl Iterator for Windows<'_> {
         let end = self.text.len().min(self.start.saturating_add(self.width));
         let text = &self.text[self.start..end];
         let before = usize::from(self.before.is_some());
-        // Where the window before ended, and not the window's own first token.
+        // Scores from where the window before ended, but never the window's first token.
         let from = (before + self.seen - self.start).max(1);
         self.seen = end;
         self.start += self.stride;
@@ -110,7 +109,7 @@ impl Iterator for Windows<'_> {
     }
 }
 
-/// The sum over scored tokens.
+/// The sum of negative log-probabilities over the scored tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Perplexity {
     nats: f64,
@@ -118,7 +117,7 @@ pub struct Perplexity {
 }
 
 impl Perplexity {
-    /// Adds a token of probability `e^−nll`.
+    /// Adds a token whose probability was `e^−nll`.
     pub fn add(&mut self, nll: f64) {
         self.nats += nll;
         self.tokens += 1;
@@ -134,18 +133,18 @@ impl Perplexity {
         self.nats
     }
 
-    /// `e` to the mean of the negative logarithms; NaN of no tokens.
+    /// `e` to the power of the mean negative logarithm; NaN before the first token.
     pub fn perplexity(&self) -> f64 {
         (self.nats / self.tokens as f64).exp()
     }
 
-    /// Bits for each of the `bytes` of text that the scored tokens spell.
+    /// Bits per byte of text, where `bytes` is the length of the text that the scored tokens spell.
     pub fn bits_per_byte(&self, bytes: usize) -> f64 {
         self.nats / std::f64::consts::LN_2 / bytes as f64
     }
 }
 
-/// `−ln` of the probability that `logits` give to token `id`, in f64.
+/// `−ln` of the probability that `logits` give to token `id`, computed in f64.
 ///
 /// # Errors
 /// [`Error::Vocabulary`] where there is no such logit.
@@ -190,7 +189,7 @@ mod tests {
             windows(8, 3, None, None),
             [w(&[0, 1, 2], 1..3), w(&[3, 4, 5], 1..3), w(&[6, 7], 1..2)]
         );
-        // One token alone predicts nothing.
+        // A last window of one token would predict nothing, so there is none.
         assert_eq!(
             windows(7, 3, None, None),
             [w(&[0, 1, 2], 1..3), w(&[3, 4, 5], 1..3)]

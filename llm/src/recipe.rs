@@ -1,4 +1,4 @@
-//! Which weight is compressed to which format.
+//! Says which weight is compressed to which format.
 
 use crate::error::{Error, Result};
 use lacuna::{
@@ -8,14 +8,14 @@ use lacuna::{
 use lacuna_io::TensorGlobs;
 use std::{fmt, fs, path::Path};
 
-/// What a recipe says in place of a format to leave a weight as the file has it.
+/// What stands in a recipe in place of a format, to leave a weight as the file has it.
 const AS_STORED: &str = "dense";
-/// Every linear product inside the blocks.
+/// The glob of every linear product inside the blocks.
 const BLOCKS: &str = "model.layers.*";
-/// Longest recipe that is read.
+/// The most bytes of a recipe that are read.
 const MAX_RECIPE: u64 = 1 << 20;
 
-/// Formats by globs on module names, the last match winning.
+/// Formats by globs on module names. The last line that matches a name wins.
 ///
 /// ```
 /// use lacuna_llm::Recipe;
@@ -42,8 +42,8 @@ struct Line {
 }
 
 impl Recipe {
-    /// Reads lines `GLOB = FORMAT` or `GLOB = dense`; `#` starts a comment. What no line
-    /// matches stays as it is.
+    /// Reads lines `GLOB = FORMAT` or `GLOB = dense`; `#` starts a comment. Weights that no line matches
+    /// stay as they are.
     ///
     /// # Errors
     /// [`Error::RecipeSyntax`].
@@ -63,7 +63,7 @@ impl Recipe {
         Ok(Self { lines })
     }
 
-    /// One format for every linear product inside the blocks; embedding and head stay.
+    /// One format for every linear product inside the blocks; embedding and head stay as they are.
     ///
     /// # Panics
     /// Never: the glob is a constant.
@@ -83,11 +83,11 @@ impl Recipe {
         }
     }
 
-    /// Reads a command line's argument: a format for all blocks, `dense`, or `@FILE`.
+    /// Reads a command-line argument: a format for all blocks, `dense`, or `@FILE` for a recipe in a file.
     ///
     /// # Errors
-    /// [`Error::Engine`] for what is no format, [`Error::Read`] and [`Error::RecipeSyntax`]
-    /// for a file.
+    /// [`Error::Engine`] for a text that is no format; [`Error::Read`], [`Error::Malformed`] and
+    /// [`Error::RecipeSyntax`] for a file.
     pub fn from_arg(arg: &str) -> Result<Self> {
         match arg.strip_prefix('@') {
             Some(file) => Self::read(Path::new(file)),
@@ -118,7 +118,7 @@ impl Recipe {
         line.and_then(|line| line.format)
     }
 
-    /// `matrix` in the format for `module`, pruned by magnitude where that is sparse.
+    /// `matrix` in the format for `module`, pruned by magnitude if that format is sparse.
     ///
     /// # Errors
     /// [`Error::F16Overflow`] and [`Error::Module`], which name the module.
@@ -147,8 +147,8 @@ impl Recipe {
 
 /// `matrix` in `format`, or as it is for `None`.
 ///
-/// A weight that is sparse already and comes in another format is taken as the dense weight
-/// that it stands for.
+/// A weight that is compressed already, in another format, is first decoded to the dense weight that it
+/// stands for.
 ///
 /// # Errors
 /// [`Error::Engine`]: a value that does not fit the format's type, or is not finite.
@@ -188,7 +188,7 @@ impl Line {
     }
 }
 
-/// One line a rule, as [`Recipe::parse`] reads it.
+/// One line for each rule, as [`Recipe::parse`] reads it.
 impl fmt::Display for Recipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Line { glob, format, .. } in &self.lines {

@@ -1,19 +1,19 @@
-//! From logits to a token: the algorithm, in the arithmetic that a shader has.
+//! Draws a token from logits: the algorithm, in the arithmetic that a shader has.
 //!
-//! Every sum is one of integers, so it does not depend on the order of its terms, and every
-//! selection compares [`key()`]s, so that a radix select finds the same sets:
+//! Every sum is one of integers, so the order of its terms does not matter, and every selection compares
+//! [`key()`]s, so a radix select finds the same sets:
 //!
-//! 1. Temperature 0 takes the largest logit, of equal ones the lowest id.
-//! 2. *Top-k*: tokens whose key is at least that of the k-th largest logit stay; all that tie
-//!    with it do.
-//! 3. A token's *mass* is `⌊p · unit⌋`, at most `unit − 1`, of `p = e^((l − max) / T)`, where
-//!    [`unit()`] is the largest power of two, up to 2²⁴, with which the masses of all tokens that
-//!    stayed fit 32 bits. Tokens below `1 / unit` of the most probable one are never drawn.
-//! 4. *Top-p*: with keys descending, tokens stay until their mass reaches `top_p` of the total;
-//!    all that tie with the last do.
-//! 5. A [`hash()`] of seed and step chooses uniformly among the mass that stayed; ids ascend.
+//! 1. Temperature 0 takes the largest logit; of equal ones, that of the lowest id.
+//! 2. *Top-k*: tokens stay whose key is at least that of the k-th largest logit, including all that tie
+//!    with it.
+//! 3. A token's *mass* is `⌊p · unit⌋`, at most `unit − 1`, where `p = e^((l − max) / T)` and [`unit()`]
+//!    is the largest power of two, up to 2²⁴, with which the sum of the masses of all tokens that stayed
+//!    fits 32 bits. Tokens below `1 / unit` of the most probable one are never drawn.
+//! 4. *Top-p*: in order of descending keys, tokens stay until their mass reaches `top_p` of the total,
+//!    including all that tie with the last one.
+//! 5. A [`hash()`] of seed and step picks a point uniformly in the mass that stayed, laid out by ascending id.
 //!
-//! NaN is never chosen. A logit that equals the largest has p = 1 even where that is infinite.
+//! NaN is never chosen. A logit equal to the largest has p = 1, even if that is infinite.
 
 use crate::error::{Error, Result};
 
@@ -22,16 +22,16 @@ use crate::error::{Error, Result};
 pub struct Sampling {
     /// Logits are divided by it; 0 always takes the largest.
     pub temperature: f32,
-    /// So many of the largest logits stay; 0 is all.
+    /// How many of the largest logits stay; 0 keeps all.
     pub top_k: usize,
-    /// The most probable tokens that together have this probability stay, in (0, 1].
+    /// The most probable tokens stay that together have this probability, in (0, 1].
     pub top_p: f32,
     /// Chooses the sequence of draws.
     pub seed: u64,
 }
 
 impl Default for Sampling {
-    /// Always the largest logit.
+    /// Always takes the largest logit.
     fn default() -> Self {
         Self {
             temperature: 0.0,
@@ -43,7 +43,7 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Whether all options are in their ranges.
+    /// Checks that all options are in their ranges.
     ///
     /// # Errors
     /// [`Error::Sampling`] for the first that is not.
@@ -75,13 +75,13 @@ impl Sampling {
         ]
     }
 
-    /// `top_p` as a fraction of 2³², rounded down; `None` where everything stays.
+    /// `top_p` as a fraction of 2³², rounded down; `None` if everything stays.
     pub fn share(&self) -> Option<u32> {
         (self.top_p < 1.0).then(|| (f64::from(self.top_p) * f64::exp2(32.0)) as u32)
     }
 }
 
-/// An integer that orders as the logits do. Both zeros have one key; NaN has key 0, below all.
+/// An integer that orders as logits do. Both zeros have the same key; NaN has key 0, below all others.
 pub const fn key(logit: f32) -> u32 {
     let bits = logit.to_bits();
     if bits & 0x7fff_ffff > 0x7f80_0000 {
@@ -93,8 +93,7 @@ pub const fn key(logit: f32) -> u32 {
     }
 }
 
-/// The mass of probability 1 where `count` tokens stayed: `2³² / count`, rounded down to a
-/// power of two, at most 2²⁴.
+/// The unit of mass if `count` tokens stayed: `2³² / count`, rounded down to a power of two, at most 2²⁴.
 pub const fn unit(count: u32) -> u32 {
     let shift = 32 - count.saturating_sub(1).leading_zeros();
     if shift <= 8 {
@@ -138,14 +137,14 @@ pub const fn mul_high(a: u32, b: u32) -> u32 {
     a1 * b1 + (middle >> 16) + (carry >> 16)
 }
 
-/// Mass that top-p must reach: `⌈share · total / 2³²⌉`, at least 1.
+/// The mass that top-p must reach: `⌈share · total / 2³²⌉`, at least 1.
 const fn target(share: u32, total: u32) -> u32 {
     let rest = share.wrapping_mul(total) != 0;
     let target = mul_high(share, total) + rest as u32;
     if target == 0 { 1 } else { target }
 }
 
-/// The largest logit's id, the lowest of several.
+/// The id of the largest logit; of equal ones, the lowest id.
 ///
 /// # Errors
 /// [`Error::Sampling`] where no logit is a number.
@@ -205,7 +204,7 @@ pub fn sample(logits: &[f32], sampling: &Sampling, step: u32) -> Result<u32> {
             return Ok(c.id);
         }
     }
-    // The largest logit alone has a mass, so `drawn` is below the total.
+    // Never reached: the largest logit has a mass, so the total is not 0 and `drawn` is below it.
     Ok(best)
 }
 
@@ -225,7 +224,7 @@ fn top_k(logits: &[f32], k: usize) -> Vec<Candidate> {
     tokens
 }
 
-/// Keeps the most probable tokens whose mass reaches the share.
+/// Keeps the most probable tokens until their mass reaches the share.
 fn top_p(candidates: &mut Vec<Candidate>, share: u32) {
     let target = target(share, candidates.iter().map(|c| c.mass).sum());
     let mut descending: Vec<(u32, u32)> = candidates.iter().map(|c| (c.key, c.mass)).collect();

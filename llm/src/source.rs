@@ -13,8 +13,8 @@ use std::ops::Range;
 
 /// Where weights come from: a checkpoint, or random numbers of a given shape.
 ///
-/// Modules and tensors go by Hugging Face's names. Loading asks for the products of a layer side by side, and
-/// for the next layer's when these are on the device.
+/// Modules and tensors go by Hugging Face's names. Loading reads the products of a layer in parallel, and those of
+/// the next layer when these are on the device.
 pub trait Source: Sync {
     /// The model's shape.
     fn config(&self) -> &Config;
@@ -31,19 +31,19 @@ pub trait Source: Sync {
     /// Where the weight is missing.
     fn reads_rows(&self, module: &str) -> Result<bool>;
 
-    /// Some rows of a weight: embeddings are taken in slices.
+    /// Some rows of a weight: embeddings are read in slices.
     ///
     /// # Errors
     /// Those of [`Source::matrix`], and where the weight is read whole only.
     fn rows(&self, module: &str, rows: Range<usize>) -> Result<Matrix>;
 
-    /// A bias, where the model has one.
+    /// The bias of a linear module, `[rows]`, if the model has one.
     ///
     /// # Errors
-    /// Where it is of another shape than its module.
+    /// Where its shape does not fit its module.
     fn bias(&self, module: &str) -> Result<Option<Vec<f32>>>;
 
-    /// What a norm multiplies by.
+    /// The multipliers of a norm; where files store w and mean 1 + w, the 1 is added.
     ///
     /// # Errors
     /// Where it is missing or of another shape.

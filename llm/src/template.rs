@@ -1,4 +1,4 @@
-//! Chat templates: a conversation to the text that a model was trained on.
+//! Chat templates: turn a conversation into text of the form that a model was trained on.
 
 use crate::{
     error::{Error, Result},
@@ -15,15 +15,15 @@ use std::{
 };
 
 const NAME: &str = "chat_template";
-/// Longest template that is read.
+/// The most bytes of a template that are read.
 const MAX_TEMPLATE: u64 = 1 << 20;
-/// Steps after which a template is taken to run for ever.
+/// Steps after which a template is assumed to run for ever.
 const FUEL: u64 = 10_000_000;
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Message {
-    /// `system`, `user` or `assistant`, or what else the template knows.
+    /// `system`, `user` or `assistant`, or another role that the template knows.
     pub role: String,
     /// Its text.
     pub content: String,
@@ -58,7 +58,8 @@ impl fmt::Debug for ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Compiles a template; `file` is where messages say it comes from.
+    /// Compiles a template, which sees `bos` and `eos` as `bos_token` and `eos_token`. `file` is where
+    /// error messages say it comes from.
     ///
     /// # Errors
     /// [`Error::Template`].
@@ -83,8 +84,9 @@ impl ChatTemplate {
         })
     }
 
-    /// The template of a folder: `chat_template.jinja`, else that of `tokenizer_config.json`;
-    /// or that of `tokenizer.gguf`, where there is no `tokenizer.json`.
+    /// The template of a folder: `chat_template.jinja`, else that in `tokenizer_config.json`. If the
+    /// folder has `tokenizer.gguf` and no `tokenizer.json`, the template in `tokenizer.gguf`. `None` if
+    /// there is none.
     ///
     /// # Errors
     /// [`Error::Template`], [`Error::Malformed`] and [`Error::Read`].
@@ -115,7 +117,7 @@ impl ChatTemplate {
         let source = match fields.get(NAME) {
             None => return Ok(None),
             Some(serde_json::Value::String(source)) => source,
-            // Several, by name.
+            // A list of templates with names.
             Some(named) => {
                 let of_name = |t: &&serde_json::Value| t["name"] == "default";
                 let default = named.as_array().and_then(|all| all.iter().find(of_name));
@@ -130,10 +132,10 @@ impl ChatTemplate {
         Self::new(&config_file, source, &bos, &eos).map(Some)
     }
 
-    /// The template among a GGUF file's metadata.
+    /// The template in the metadata of a GGUF file; `None` if there is none.
     ///
     /// # Errors
-    /// [`Error::Template`], and metadata of other types.
+    /// [`Error::Template`], and [`Error::File`] for metadata of another type.
     pub fn from_gguf(file: &GgufFile) -> Result<Option<Self>> {
         let metadata = file.metadata();
         let Some(source) = metadata.find::<&str>("tokenizer.chat_template")? else {
@@ -150,7 +152,7 @@ impl ChatTemplate {
         Self::new(file.path(), source, bos, eos).map(Some)
     }
 
-    /// The text of a conversation; with `generate`, up to where the model is to go on.
+    /// The text of a conversation. With `generate`, it ends where the model's answer is to begin.
     ///
     /// Templates usually write the first token themselves: encode the text with
     /// [`Tokenizer::encode_special`](crate::Tokenizer::encode_special) and add none.

@@ -1,5 +1,5 @@
-//! Activation thresholds of a model: what is compared with them, where, and how much of it is
-//! dropped. CHESS (<https://arxiv.org/abs/2409.01366>), CATS and TEAL are ways to choose them.
+//! Activation thresholds of a model: where activations are compared with them, and how many are dropped.
+//! CHESS (<https://arxiv.org/abs/2409.01366>), CATS and TEAL are ways to choose them.
 
 mod skipping;
 mod tally;
@@ -20,17 +20,17 @@ use std::collections::BTreeMap;
 pub(crate) use tally::Tallies;
 pub use tally::{Tally, weights_needed};
 
-/// What thresholds are compared with.
+/// A place in a layer where activations are compared with thresholds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Gate {
-    /// The input of a product, for that product alone.
+    /// The input of one product; other products with the same input are not affected.
     Input(Linear),
-    /// `act(gate · h)`, whose channels switch off rows of up and columns of down.
+    /// `act(gate · h)`: a channel that is dropped switches off a row of `up` and a column of `down`.
     FeedForward,
 }
 
 impl Gate {
-    /// All of them: those of the products in [`Linear::ALL`]'s order, then the feed-forward's.
+    /// All gates: those of the products in the order of [`Linear::ALL`], then the feed-forward's.
     pub const ALL: [Self; 8] = [
         Self::Input(Linear::Q),
         Self::Input(Linear::K),
@@ -49,7 +49,7 @@ impl Gate {
         }
     }
 
-    /// The module that a file of thresholds names: that of the product, or `….mlp`.
+    /// The gate's name in a file of thresholds: the product's module, or `….mlp`.
     pub fn module(self, layer: usize) -> String {
         match self {
             Self::Input(linear) => linear.module(layer),
@@ -57,7 +57,7 @@ impl Gate {
         }
     }
 
-    /// Channels compared.
+    /// Number of channels that are compared.
     pub const fn channels(self, config: &Config) -> usize {
         match self {
             Self::Input(linear) => config.shape(linear)[1],
@@ -66,15 +66,16 @@ impl Gate {
     }
 }
 
-/// Thresholds of a model's layers: of each [`Gate`] one for every channel, one for all, or none.
+/// The thresholds of a model: for each [`Gate`] of each layer one per channel, one for all channels, or none.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ActivationThresholds {
-    /// By layer, in the order of [`Gate::ALL`].
+    /// For each layer, in the order of [`Gate::ALL`].
     layers: Vec<[Option<Thresholds>; 8]>,
 }
 
 impl ActivationThresholds {
-    /// Those of a model of `config`, by module; what is not named is not thresholded.
+    /// Thresholds for a model of `config`, by the names that [`Gate::module`] gives. Gates without an
+    /// entry are not thresholded.
     ///
     /// # Errors
     /// [`Error::UnknownModule`] for a name that is no gate of the model, [`Error::Module`] for
@@ -101,11 +102,11 @@ impl ActivationThresholds {
         Ok(found)
     }
 
-    /// Thresholds that drop a `share` of the channels of these gates of every layer, whatever they
-    /// hold: drawn, the same for the same `seed`. They show speed, not quality.
+    /// Random thresholds that drop about a `share` of the channels of `gates` in every layer, whatever
+    /// their values; the same `seed` gives the same thresholds. They serve to measure speed, not quality.
     ///
     /// # Errors
-    /// Never; what is made here is checked as all thresholds are.
+    /// [`Error::Engine`] for a share outside 0 to 1.
     pub fn drawn(config: &Config, gates: &[Gate], share: f64, seed: u64) -> Result<Self> {
         let mut random = Random(seed);
         let mut modules = BTreeMap::new();
@@ -126,7 +127,7 @@ impl ActivationThresholds {
         Self::new(config, &modules)
     }
 
-    /// Refuses those of a model of another shape.
+    /// Refuses thresholds of a model of another shape.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::Module`].
@@ -146,17 +147,17 @@ impl ActivationThresholds {
         Ok(())
     }
 
-    /// Whether a step of a layer is to skip rows of `up`, its weight, by the feed-forward's gate.
+    /// Whether a step skips the rows of the layer's weight `up` that the feed-forward's gate drops.
     pub(crate) fn masks(&self, gpu: &Gpu, layer: usize, up: &Matrix) -> bool {
-        // Two gates of one product have no list in common.
+        // A product skips by one list of channels, so it cannot follow a gate of its own as well.
         let has_own = |linear| self.get(layer, Gate::Input(linear)).is_some();
         let can = !up.format().stores_less() && !has_own(Linear::Up) && !has_own(Linear::Down);
         let gate = self.get(layer, Gate::FeedForward);
         can && gate.is_some_and(|gate| pays(gpu, up, Skip::Rows, gate))
     }
 
-    /// Whether it is to skip columns of the weight of a product, where `masks` is what
-    /// [`masks`](Self::masks) said.
+    /// Whether a step skips columns of a product's weight; `masks` is what [`masks`](Self::masks)
+    /// returned.
     pub(crate) fn skips_columns(
         &self,
         gpu: &Gpu,
@@ -173,14 +174,14 @@ impl ActivationThresholds {
         gate.is_some_and(|gate| pays(gpu, weight, Skip::Cols, gate))
     }
 
-    /// Those of one layer, as of a model that has no other.
+    /// The thresholds of one layer, as those of a model that has only this one.
     pub(crate) fn of_layer(&self, layer: usize) -> Self {
         Self {
             layers: self.layers.get(layer).cloned().into_iter().collect(),
         }
     }
 
-    /// Those of one gate.
+    /// The thresholds of one gate.
     pub fn get(&self, layer: usize, gate: Gate) -> Option<&Thresholds> {
         self.layers.get(layer)?[gate.index()].as_ref()
     }
@@ -194,8 +195,9 @@ fn check(thresholds: &Thresholds, layer: usize, gate: Gate, config: &Config) -> 
     })
 }
 
-/// Whether a product with one vector is faster where it skips what is not active, as far as it was
-/// measured. Of a gate that nobody measured half is taken to be active.
+/// Whether a product with one vector is expected to be faster if it skips what is not active: whether the
+/// gate's expected share of active channels is at most the measured break-even. A gate without an
+/// expected share counts as half active.
 fn pays(gpu: &Gpu, weight: &Matrix, skip: Skip, gate: &Thresholds) -> bool {
     let problem = Problem {
         rows: weight.rows(),

@@ -1,5 +1,5 @@
-//! The whole forward pass on the CPU: what every other way of running a model is compared with,
-//! and a slow device where there is no other.
+//! The whole forward pass on the CPU: the reference for every other way of running a model, and a slow
+//! fallback where there is no device.
 
 mod attention;
 mod product;
@@ -25,18 +25,18 @@ const DECODED_BYTES: usize = 4 << 30;
 
 /// A model with a context, on the CPU.
 ///
-/// Every step sums in f64 and stores f32, as a GPU stores f32 between its kernels; the rounding
-/// of its own f32 sums is all that may set a kernel apart. A result does not depend on how
-/// tokens are divided into calls, nor on the number of threads.
+/// Every step sums in f64 and stores f32, as a GPU stores f32 between its kernels, so a kernel may differ
+/// by the rounding of its own f32 sums only. Results do not depend on how tokens are divided into calls,
+/// nor on the number of threads.
 #[derive(Debug, Clone)]
 pub struct Twin {
     weights: Arc<Weights>,
-    /// By layer, in the order of [`Linear::ALL`]; shared by clones.
+    /// Dense f32 copies of the products by layer, in the order of [`Linear::ALL`]; shared by clones.
     decoded: Arc<Vec<[Option<Vec<f32>>; 7]>>,
     head: Arc<Option<Vec<f32>>>,
-    /// By rope, `[positions, head_dim / 2, 2]`, as long as was needed so far.
+    /// For each rotary embedding `[positions, head_dim / 2, 2]`, as many positions as were needed so far.
     tables: Vec<Vec<f32>>,
-    /// By layer.
+    /// Keys and values of each layer.
     caches: Vec<Cache>,
     halves: bool,
     thresholds: ActivationThresholds,
@@ -80,19 +80,19 @@ impl Twin {
         self
     }
 
-    /// The same model with activations thresholded. Its context is empty.
+    /// The same model with thresholded activations. Its context is empty.
     ///
     /// # Errors
-    /// [`Error::Shape`] for thresholds of another model.
+    /// [`Error::Shape`] or [`Error::Module`] for thresholds of another model.
     pub fn with_thresholds(mut self, thresholds: &ActivationThresholds) -> Result<Self> {
         self.set_thresholds(thresholds)?;
         Ok(self)
     }
 
-    /// Thresholds activations by these from now on. The context is empty then.
+    /// Applies these thresholds from now on. Empties the context and the tallies.
     ///
     /// # Errors
-    /// [`Error::Shape`] for thresholds of another model; nothing is changed.
+    /// [`Error::Shape`] or [`Error::Module`] for thresholds of another model; nothing is changed.
     pub fn set_thresholds(&mut self, thresholds: &ActivationThresholds) -> Result<()> {
         thresholds.check(&self.weights.config)?;
         self.reset();
@@ -107,7 +107,7 @@ impl Twin {
         self.tallies.all()
     }
 
-    /// Forgets what was counted.
+    /// Sets all tallies to zero.
     pub fn clear_tallies(&mut self) {
         self.tallies = Tallies::default();
     }
@@ -197,8 +197,8 @@ impl Twin {
         Ok(x)
     }
 
-    /// Runs the layers over the residual stream of tokens that follow those of the context.
-    /// `watcher` sees what they show, layer after layer.
+    /// Runs the layers over the residual stream of the tokens that follow the context. `watcher` sees
+    /// what each layer shows, in order.
     pub(crate) fn run_layers(&mut self, x: &mut [f32], watcher: &mut Watcher<'_>) -> Result<()> {
         let tokens = x.len() / self.weights.config.hidden;
         self.extend_tables(self.position + tokens);
@@ -222,7 +222,7 @@ impl Twin {
 
     fn embed(&self, ids: &[u32]) -> Vec<f32> {
         let config = &self.weights.config;
-        // The head's copy serves where they are one.
+        // A tied head is the embedding, so its decoded copy serves here.
         let decoded = if config.tied_head {
             self.head.as_deref()
         } else {
@@ -242,7 +242,7 @@ impl Twin {
         x
     }
 
-    /// Zeroes elements of `x` where those of `by` are under their thresholds.
+    /// Zeroes the elements of `x` where those of `by` are not over their thresholds, and counts the others.
     fn threshold(&mut self, n: usize, gate: Gate, by: &[f32], x: &mut [f32]) {
         let Some(thresholds) = self.thresholds.get(n, gate) else {
             return;
@@ -334,7 +334,7 @@ impl Twin {
         Ok(())
     }
 
-    /// `[tokens, vocab]` of the residual stream of some tokens.
+    /// Logits `[tokens, vocab]` from the residual stream of some tokens.
     fn logits(&self, x: &[f32]) -> Vec<f32> {
         let weights = &self.weights;
         let x = steps::rms_norm(x, &weights.final_norm, weights.config.norm_eps);
@@ -346,7 +346,7 @@ impl Twin {
     }
 }
 
-/// A dense copy, unless the weight is one or the budget of bytes does not allow it.
+/// A dense f32 copy, unless the weight is dense f32 already or the budget of bytes is used up.
 fn decode(matrix: &Matrix, budget: &mut usize) -> Option<Vec<f32>> {
     if matrix.format() == Format::Dense(Dtype::F32) {
         return None;

@@ -13,28 +13,28 @@ use rayon::prelude::*;
 
 /// The weights of a model.
 ///
-/// Norms are effective multipliers: of a model with
-/// [`norm_plus_one`](Config::norm_plus_one) the 1 is already added.
+/// Norms are effective multipliers: for a model with [`norm_plus_one`](Config::norm_plus_one), the 1 is
+/// already added.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights {
-    /// What the shapes follow.
+    /// The configuration, which decides all shapes.
     pub config: Config,
     /// `[vocab, hidden]`.
     pub embedding: Matrix,
-    /// `[vocab, hidden]`; `None` where the embedding is the head.
+    /// `[vocab, hidden]`; `None` if the embedding is the head.
     pub head: Option<Matrix>,
     /// The norm before the head, `[hidden]`.
     pub final_norm: Vec<f32>,
-    /// One entry a layer.
+    /// One entry for each layer.
     pub layers: Vec<LayerWeights>,
 }
 
 /// The weights of one layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerWeights {
-    /// In the order of [`Linear::ALL`], of the shapes that [`Config::shape`] tells.
+    /// The products in the order of [`Linear::ALL`], in the shapes that [`Config::shape`] gives.
     pub linears: [Matrix; 7],
-    /// In the same order, `[rows]` each.
+    /// Their biases in the same order, `[rows]` each.
     pub biases: [Option<Vec<f32>>; 7],
     /// Before attention, `[hidden]`: `input_layernorm`.
     pub attention_norm: Vec<f32>,
@@ -85,10 +85,10 @@ impl Weights {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Whether all shapes agree with the configuration, and the configuration with itself.
+    /// Checks that all shapes agree with the configuration, and the configuration with itself.
     ///
     /// # Errors
-    /// [`Error::Shape`] for the first that does not; something missing has 0 elements.
+    /// [`Error::Shape`] for the first that does not; what is missing counts as 0 elements.
     pub fn check(&self) -> Result<()> {
         let c = &self.config;
         check_config(c)?;
@@ -111,10 +111,10 @@ impl Weights {
             .try_for_each(|(n, layer)| layer.check(n, c))
     }
 
-    /// Reproducible random weights: every product keeps the mean square of its input, what is
-    /// added to the residual shrinks with the number of layers, norms are near 1, and there are
-    /// no biases. The products are compressed to `format`, pruned by magnitude; embedding and
-    /// head are dense in its value type (f32 where it names none).
+    /// Reproducible random weights. Every product keeps the mean square of its input, what is added to
+    /// the residual stream shrinks with the number of layers, norms are near 1, and there are no biases.
+    /// The products are compressed to `format`, pruned by magnitude; embedding and head are dense in its
+    /// value type, or f32 if it names none.
     ///
     /// # Errors
     /// [`Error::Shape`] for a configuration that contradicts itself, and what
@@ -152,7 +152,7 @@ impl Weights {
     }
 }
 
-/// What a model must satisfy before any of its weights is looked at.
+/// Checks the configuration by itself, before any weight is looked at.
 fn check_config(c: &Config) -> Result<()> {
     let sides = [
         ("vocabulary", c.vocab),
@@ -164,7 +164,7 @@ fn check_config(c: &Config) -> Result<()> {
         ("positions", c.max_positions),
     ];
     for (what, got) in sides {
-        // Nothing of a model may be empty; 1 is the least that would do.
+        // Nothing may be 0: then the error says that 1 is expected.
         expect(|| what.into(), got, got.max(1))?;
     }
     expect(
@@ -249,7 +249,7 @@ impl LayerWeights {
     }
 }
 
-/// Numbers of their own for each part of a model, so that parts can be made in any order.
+/// A random stream for each part of a model, so that parts can be made in any order.
 fn stream(seed: u64, part: u64) -> Random {
     let first = Random(seed).bits();
     Random(first ^ Random(part.wrapping_mul(0xd134_2543_de82_ef95)).bits())

@@ -12,8 +12,8 @@ use std::{fs, ops::ControlFlow, sync::Arc};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/shakespeare");
 
-/// The device and the truth, with f32 caches of 512 tokens. The model was trained on windows
-/// of 256 bytes; its positions go on beyond, which is all that numbers need.
+/// A decoder on the device and the twin, with f32 caches of 512 tokens. The model was trained on windows
+/// of 256 bytes; positions beyond serve as well to compare numbers.
 fn both(gpu: &Gpu, format: &str) -> (Decoder, Twin) {
     let checkpoint = Checkpoint::open(MODEL).unwrap();
     let recipe = Recipe::from_arg(format).unwrap();
@@ -50,7 +50,7 @@ fn every_position_of_a_text_agrees_with_the_twin() {
             decoder.prefill(&[id], &mut go_on).unwrap();
             for (got, &truth) in decoder.logits().unwrap().into_iter().zip(truth) {
                 let (got, truth) = (f64::from(got), f64::from(truth));
-                // NaN must not hide behind the maximum.
+                // `max` ignores NaN, so check for it first.
                 assert!(got.is_finite());
                 largest = largest.max((got - truth).abs());
                 noise += (got - truth).powi(2);
@@ -83,7 +83,7 @@ fn greedy_generation_is_the_twins() {
             assert_eq!(decoder.position(), prompt.len() + step);
             let expected = arg_max(&logits).unwrap();
             if gap(&logits, expected) < 1e-3 {
-                // Too close to tell: the twin's token goes on, in place of the sampled one.
+                // Too close to tell: both go on with the twin's token, in place of the sampled one.
                 close_calls += 1;
                 decoder.prefill(&[expected], &mut go_on).unwrap();
             } else {

@@ -1,16 +1,16 @@
-//! Adam (<https://arxiv.org/abs/1412.6980>) on plain vectors, and the rates it is given.
+//! Adam (<https://arxiv.org/abs/1412.6980>) on plain vectors, and the schedule of its rates.
 //!
-//! Written here and not taken from Burn because its moments are part of a state that is stored
-//! and read back bit for bit, beside parameters that are no tensors.
+//! It is not Burn's because its moments belong to a state that is stored and read back bit for bit, and
+//! because the parameters are not tensors.
 
 use std::f32::consts::PI;
 
 const BETA_1: f32 = 0.9;
 const BETA_2: f32 = 0.99;
-/// Far below any gradient that counts: losses are relative, gradients of single weights small.
+/// Far below any gradient that matters: losses are relative and gradients of single weights small.
 const EPSILON: f32 = 1e-12;
 
-/// The moments of some parameters' gradients.
+/// The moments of the gradients of some parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adam {
     /// Running mean.
@@ -20,7 +20,7 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// For `len` parameters, before the first step.
+    /// The moments of `len` parameters before the first step.
     pub fn new(len: usize) -> Self {
         Self {
             first: vec![0.0; len],
@@ -28,8 +28,8 @@ impl Adam {
         }
     }
 
-    /// Moves each parameter against its gradient by about its rate: that of the first of
-    /// `rates` whose end lies behind it. `done` steps went before.
+    /// Moves each parameter against its gradient by about its rate. `rates` holds, in order, the ends of
+    /// ranges of parameters and the rate of each range. `done` steps went before.
     pub fn step(
         &mut self,
         parameters: &mut [f32],
@@ -55,7 +55,7 @@ impl Adam {
     }
 }
 
-/// The share of the full rate at step `done` of `steps`: a short rise, then half a cosine to 0.
+/// The share of the full rate at step `done` of `steps`: a short linear rise, then half a cosine down to 0.
 pub fn schedule(done: usize, steps: usize) -> f32 {
     let rise = (steps / 20).max(1);
     if done < rise {

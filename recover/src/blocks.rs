@@ -14,20 +14,22 @@ use crate::{
 use burn_tensor::Tensor;
 use lacuna::format::Matrix;
 
-/// Trains values, scales and zeros of each block in turn, so that its output, for the input that
-/// the blocks before it now give, is near what the dense block makes of the same. Masks stay.
+/// Trains the values, scales and zeros of each block in turn. A block's input is what the recovered
+/// blocks before it give; its target is what the dense block makes of that same input. Masks stay.
 ///
-/// A block that were to give what the dense model has there would also learn to make up for the blocks before
-/// it, and of an input with errors the best guess is a smaller output: the later the block, the more it lost.
+/// The dense model's own stream is not the target: a block would then also learn to make up for the
+/// errors of the blocks before it, and the best guess from an input with errors is a smaller output. The
+/// later the block, the more that lost.
 ///
-/// An error counts by what the dense model's predictions feel of it, to second order: its own square
-/// misleads, for a few channels are very large and mean little (<https://arxiv.org/abs/2402.17762>), and
-/// the head reads others than the streams are full of. A block is never worse than it was on the windows
-/// that are held out. With a journal each block is stored when it is done, and a run that was cut off goes
-/// on behind the last; the result is the same.
+/// An error counts by how much it changes the dense model's predictions, to second order. Its plain
+/// square misleads: a few channels are very large and mean little (<https://arxiv.org/abs/2402.17762>),
+/// and the head reads other channels than those that fill the streams. On the held-out windows a block is
+/// never worse than it was. With a journal, each block is stored when it is done, and an interrupted run
+/// resumes after the last stored block, with the same result.
 ///
-/// Memory: two residual streams `[tokens, hidden]` a window, gradients of 1024 tokens by each block's
-/// output, and what one block needs for a step; once, before the first, the head and 2²⁴ logits.
+/// Memory: two residual streams `[tokens, hidden]` for each window, gradients of 1024 tokens by each
+/// block's output, and what one block needs for a step; once, before the first block, the head and 2²⁴
+/// logits.
 ///
 /// # Errors
 /// [`Error::Choice`](crate::Error::Choice) and [`Error::Shape`](crate::Error::Shape) for a job
@@ -40,7 +42,7 @@ pub fn recover_blocks(
 ) -> Result<Vec<[Matrix; 7]>> {
     let split = job.check()?;
     let mut streams = Streams::embed(job.packed, job.windows)?;
-    // Not where a journal has every block.
+    // Computed for the first block that the journal lacks: never, where it has them all.
     let mut sensitivity = None;
     let mut recovered = vec![];
     for n in 0..job.layers() {
@@ -79,14 +81,14 @@ pub fn recover_blocks(
     Ok(recovered)
 }
 
-/// A block, and what it is trained on.
+/// A block in training.
 struct Block<'a> {
     job: &'a Job<'a>,
     split: &'a Split,
     input: &'a Streams,
     target: &'a Streams,
     layer: Layer,
-    /// How much the predictions feel of an error, `[hidden, hidden]`.
+    /// How much an error changes the predictions, `[hidden, hidden]`: F of [`Sensitivity`].
     metric: Tensor<2>,
 }
 
@@ -101,7 +103,7 @@ impl Block<'_> {
         self.layer.matrices()
     }
 
-    /// Mean over tokens of `½ · dᵀFd`, `d = (y − t) / rms(t)`: nats, to second order.
+    /// Mean over tokens of `½ · dᵀFd` with `d = (y − t) / rms(t)`: nats, to second order.
     fn loss(&self, products: &Products, of: &[usize]) -> Tensor<1> {
         let x = self.input.batch(of, self.job.device);
         let t = self.target.batch(of, self.job.device);

@@ -10,41 +10,41 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The engine's.
+    /// An error of the engine.
     #[error(transparent)]
     Engine(#[from] lacuna::Error),
 
-    /// Of a weight file.
+    /// An error of a weight file.
     #[error(transparent)]
     File(#[from] lacuna_io::Error),
 
-    /// Of a language model.
+    /// An error of a language model.
     #[error(transparent)]
     Model(#[from] lacuna_llm::Error),
 
-    /// An option, or what it is applied to, that cannot be.
+    /// An option that is not possible, or not with what it is applied to.
     #[error("{what} is {value}; supported: {supported}")]
     Choice {
         /// The quantity.
         what: &'static str,
         /// Its value.
         value: String,
-        /// What would do.
+        /// What is accepted.
         supported: String,
     },
 
-    /// Something has another length than what it belongs to.
+    /// A length that does not match what it belongs to.
     #[error("{what}: {got}, where {expected} belong")]
     Shape {
         /// The quantity.
         what: &'static str,
         /// Its value.
         got: usize,
-        /// What it should be.
+        /// The value it must have.
         expected: usize,
     },
 
-    /// A file of the work folder is of another job, or not what its name says.
+    /// A file in the work folder belongs to another job, or is not what its name says.
     #[error("{}: {}", printable(&file.to_string_lossy()), printable(reason))]
     State {
         /// The file.

@@ -1,4 +1,4 @@
-//! The last norm and the head: what a residual stream predicts, and how far from the teacher.
+//! The last norm and the head: what a residual stream predicts, and how far that is from the teacher.
 
 use crate::{
     error::{Error, Result},
@@ -8,8 +8,8 @@ use burn_tensor::{Device, Tensor, activation::log_softmax};
 use lacuna::{format::Matrix, verify::Random};
 use lacuna_llm::{EMBEDDING, HEAD, Source};
 
-/// Logits that exist at one time, for each of the two models: 2²⁴, 64 MiB. Of a vocabulary of
-/// 262 144 these are 64 positions.
+/// Logits that exist at one time, for each of the two models: 2²⁴, 64 MiB. With a vocabulary of 262 144
+/// they are those of 64 positions.
 const LOGITS: usize = 1 << 24;
 
 /// The heads of a model and of the dense one that it should follow.
@@ -53,7 +53,8 @@ impl Heads {
             Ok(tensor([rows, cols], decoded(matrix), device))
         };
         let (of_student, of_teacher) = (matrix(student)?, matrix(teacher)?);
-        // It is the largest weight of a small model, and compressed models mostly keep it.
+        // Equal heads share one tensor: it is the largest weight of a small model, and compressed models
+        // mostly keep it.
         let same = of_student == of_teacher;
         let weight_of_student = weight(&of_student)?;
         drop(of_student);
@@ -76,8 +77,8 @@ impl Heads {
         })
     }
 
-    /// The sum over positions of the Kullback-Leibler divergence, teacher from student, of
-    /// residual streams `[windows, tokens, hidden]` after all layers.
+    /// The Kullback-Leibler divergence KL(teacher ‖ student), summed over the positions of the residual
+    /// streams `[windows, tokens, hidden]` after all layers.
     pub fn divergence(&self, student: Tensor<3>, teacher: Tensor<3>) -> Result<f64> {
         let mut sum = 0.0;
         for (student, teacher) in self.slices(student, teacher) {
@@ -86,7 +87,7 @@ impl Heads {
         Ok(sum)
     }
 
-    /// [`divergence`](Self::divergence), and the gradient of its mean by the student's streams.
+    /// [`divergence`](Self::divergence), and the gradient of its mean over positions by the student's streams.
     pub fn gradient(&self, student: Tensor<3>, teacher: Tensor<3>) -> Result<(f64, Tensor<3>)> {
         let shape = student.dims();
         let positions = (shape[0] * shape[1]) as f64;
@@ -103,7 +104,7 @@ impl Heads {
         Ok((sum, gradient.reshape(shape)))
     }
 
-    /// Gradients of `−log p(token)` by the teacher's streams, for tokens that it draws itself.
+    /// Gradients of `−log p(token)` by the teacher's streams, for tokens drawn from its own predictions.
     pub fn scores(&self, streams: Tensor<3>, random: &mut Random) -> Result<Tensor<3>> {
         let (shape, device) = (streams.dims(), streams.device());
         let mut gradients = vec![];
@@ -147,14 +148,14 @@ impl Head {
     }
 }
 
-/// A token by its log-probability.
+/// Draws a token from its log-probabilities.
 fn draw(logs: &[f32], random: &mut Random) -> usize {
     let mut left = f64::from(random.signed()).midpoint(1.0);
     let place = logs.iter().position(|&log| {
         left -= f64::from(log).exp();
         left < 0.0
     });
-    // What rounding has left over belongs to the last.
+    // What rounding leaves over belongs to the last token.
     place.unwrap_or(logs.len() - 1)
 }
 

@@ -10,34 +10,34 @@ use lacuna::format::Matrix;
 use lacuna_llm::{LayerWeights, Linear, Source};
 use std::ops::ControlFlow;
 
-/// A compressed model, the dense one it was made of, and text to recover it on.
+/// A compressed model, the dense one it was made from, and text to recover it on.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
     /// The dense model.
     pub dense: &'a dyn Source,
     /// The compressed one, of the same shape.
     pub packed: &'a dyn Source,
-    /// Tokens, as many in each window.
+    /// Token ids, the same number in each window.
     pub windows: &'a [Vec<u32>],
-    /// Where the training runs: any device of Burn whose backend is compiled in.
+    /// Where training runs: any Burn device whose backend is compiled in.
     pub device: &'a Device,
-    /// How.
+    /// The options of both stages.
     pub options: &'a Options,
 }
 
 /// How a model is recovered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Decides the order of the windows.
+    /// Seeds the order of the windows.
     pub seed: u64,
-    /// One window of so many is not trained on: it decides which parameters are the best.
+    /// One window in this many is not trained on, but decides which parameters are the best.
     pub held_out: usize,
-    /// Steps between two looks at the held-out windows; of the model stage, also between two
-    /// files of its state.
+    /// Steps between two checks on the held-out windows. The model stage also stores its state at each
+    /// check.
     pub check: usize,
-    /// Of each block.
+    /// The training of each block.
     pub blocks: Training,
-    /// Of the whole model.
+    /// The training of the whole model.
     pub model: Training,
 }
 
@@ -46,9 +46,9 @@ pub struct Options {
 pub struct Training {
     /// Steps; 0 leaves everything as it is.
     pub steps: usize,
-    /// Windows in a step.
+    /// Windows in each step.
     pub windows: usize,
-    /// Of Adam, at their height.
+    /// Adam's rates at the peak of their schedule.
     pub rates: Rates,
 }
 
@@ -80,22 +80,22 @@ impl Default for Options {
     }
 }
 
-/// How far a recovery is.
+/// How far a recovery has come.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
-    /// The block, of so many; `None` in the model stage.
+    /// The block's number, from 0, and the number of blocks; `None` in the model stage.
     pub block: Option<(usize, usize)>,
-    /// Steps done, and all of them.
+    /// Steps done, and steps in all.
     pub steps: (usize, usize),
-    /// Loss of the last step on what it trained on.
+    /// Loss of the last step, on the windows that it trained on.
     pub loss: f64,
     /// Loss on the held-out windows before the first step.
     pub start: f64,
-    /// The least one since.
+    /// The least loss on the held-out windows so far.
     pub best: f64,
 }
 
-/// Hears of progress and may stop the work.
+/// Called with the progress after each step; may stop the work.
 pub type Listener<'a> = dyn FnMut(&Progress) -> ControlFlow<()> + 'a;
 
 impl Job<'_> {
@@ -108,7 +108,7 @@ impl Job<'_> {
         self.packed.config().layers.len()
     }
 
-    /// Refuses what contradicts itself, and divides the windows.
+    /// Refuses a job that contradicts itself, and splits the windows.
     pub(crate) fn check(&self) -> Result<Split> {
         let refuse = |what, value: String, supported: String| {
             Err(Error::Choice {
@@ -185,7 +185,7 @@ impl Job<'_> {
     }
 }
 
-/// Layer `layer` of a source as it is.
+/// Layer `layer` of a source, in the formats that it is stored in.
 pub(crate) fn load(source: &dyn Source, layer: usize) -> Result<LayerWeights> {
     Ok(LayerWeights::load(
         source,

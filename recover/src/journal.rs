@@ -1,11 +1,11 @@
-//! What is done of a recovery, in files of a work folder.
+//! The finished parts of a recovery, as files in a work folder.
 //!
 //! ```text
 //! block-00000.safetensors   the products of a block that is recovered
 //! model.safetensors         the state of the model stage at its last check
 //! ```
 //!
-//! Each appears by renaming, complete or not at all, and names the job that it belongs to.
+//! Each file is renamed into place when it is complete, and names the job that it belongs to.
 
 use crate::{
     error::{Error, Result},
@@ -21,7 +21,7 @@ use std::{
 
 /// The entry of a file's header that names the job.
 const JOB: &str = "recover.job";
-/// Those of the model stage's state.
+/// The entries of the model stage's state.
 const STEP: &str = "recover.step";
 const START: &str = "recover.start";
 const BEST: &str = "recover.best";
@@ -40,15 +40,15 @@ pub(crate) struct State {
     pub done: usize,
     /// Loss on the held-out windows before the first.
     pub start: f64,
-    /// The least one since.
+    /// The least loss so far.
     pub best: f64,
-    /// By name: parameters, moments, and the parameters of the best loss.
+    /// By name: the parameters, their moments, and the parameters that had the least loss.
     pub vectors: BTreeMap<String, Vec<f32>>,
 }
 
 impl Journal {
-    /// Keeps files in `folder`, which exists. `job` stands for everything that decides the
-    /// result: sources, windows, options.
+    /// A journal in `folder`, which must exist. `job` stands for everything that decides the result:
+    /// sources, windows, options. Files of another `job` are refused.
     pub fn new(folder: impl Into<PathBuf>, job: impl Into<String>) -> Self {
         Self {
             folder: folder.into(),
@@ -76,7 +76,8 @@ impl Journal {
         Ok(Some(opened))
     }
 
-    /// The recovered products of block `n`, where it is done: of the formats of `like`.
+    /// The recovered products of block `n`, or `None` if it is not done. Their formats and shapes must be
+    /// those of `like`.
     pub(crate) fn block(&self, n: usize, like: &[Matrix; 7]) -> Result<Option<[Matrix; 7]>> {
         let file = self.block_file(n);
         let Some(opened) = self.open(&file)? else {
@@ -133,7 +134,7 @@ impl Journal {
 
     pub(crate) fn keep_state(&self, state: &State) -> Result<()> {
         let mut output = Output::new();
-        // A float's text reads back as the same float.
+        // A float printed as text parses back to the same float.
         output.metadata(&BTreeMap::from([
             (JOB.into(), self.job.clone()),
             (STEP.into(), state.done.to_string()),
@@ -150,8 +151,8 @@ impl Journal {
         Ok(writer.finish()?)
     }
 
-    /// Removes the files of `blocks` blocks and of the model stage, and what a run that was
-    /// killed left half written. What cannot be removed stays.
+    /// Removes the files of `blocks` blocks and of the model stage, and the half-written files of killed
+    /// runs. What cannot be removed stays.
     pub fn remove(&self, blocks: usize) {
         for n in 0..blocks {
             let _ = std::fs::remove_file(self.block_file(n));

@@ -11,7 +11,7 @@ use burn_tensor::{Device, Gradients, Tensor};
 use lacuna::format::Matrix;
 use rayon::prelude::*;
 
-/// A layer, its products as parameters with the moments of their gradients.
+/// A layer whose products are parameters, with the moments of their gradients.
 #[derive(Debug, Clone)]
 pub(crate) struct Layer {
     pub frame: Frame,
@@ -20,7 +20,7 @@ pub(crate) struct Layer {
     device: Device,
 }
 
-/// A product.
+/// One product in training.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub trainable: Trainable,
@@ -36,7 +36,7 @@ impl Layer {
         Self::new(frame, &weights.linears, Trained::Scales, job.device)
     }
 
-    /// Of packed `matrices`, in the order of [`Linear::ALL`].
+    /// A layer of packed `matrices`, in the order of [`Linear::ALL`].
     pub fn new(
         frame: Frame,
         matrices: &[Matrix; 7],
@@ -74,8 +74,7 @@ impl Layer {
         weights.try_into().expect("seven were made of seven")
     }
 
-    /// [`products`](Self::products) whose gradients are recorded, but for those that have no
-    /// parameters.
+    /// [`products`](Self::products) with gradients recorded for those that have parameters.
     pub fn tracked(&self) -> Products {
         let mut products = self.products();
         for (part, weight) in self.parts.iter().zip(&mut products) {
@@ -86,8 +85,7 @@ impl Layer {
         products
     }
 
-    /// Moves the parameters against the gradients of `products`, which are
-    /// [`tracked`](Self::tracked).
+    /// One step of Adam from the gradients of `products`, which came from [`tracked`](Self::tracked).
     pub fn step(
         &mut self,
         products: &Products,
@@ -115,13 +113,13 @@ impl Layer {
             })
     }
 
-    /// What the parameters are.
+    /// The parameters of each product.
     pub fn parameters(&self) -> Vec<Vec<f32>> {
         let parameters = |part: &Part| part.trainable.parameters().to_vec();
         self.parts.iter().map(parameters).collect()
     }
 
-    /// Puts others in their place.
+    /// Replaces the parameters of each product.
     pub fn set_parameters(&mut self, parameters: Vec<Vec<f32>>) -> Result<()> {
         for (part, parameters) in self.parts.iter_mut().zip(parameters) {
             part.trainable.set_parameters(parameters)?;

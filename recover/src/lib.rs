@@ -1,11 +1,11 @@
-//! Recovery of compressed language models by gradient, in the two stages of GQSA
-//! (<https://arxiv.org/abs/2412.17560>): [`recover_blocks`] trains what a block kept against the
-//! dense block's output, [`recover_model`] then scales and zeros against the dense model's
+//! Recovers compressed language models by gradient training, in the two stages of GQSA
+//! (<https://arxiv.org/abs/2412.17560>): [`recover_blocks`] trains what each block kept against the
+//! output of the dense block, then [`recover_model`] trains scales and zeros against the dense model's
 //! predictions.
 //!
-//! Gradients come from Burn's autodiff; any of its backends will do, the processor's is compiled
-//! in. What is trained is a packed weight as it is stored ([`Trainable`]), so formats, masks and
-//! sizes stay what they are, and what the training sees is what the model computes afterwards.
+//! Gradients come from Burn's autodiff. Any of its backends will do; the CPU backend is compiled in. A
+//! packed weight is trained as it is stored ([`Trainable`]): formats, masks and sizes do not change, and
+//! training sees exactly the weights that the model computes with afterwards.
 //!
 //! ```no_run
 //! use lacuna_llm::Checkpoint;
@@ -54,7 +54,7 @@ pub use model::recover_model;
 pub use network::{Frame, Products};
 pub use trainable::{Rates, Trainable, Trained};
 
-/// The device that is always there: all cores, f32.
+/// The CPU device, which is always compiled in: all cores, f32.
 pub fn cpu() -> burn_tensor::Device {
     burn_tensor::Device::flex()
 }

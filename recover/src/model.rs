@@ -16,18 +16,18 @@ use lacuna::format::Matrix;
 use lacuna_llm::Linear;
 use std::collections::BTreeMap;
 
-/// Trains scales and zeros of all layers against the dense model's predictions. Codes and masks
-/// stay; of weights without codes the kept values are trained.
+/// Trains the scales and zeros of all layers against the dense model's predictions. Codes and masks stay;
+/// in weights without codes, the kept values are trained.
 ///
-/// `packed` are the products to start from, those of [`recover_blocks`](crate::recover_blocks) or
-/// of the compressed model, [`Job::packed_layers`]. The loss is the Kullback-Leibler divergence
-/// of the predictions from the dense model's. On the held-out windows the result is never worse
-/// than the start. With a journal the state is stored at every check, and a run that was cut off
-/// goes on from there to the same result.
+/// `packed` are the products to start from: those that [`recover_blocks`](crate::recover_blocks)
+/// returned, or the compressed model's ([`Job::packed_layers`]). The loss is the Kullback-Leibler
+/// divergence of the predictions from the dense model's. On the held-out windows the result is never
+/// worse than the start. With a journal, the state is stored at every check, and an interrupted run
+/// resumes there, with the same result.
 ///
-/// Memory: two residual streams `[tokens, hidden]` a window, the head, the parameters four times,
-/// and what a step keeps: a stream a layer for each of its windows, all values of *one* layer
-/// (layers run a second time for their gradients), and 2²⁴ logits of either model.
+/// Memory: two residual streams `[tokens, hidden]` for each window, the head, four copies of the
+/// parameters, and what a step keeps: one stream per layer for each of its windows, all intermediate
+/// values of *one* layer (layers run a second time for their gradients), and 2²⁴ logits of each model.
 ///
 /// # Errors
 /// Those of [`recover_blocks`](crate::recover_blocks), and [`Error::Shape`] for another number
@@ -64,14 +64,14 @@ struct Stage<'a> {
     split: Split,
     layers: Vec<Layer>,
     heads: Heads,
-    /// Before the first layer.
+    /// The compressed model's streams before its first layer.
     input: Streams,
-    /// The dense model's after the last.
+    /// The dense model's streams after its last layer.
     target: Streams,
     journal: Option<&'a Journal>,
 }
 
-/// By layer and product.
+/// The parameters of each product of each layer.
 type Parameters = Vec<Vec<Vec<f32>>>;
 
 impl<'a> Stage<'a> {
@@ -124,7 +124,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Goes on from a stored state.
+    /// Restores a stored state, from which the run then goes on.
     fn take_up(&mut self, mut state: State) -> Result<Run<Parameters>> {
         let mut parameters = vec![];
         for (n, layer) in self.layers.iter_mut().enumerate() {
@@ -187,7 +187,7 @@ impl Trainee for Stage<'_> {
             let products = layer.tracked();
             let x = x.autodiff().require_grad();
             let y = layer.frame.forward(&products, x.clone());
-            // The product's gradient is what the layers behind handed down.
+            // The gradient of this sum is that of the loss: `gradient` is the loss's by `y`.
             let gradients = (y * gradient).sum().backward();
             gradient = x.grad(&gradients).ok_or_else(lost)?;
             layer.step(&products, &gradients, rates, done)?;

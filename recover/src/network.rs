@@ -4,9 +4,9 @@ use crate::error::{Error, Result};
 use burn_tensor::{Device, Tensor, TensorData, activation};
 use lacuna_llm::{Activation, Config, LayerWeights, Linear};
 
-/// What a layer has besides its products: norms, biases, rotations and what a query sees.
+/// What a layer has besides its products: norms, biases, rotations and the attention mask.
 ///
-/// All of it is constant in training; the products' weights are given to
+/// All of it is constant in training; the weights of the products are passed to
 /// [`forward`](Self::forward).
 #[derive(Debug, Clone)]
 pub struct Frame {
@@ -34,7 +34,7 @@ pub struct Frame {
 pub type Products = [Tensor<2>; 7];
 
 impl Frame {
-    /// That of layer `layer` for windows of `tokens` tokens from position 0.
+    /// The frame of layer `layer`, for windows of `tokens` tokens that start at position 0.
     pub fn new(
         config: &Config,
         layer: usize,
@@ -143,7 +143,7 @@ impl Frame {
                 self.turn(x)
             });
         }
-        // Consecutive query heads share a key head: side by side they are one longer query.
+        // Consecutive query heads share a key head: one after the other, they are a longer query of that head.
         let long = [windows, kv_heads, heads / kv_heads * tokens, head_dim];
         let scores = q.reshape(long).matmul(k.transpose()) * self.query_scale;
         let scores =
@@ -157,7 +157,7 @@ impl Frame {
         self.linear(products, Linear::O, mixed)
     }
 
-    /// Turns the pairs `(i, i + head_dim / 2)` of every head.
+    /// Rotates the pairs `(i, i + head_dim / 2)` of every head.
     fn turn(&self, x: Tensor<4>) -> Tensor<4> {
         let half = self.head_dim / 2;
         let a = x.clone().narrow(3, 0, half);
@@ -179,12 +179,12 @@ pub(crate) fn rms_norm<const D: usize>(x: Tensor<D>, weight: &Tensor<1>, eps: f6
     x.clone() / root_mean_square(x, eps) * weight.clone().unsqueeze()
 }
 
-/// That of each vector, `eps` added to its mean square.
+/// The root mean square of each vector, with `eps` added to the mean square.
 pub(crate) fn root_mean_square<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
     (x.square().mean_dim(D - 1) + eps).sqrt()
 }
 
-/// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`, without a power, which is dear.
+/// `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`, with the cube multiplied out, because a power is slow.
 fn gelu_tanh(x: Tensor<3>) -> Tensor<3> {
     let cubed = x.clone().square() * x.clone();
     let inner = (x.clone() + cubed * 0.044_715) * (2.0 / std::f64::consts::PI).sqrt();

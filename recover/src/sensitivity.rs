@@ -1,4 +1,4 @@
-//! How much the dense model's predictions feel an error of a residual stream.
+//! How much an error of a residual stream changes the dense model's predictions.
 
 use crate::{
     error::{Error, Result},
@@ -11,26 +11,27 @@ use crate::{
 use burn_tensor::{Device, Tensor};
 use lacuna::verify::Random;
 
-/// Tokens whose gradients are taken, in whole windows, one at least.
+/// Tokens whose gradients are taken, in whole windows, at least one.
 const SAMPLES: usize = 1024;
 
-/// What of the metric is its own diagonal: so many samples say little of pairs of channels.
+/// The share by which off-diagonal entries of the metric shrink: this few samples say little about pairs
+/// of channels.
 const DIAGONAL: f32 = 0.2;
 
-/// Gradients of what the dense model predicts, by the stream behind each of its blocks.
+/// Gradients of the dense model's predictions by the stream after each of its blocks.
 ///
-/// To second order an error `d` of a stream moves the predictions by `½ · dᵀFd` nats, F being the Fisher
-/// information, the mean of `g gᵀ` over gradients `g` of the log-probability of tokens that the model
-/// itself draws. BRECQ weighs blocks by its diagonal (<https://arxiv.org/abs/2102.05426>). Streams are taken
-/// in units of their token's root mean square, by which the norms behind them divide.
+/// To second order, an error `d` of a stream moves the predictions by `½ · dᵀFd` nats. F is the Fisher
+/// information: the mean of `g gᵀ` over gradients `g` of the log-probability of tokens that the model
+/// itself draws. BRECQ weighs blocks by its diagonal (<https://arxiv.org/abs/2102.05426>). Streams are
+/// measured in units of their token's root mean square, because the norms after them divide by it.
 pub(crate) struct Sensitivity {
-    /// By block, `[samples, hidden]`.
+    /// For each block, `[samples, hidden]`.
     gradients: Vec<Vec<f32>>,
     hidden: usize,
 }
 
 impl Sensitivity {
-    /// That of the dense model on some of the windows that are trained on.
+    /// The gradients of the dense model on some of the training windows.
     pub fn new(job: &Job, split: &Split) -> Result<Self> {
         let device = job.device;
         let count = (SAMPLES / job.tokens()).clamp(1, split.trained.len());
@@ -66,7 +67,7 @@ impl Sensitivity {
         })
     }
 
-    /// F for streams behind block `n`, `[hidden, hidden]`.
+    /// F for the streams after block `n`, `[hidden, hidden]`.
     pub fn metric(&self, n: usize, device: &Device) -> Tensor<2> {
         let (gradients, hidden) = (&self.gradients[n], self.hidden);
         let samples = gradients.len() / hidden;
@@ -82,7 +83,7 @@ impl Sensitivity {
     }
 }
 
-/// What an error of `x` is measured in, `[windows, tokens, 1]`.
+/// The unit that errors of `x` are measured in: its root mean square, `[windows, tokens, 1]`.
 pub(crate) fn unit(x: Tensor<3>) -> Tensor<3> {
     root_mean_square(x, 1e-12)
 }
@@ -119,7 +120,7 @@ mod tests {
         for n in 0..layers.len() {
             let (before, behind) = layers.split_at(n + 1);
             let x = through(embedded.batch(&all, &device), before);
-            // Each token's own, so that what errors of a window do together cancels.
+            // An error of its own for each token, so that what errors of one window do together cancels.
             let [windows, tokens, hidden] = x.dims();
             let d = Random(n as u64).vector(windows * tokens * hidden);
             let d: Tensor<3> = tensor([windows, tokens, hidden], d, &device) * 0.02;

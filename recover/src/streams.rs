@@ -1,4 +1,4 @@
-//! The residual streams of all windows on the host, and which of them are trained on.
+//! The residual streams of all windows, on the host, and which windows are trained on.
 
 use crate::{
     error::{Error, Result},
@@ -9,7 +9,7 @@ use burn_tensor::{Device, Tensor};
 use lacuna::verify::Random;
 use lacuna_llm::{Recipe, Source, blocks::embed};
 
-/// Windows that run at a time where nothing is trained.
+/// Windows that run at once where nothing is trained.
 const TOGETHER: usize = 8;
 
 /// A residual stream `[tokens, hidden]` for each window.
@@ -21,7 +21,7 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Before the first layer of `source`.
+    /// The streams before the first layer of `source`.
     pub fn embed(source: &dyn Source, windows: &[Vec<u32>]) -> Result<Self> {
         Ok(Self {
             windows: embed(source, &Recipe::default(), windows)?,
@@ -30,13 +30,13 @@ impl Streams {
         })
     }
 
-    /// Some windows, `[windows, tokens, hidden]`.
+    /// The streams of some windows, `[windows, tokens, hidden]`.
     pub fn batch(&self, of: &[usize], device: &Device) -> Tensor<3> {
         let values = of.iter().flat_map(|&i| &self.windows[i]).copied().collect();
         tensor([of.len(), self.tokens, self.hidden], values, device)
     }
 
-    /// Puts the output of a layer in the place of its input.
+    /// Runs a layer: its output takes the place of its input.
     pub fn run(&mut self, layer: &Layer, device: &Device) -> Result<()> {
         let products = layer.products();
         let all: Vec<usize> = (0..self.windows.len()).collect();
@@ -60,10 +60,10 @@ pub(crate) struct Split {
 }
 
 impl Split {
-    /// One window of every `every` is held out, the last of each run.
+    /// Holds out the last of every `every` windows.
     ///
     /// # Errors
-    /// [`Error::Choice`] where that leaves none for either.
+    /// [`Error::Choice`] where that leaves none to train on or none to hold out.
     pub fn new(windows: usize, every: usize, seed: u64) -> Result<Self> {
         let (held_out, trained) = (0..windows).partition(|i| i % every == every - 1);
         let this = Self {
@@ -81,8 +81,8 @@ impl Split {
         Ok(this)
     }
 
-    /// The windows of step `done`: a function of the seed and the number alone. Every window
-    /// comes once before any comes again.
+    /// The windows of step `done`, which depend on the seed and `done` alone. Every window comes once
+    /// before any comes again.
     pub fn batch(&self, done: usize, windows: usize) -> Vec<usize> {
         let count = self.trained.len();
         let mut order = (usize::MAX, vec![]);
@@ -97,7 +97,7 @@ impl Split {
             .collect()
     }
 
-    /// All of them in an order of its own for each round.
+    /// All training windows, in an order that differs from round to round.
     fn shuffled(&self, round: usize) -> Vec<usize> {
         let mut random = Random(Random(self.seed).bits() ^ round as u64);
         let mut order = self.trained.clone();
@@ -107,7 +107,7 @@ impl Split {
         order
     }
 
-    /// The held-out windows in runs that go together.
+    /// The held-out windows in batches.
     pub fn judges(&self) -> impl Iterator<Item = &[usize]> {
         self.held_out.chunks(TOGETHER)
     }

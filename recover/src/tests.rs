@@ -37,7 +37,7 @@ fn options(steps: usize) -> Options {
     }
 }
 
-/// The stages on one pair of models.
+/// A dense model, a compressed one, and windows to recover it on.
 struct Pair {
     dense: Weights,
     packed: Weights,
@@ -64,7 +64,7 @@ impl Pair {
         })
     }
 
-    /// The layers after both stages, and the last progress of each block and of the model.
+    /// Runs both stages: the layers, and the last progress of each block and of the model.
     fn recover(&self, options: &Options, journal: Option<&Journal>) -> (Layers, Vec<Progress>) {
         let mut last = vec![];
         let mut listener = |progress: &Progress| {
@@ -112,7 +112,7 @@ fn both_stages_come_nearer_and_keep_formats_and_masks() {
     }
 }
 
-/// The model stage moves scales and zeros only.
+/// The model stage changes scales and zeros only.
 #[test]
 fn the_model_stage_leaves_codes_alone() {
     let pair = Pair::new("qwen3", "w4g8s50");
@@ -130,7 +130,7 @@ fn the_model_stage_leaves_codes_alone() {
     }
 }
 
-/// Steps so large that they ruin everything change nothing.
+/// Steps so large that they ruin the weights leave the result as it was.
 #[test]
 fn the_result_is_never_worse_than_the_start() {
     let pair = Pair::new("qwen3", "w4g8s50");
@@ -158,7 +158,7 @@ fn a_run_that_was_cut_off_goes_on_to_the_same_bits() {
     assert_eq!(whole, again, "the same bits twice");
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::new(folder.path(), "this");
-    // Stopped in the second block, then in the model, then not.
+    // The first run stops in the second block, the second in the model stage, the third finishes.
     let calls = |stop: usize| {
         let mut calls = 0;
         let mut listener = move |_: &Progress| {
@@ -176,11 +176,11 @@ fn a_run_that_was_cut_off_goes_on_to_the_same_bits() {
     };
     assert!(matches!(calls(45), Err(Error::Cancelled)));
     assert!(folder.path().join("block-00000.safetensors").exists());
-    // One block of 30 steps is left, then 15 of the model.
+    // One block of 30 steps is left, then 15 steps of the model stage run.
     assert!(matches!(calls(45), Err(Error::Cancelled)));
     let state = journal.state().unwrap().unwrap();
     assert_eq!(state.done, 10);
-    // 20 of the model are left.
+    // 20 steps of the model stage are left.
     assert_eq!(calls(21).unwrap(), whole);
     assert_eq!(calls(1).unwrap(), whole, "all is done");
 

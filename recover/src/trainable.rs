@@ -7,10 +7,10 @@
 //!                z = clamp(round(zero), 0, 2^bits − 1)      one for each group; where real f16(zero), tiny ones 0
 //! ```
 //!
-//! What the network is trained with is exactly what the packed weight decodes to. Rounding has
-//! no gradient of use, so it is passed straight through, as LSQ (<https://arxiv.org/abs/1902.08153>),
-//! `EfficientQAT` (<https://arxiv.org/abs/2407.11062>) and GQSA (<https://arxiv.org/abs/2412.17560>)
-//! do: with g the gradient of w,
+//! The network is trained with exactly what the packed weight decodes to. The gradient of rounding is of
+//! no use, so gradients pass straight through it, as LSQ (<https://arxiv.org/abs/1902.08153>),
+//! `EfficientQAT` (<https://arxiv.org/abs/2407.11062>) and GQSA (<https://arxiv.org/abs/2412.17560>) do.
+//! With g the gradient of w:
 //!
 //! ```text
 //!                where c was not clamped      where it was      codes frozen
@@ -24,28 +24,28 @@ use half::{bf16, f16};
 use lacuna::format::{Codes, Dtype, Gqs, Matrix, Nm, Quantized, Values, Zeros};
 use std::ops::Range;
 
-/// Slots past the last column hold no weight.
+/// The place of slots past the last column, which hold no weight.
 const SPARE: u32 = u32::MAX;
-/// A scale stays within this factor of what it was: it keeps its sign and does not vanish.
+/// Training keeps a scale within this factor of its first value, so it keeps its sign and does not vanish.
 const SPAN: f32 = 16.0;
 
-/// Which parameters of a weight are moved. The mask never is.
+/// Which parameters of a weight are trained. The mask never is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trained {
     /// Values, scales and zeros.
     Values,
-    /// Scales and zeros; codes are frozen. A weight without codes has its values moved.
+    /// Scales and zeros; codes are frozen. In a weight without codes, the values are trained.
     Scales,
 }
 
 /// How far Adam moves each kind of parameter in a step at the full rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
-    /// Values, as a share of the root mean square of the weight's.
+    /// Values, as a share of the root mean square of the weight's stored values.
     pub values: f32,
-    /// Scales, as a share of each.
+    /// Scales, as a share of their first value.
     pub scales: f32,
-    /// Zeros, in codes.
+    /// Zeros, in units of one code.
     pub zeros: f32,
 }
 
@@ -59,16 +59,16 @@ impl Rates {
     }
 }
 
-/// A packed weight whose parameters can be moved.
+/// A packed weight whose parameters can be trained.
 #[derive(Debug, Clone)]
 pub struct Trainable {
-    /// Format, mask, and what the parameters started from.
+    /// Format, mask, and the values that the parameters started from.
     matrix: Matrix,
-    /// By slot, the element of the dense weight, row-major.
+    /// For each slot, its element in the row-major dense weight, or [`SPARE`].
     places: Vec<u32>,
-    /// The first slot of each group, and their end; empty where there are no groups.
+    /// The first slot of each group, then the end of the last; empty without groups.
     groups: Vec<u32>,
-    /// Values, ratios of scales, zeros.
+    /// Values, then scales as ratios to the stored ones, then zeros.
     parameters: Vec<f32>,
     values: usize,
     /// Root mean square of the stored values.
@@ -86,7 +86,7 @@ struct Grid {
 
 impl Grid {
     fn code(self, value: f32) -> u8 {
-        // A cast saturates: NaN and what lies below become 0.
+        // The cast saturates: NaN and negative numbers become 0.
         ((value / self.step + self.zero).round() as u8).min(self.max)
     }
 
@@ -102,12 +102,12 @@ impl Grid {
 }
 
 impl Trainable {
-    /// The parameters of `matrix`. Until they are moved, [`to_matrix`](Self::to_matrix) gives
-    /// it back bit for bit.
+    /// The parameters of `matrix`. Until they are changed, [`to_matrix`](Self::to_matrix) gives `matrix`
+    /// back bit for bit.
     ///
-    /// Values start in the middle of their codes, whatever the dense weight was: compression that
-    /// compensates has put codes where that weight is not, and values at the edge of their codes would
-    /// fall back at the first step. A dense `matrix` has no parameters.
+    /// Values start in the middle of their codes, not at the dense weight: compression that compensates
+    /// puts codes away from that weight, and values that started at the edge of their codes would fall
+    /// back at the first step. A dense `matrix` has no parameters.
     ///
     /// # Errors
     /// [`Error::Choice`] for a weight of 2³² elements or more.
@@ -145,7 +145,7 @@ impl Trainable {
         Ok(this)
     }
 
-    /// What the slots hold.
+    /// The values that the slots decode to.
     fn stored(&self) -> Vec<f32> {
         match &self.matrix {
             Matrix::Nm(nm) => nm.values().to_f32(),
@@ -161,15 +161,15 @@ impl Trainable {
         }
     }
 
-    /// Parameters: values, then scales by group as shares of what they were, then zeros.
+    /// All parameters: values, then the scales of the groups as ratios to the stored ones, then zeros.
     pub fn parameters(&self) -> &[f32] {
         &self.parameters
     }
 
-    /// Puts others in their place.
+    /// Replaces all parameters.
     ///
     /// # Errors
-    /// [`Error::Shape`] for another number.
+    /// [`Error::Shape`] for another number of them.
     pub fn set_parameters(&mut self, parameters: Vec<f32>) -> Result<()> {
         if parameters.len() != self.parameters.len() {
             return Err(Error::Shape {
@@ -182,7 +182,7 @@ impl Trainable {
         Ok(())
     }
 
-    /// Lets `step` move the parameters, then brings back those that left their bounds.
+    /// Lets `step` change the parameters, then clamps scales and zeros to their bounds.
     pub(crate) fn update(&mut self, step: impl FnOnce(&mut [f32])) {
         step(&mut self.parameters);
         let Some(codes) = self.matrix.codes() else {
@@ -203,7 +203,7 @@ impl Trainable {
         }
     }
 
-    /// Where the values, the scales and the zeros end, and how far each kind moves.
+    /// For values, scales and zeros: where they end in the parameters, and their rate.
     pub(crate) fn rates(&self, rates: &Rates) -> [(usize, f32); 3] {
         let scales = self.values + self.groups.len().saturating_sub(1);
         [
@@ -239,7 +239,7 @@ impl Trainable {
         grid
     }
 
-    /// The code of `slot`, which belongs to the group of `grid`.
+    /// The code of `slot`, which lies in `group`; `grid` is that group's.
     fn code(&self, codes: &Codes, grid: Grid, group: usize, slot: usize) -> u8 {
         if self.places[slot] == SPARE && grid.zero.to_bits() != codes.zero(group).to_bits() {
             grid.code(0.0)
@@ -250,7 +250,7 @@ impl Trainable {
         }
     }
 
-    /// The dense weight `[rows, cols]` that [`to_matrix`](Self::to_matrix) stands for, exactly.
+    /// The dense weight `[rows, cols]`: exactly what [`to_matrix`](Self::to_matrix) decodes to.
     pub fn weight(&self) -> Vec<f32> {
         let mut dense = vec![0.0; self.matrix.rows() * self.matrix.cols()];
         let mut put = |slot: usize, value: f32| {
@@ -285,8 +285,8 @@ impl Trainable {
         dense
     }
 
-    /// The gradient of the parameters, where `of_weight` `[rows, cols]` is that of
-    /// [`weight`](Self::weight).
+    /// The gradient of the parameters, given that of [`weight`](Self::weight), `of_weight`,
+    /// `[rows, cols]`.
     ///
     /// # Errors
     /// [`Error::Shape`] for a gradient of another length.
@@ -336,10 +336,10 @@ impl Trainable {
         Ok(gradient)
     }
 
-    /// The weight in its format, with its mask and the parameters as they are now.
+    /// The packed weight, in its format and with its mask, from the present parameters.
     ///
     /// # Errors
-    /// [`Error::Engine`] for a value that left the range of its type or is no number.
+    /// [`Error::Engine`] for a value that is NaN or outside the range of its type.
     pub fn to_matrix(&self) -> Result<Matrix> {
         Ok(match &self.matrix {
             Matrix::Nm(nm) => {
@@ -403,7 +403,7 @@ fn rounded(dtype: Dtype, value: f32) -> f32 {
     }
 }
 
-/// Where each slot lies in the dense weight, and where groups of slots begin.
+/// Where each slot lies in the dense weight, and where the groups of slots begin and end.
 fn layout(matrix: &Matrix) -> (Vec<u32>, Vec<u32>) {
     let (rows, cols) = (matrix.rows(), matrix.cols());
     let place = |row: usize, col: usize| {

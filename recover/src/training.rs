@@ -1,4 +1,4 @@
-//! The loop of both stages: steps, looks at the windows that are held out, the best kept.
+//! The training loop of both stages: steps, checks on the held-out windows, and the best parameters kept.
 
 use crate::{
     adam::schedule,
@@ -10,38 +10,38 @@ use std::ops::ControlFlow;
 
 /// What is trained.
 pub(crate) trait Trainee {
-    /// What is kept where it is the best.
+    /// What is kept of the best check.
     type Parameters;
 
-    /// Step number `done`; the loss before it.
+    /// Takes step number `done` and returns the loss before it.
     fn step(&mut self, done: usize, rates: &Rates) -> Result<f64>;
 
-    /// The loss on the windows that are held out.
+    /// The loss on the held-out windows.
     fn judge(&self) -> Result<f64>;
 
     fn parameters(&self) -> Self::Parameters;
 
-    /// Stores how far it is, where it can.
+    /// Stores the state of the run, if the stage can resume from it.
     fn store(&self, _run: &Run<Self::Parameters>) -> Result<()> {
         Ok(())
     }
 }
 
-/// How far a training is.
+/// How far a training has come.
 #[derive(Debug)]
 pub(crate) struct Run<P> {
     /// Steps done.
     pub done: usize,
-    /// The loss on the held-out windows before the first.
+    /// The loss on the held-out windows before the first step.
     pub start: f64,
-    /// The least one since.
+    /// The least such loss so far.
     pub best: f64,
     /// The parameters that had it.
     pub parameters: P,
 }
 
 impl<P> Run<P> {
-    /// Before the first step.
+    /// A run before its first step.
     pub fn new<T: Trainee<Parameters = P>>(trainee: &T) -> Result<Self> {
         let start = trainee.judge()?;
         Ok(Self {
@@ -52,7 +52,7 @@ impl<P> Run<P> {
         })
     }
 
-    /// Goes on to the last step; the parameters that were the best. `block` is for reports.
+    /// Trains up to the last step and returns the best parameters. `block` is for reports.
     pub fn finish<T: Trainee<Parameters = P>>(
         mut self,
         trainee: &mut T,
@@ -67,7 +67,7 @@ impl<P> Run<P> {
             self.done += 1;
             if self.done % options.check == 0 || self.done == training.steps {
                 let judged = trainee.judge()?;
-                // Not where it is no number.
+                // False for NaN, which is never the best.
                 if judged < self.best {
                     (self.best, self.parameters) = (judged, trainee.parameters());
                 }

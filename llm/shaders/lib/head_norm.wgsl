@@ -1,4 +1,4 @@
-// A head's own norm; the first HALF · 2 quads are those of queries, the others those of keys.
+// The norm of each head. The first HALF · 2 quads of weights are for queries, the others for keys.
 @group(0) @binding(7) var<storage, read> head_norms: array<vec4<f32>>;
 
 fn head_scale(lane: u32, squares: f32) -> f32 {

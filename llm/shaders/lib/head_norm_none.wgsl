@@ -1,4 +1,4 @@
-// Heads as they come from the product.
+// No norm: heads as they come from the product.
 fn head_scale(lane: u32, squares: f32) -> f32 {
     return 1.0;
 }

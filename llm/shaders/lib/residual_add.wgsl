@@ -1,4 +1,4 @@
-// x += h, what the last product of a block gave.
+// x += h, the output of a block's last product.
 @group(0) @binding(2) var<storage, read> h: array<vec4<f32>>;
 
 fn settle(row: u32, lane: u32) {

@@ -1,2 +1,2 @@
-// x as it is.
+// Leaves x as it is.
 fn settle(row: u32, lane: u32) {}

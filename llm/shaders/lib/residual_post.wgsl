@@ -1,4 +1,4 @@
-// x += norm(h), what the last product of a block gave and its own norm.
+// x += norm(h): the output of a block's last product, through a norm of its own.
 @group(0) @binding(2) var<storage, read> h: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> post: array<vec4<f32>>;
 

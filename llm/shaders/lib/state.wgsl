@@ -1,4 +1,4 @@
-// Where a sequence stands. The host sets it before a prompt; `sample` moves it on.
+// The state of a sequence. The host sets it before each prompt; `sample` advances it.
 struct State {
     position: u32,  // of the first token of this run
     tokens: u32,    // of this run

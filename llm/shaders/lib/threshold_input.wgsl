@@ -1,4 +1,4 @@
-// g = x, the input of a product; y is a copy, since x may have other readers.
+// g = x, the input of a product. y is a copy, because other products may read x.
 @group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
 

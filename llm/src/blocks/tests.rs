@@ -6,7 +6,7 @@ use crate::{
 };
 use lacuna::reference;
 
-/// What a layer's products take, a tensor a site, then what gate and up give.
+/// The inputs of a layer's products, one vector for each site, then the outputs of gate and up.
 fn observed(block: &mut Block, stream: &mut [f32]) -> [Vec<f32>; 6] {
     let mut all = [const { vec![] }; 6];
     block
@@ -34,7 +34,7 @@ fn layers_give_on_the_device_what_the_twin_gives() {
         (gemma(), "w4g16s50"),
     ] {
         let weights = weights(config, format);
-        // Nothing is left over from window to window, whichever is longer.
+        // Nothing may be left over from one window to the next, whichever is longer.
         let windows = [ids(60), ids(7), ids(33)];
         for chunk in [1, 16, 60] {
             let mut device = Blocks::in_chunks(Some(&gpu), &weights.config, 60, chunk).unwrap();
@@ -71,7 +71,7 @@ fn layers_give_on_the_device_what_the_twin_gives() {
     }
 }
 
-/// The last layer's output passes the final norm and the head to the logits of a whole model.
+/// The last layer's output, through the final norm and the head, must give the logits of the whole model.
 #[test]
 fn all_layers_one_by_one_are_the_model() {
     for config in [llama(), gemma()] {
@@ -105,7 +105,7 @@ fn all_layers_one_by_one_are_the_model() {
     }
 }
 
-/// A source may change from layer to layer; what is no window of this model is refused.
+/// The source may change from layer to layer; windows that do not fit the model are refused.
 #[test]
 fn a_layer_takes_windows_of_its_model_only() {
     let weights = weights(llama(), "f32");

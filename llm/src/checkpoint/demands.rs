@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// All weights.
+/// The modules of all weights.
 pub(super) fn modules(config: &Config) -> Vec<String> {
     let mut modules = vec![EMBEDDING.to_owned()];
     for layer in 0..config.layers.len() {
@@ -17,7 +17,7 @@ pub(super) fn modules(config: &Config) -> Vec<String> {
     modules
 }
 
-/// The norms of one layer.
+/// The norms of one layer, by their names in it.
 fn layer_norms(config: &Config) -> Vec<&'static str> {
     let mut norms = vec!["input_layernorm", "post_attention_layernorm"];
     if config.post_norms {
@@ -29,7 +29,7 @@ fn layer_norms(config: &Config) -> Vec<&'static str> {
     norms
 }
 
-/// All norms.
+/// The modules of all norms.
 pub(super) fn norms(config: &Config) -> Vec<String> {
     let mut norms = vec!["model.norm".to_owned()];
     for layer in 0..config.layers.len() {
@@ -39,17 +39,17 @@ pub(super) fn norms(config: &Config) -> Vec<String> {
     norms
 }
 
-/// The product that `module` is in its layer, or `None`.
+/// Which product of its layer `module` is, if it is one.
 pub(super) fn linear(config: &Config, module: &str) -> Option<Linear> {
     let (_, part) = layer_part(config, module)?;
     Linear::ALL.into_iter().find(|linear| linear.name() == part)
 }
 
-/// The layer that `module` is in and its name there.
+/// The layer of `module`, and its name in that layer.
 fn layer_part<'a>(config: &Config, module: &'a str) -> Option<(usize, &'a str)> {
     let (layer, part) = module.strip_prefix("model.layers.")?.split_once('.')?;
     let number: usize = layer.parse().ok()?;
-    // "+1" and "01" parse too and are no names.
+    // "+1" and "01" parse too, but are not names of layers.
     (number < config.layers.len() && number.to_string() == layer).then_some((number, part))
 }
 

@@ -1,4 +1,4 @@
-//! A checkpoint's other files, and a GGUF file as a Hugging Face folder would hold it.
+//! The files beside a checkpoint's weights, and a GGUF model as a Hugging Face folder would hold it.
 
 use super::{Checkpoint, Tensors, bias_len, demands, weight_shape};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 use serde_json::Value;
 use std::{fs, io, path::Path};
 
-/// What lies beside the weights of a model and belongs to it.
+/// Files beside the weights that belong to a model.
 const BESIDE: [&str; 13] = [
     "LICENSE",
     "added_tokens.json",
@@ -28,22 +28,22 @@ const BESIDE: [&str; 13] = [
 
 const CONFIG: &str = "config.json";
 
-/// What `config.json` says of quantised weights.
+/// The keys of `config.json` that describe quantised weights.
 const QUANTIZATION: [&str; 2] = ["quantization_config", "compression_config"];
 
-/// Longest of these files that is read.
+/// The most bytes of such a file that are read.
 const MAX_BESIDE: u64 = 1 << 30;
 
 impl Checkpoint {
-    /// The files that a folder needs beside the weights to be this model: name and content.
+    /// The files that a folder needs beside the weights to be this model, as names and contents.
     ///
-    /// Of a folder those that it has, without what its `config.json` says of how weights are
-    /// quantised, which is true of its own file alone; of a GGUF file `config.json` and `tokenizer.gguf`, its
-    /// metadata without tensors, from which a folder's tokenizer and chat template are read
-    /// where there is no `tokenizer.json`.
+    /// For a folder, those that it has; what its `config.json` says about quantised weights is left out,
+    /// because it is true of the folder's own weights only. For a GGUF file, `config.json` and
+    /// `tokenizer.gguf`: its metadata without tensors, from which a folder's tokenizer and chat template
+    /// are read if there is no `tokenizer.json`.
     ///
     /// # Errors
-    /// What reading may give; [`Error::Unsupported`] for a model that no `config.json` states.
+    /// Errors of reading; [`Error::Unsupported`] for a model that no `config.json` can express.
     pub fn files_beside(&self) -> Result<Vec<(String, Vec<u8>)>> {
         match &self.tensors {
             Tensors::Hf(tensors) => {
@@ -67,8 +67,8 @@ impl Checkpoint {
         }
     }
 
-    /// The name that the file gives to a module: its tensors are this and what follows
-    /// `module` in the names of this crate.
+    /// The file's own name for a module. The names of its tensors are this name with the suffixes of this
+    /// crate, as in `P.weight`.
     ///
     /// # Errors
     /// [`Error::UnknownModule`].
@@ -88,10 +88,10 @@ impl Checkpoint {
         weight_shape(&self.config, module)
     }
 
-    /// Norms and biases: the names of their tensors, `P.weight` and `P.bias`, and their lengths.
+    /// All norms and biases: the names of their tensors, `P.weight` and `P.bias`, and their lengths.
     ///
     /// # Errors
-    /// [`Error::TensorShape`].
+    /// [`Error::TensorShape`] for a bias, and errors of reading.
     pub fn vectors(&self) -> Result<Vec<(String, usize)>> {
         let mut vectors = vec![];
         for norm in demands::norms(&self.config) {
@@ -107,11 +107,11 @@ impl Checkpoint {
         Ok(vectors)
     }
 
-    /// One of [`vectors`](Self::vectors), as a model of the `config.json` among
-    /// [`files_beside`](Self::files_beside) stores it.
+    /// The values of one of [`vectors`](Self::vectors), as they are stored beside the `config.json` of
+    /// [`files_beside`](Self::files_beside): norms as w where that architecture means 1 + w.
     ///
     /// # Errors
-    /// [`Error::UnknownModule`], and what reading may give.
+    /// [`Error::UnknownModule`], and errors of reading.
     pub fn stored_vector(&self, tensor: &str) -> Result<Vec<f32>> {
         if bias_len(&self.config, tensor).is_ok() {
             return self.vector(tensor)?.ok_or_else(|| Error::MissingTensor {
@@ -121,7 +121,7 @@ impl Checkpoint {
         }
         let mut values = self.norm(tensor)?;
         if hf::write::model_type(&self.config).1 {
-            // Exact for multipliers of a half and more, whose last bit is one of the result's.
+            // Exact for multipliers of a half and more: the difference needs no bit below their last one.
             for w in &mut values {
                 *w -= 1.0;
             }
@@ -130,7 +130,7 @@ impl Checkpoint {
     }
 }
 
-/// A `config.json` as it is, or without [`QUANTIZATION`] where it has that.
+/// A `config.json` without the keys of [`QUANTIZATION`]; byte for byte as it is if it has none.
 fn without_quantization(bytes: Vec<u8>) -> Vec<u8> {
     let Ok(Value::Object(mut json)) = serde_json::from_slice(&bytes) else {
         return bytes;
@@ -143,7 +143,7 @@ fn without_quantization(bytes: Vec<u8>) -> Vec<u8> {
     format!("{:#}\n", Value::Object(json)).into_bytes()
 }
 
-/// The content of a file; `None` where there is none.
+/// The content of a file; `None` if it does not exist.
 fn read(file: &Path) -> Result<Option<Vec<u8>>> {
     let failed = |reason| Error::Read {
         file: file.into(),

@@ -14,14 +14,14 @@ use lacuna::format::{Codes, Dense, Dtype, Format, Matrix, Quantized, Values, Zer
 use lacuna_io::{GgufFile, GgufTensor};
 use std::{ops::Range, path::Path};
 
-/// f32 values that are decoded at once, on the way to f16.
+/// The f32 values that are decoded at a time, on the way to f16.
 const SLICE: usize = 1 << 22;
 
 #[derive(Debug)]
 pub(super) struct GgufTensors {
     file: GgufFile,
     post_norms: bool,
-    /// Rows of query and key projections are interleaved.
+    /// Whether the rows of query and key projections are interleaved ([`interleaved_row`]).
     interleaved: bool,
 }
 
@@ -88,7 +88,7 @@ impl GgufTensors {
         if tensor.ggml_type.is_readable() {
             return Ok(());
         }
-        // Reading names the types that can be.
+        // Reading fails with an error that names the types that can be read.
         self.file.read_rows_f32(&name, 0..0)?;
         Ok(())
     }
@@ -138,8 +138,8 @@ impl GgufTensors {
         self.interleaved && matches!(linear(config, module), Some(Linear::Q | Linear::K))
     }
 
-    /// A weight: its codes where [`format`](Self::format) names them, else in its own type where that is
-    /// dense, else as f16.
+    /// A weight: its codes if [`format`](Self::format) names codes, else in the file's type if that is dense, else
+    /// as f16.
     pub fn matrix(&self, config: &Config, module: &str) -> Result<Matrix> {
         let (_, tensor) = self.weight(module)?;
         self.rows(config, module, 0..tensor.rows())
@@ -160,7 +160,7 @@ impl GgufTensors {
                 ),
             };
         }
-        // Whole heads are read, of which some rows may be left out again.
+        // Interleaved rows lie anywhere in their head, so whole heads are read and the rows picked from them.
         let d = config.head_dim;
         let heads = rows.start / d * d..rows.end.next_multiple_of(d).min(tensor.rows());
         let order = rows.clone().map(|r| interleaved_row(r, d) - heads.start);
@@ -178,7 +178,7 @@ impl GgufTensors {
             Some(_) if rows == (0..tensor.rows()) => Ok(self.file.read_values(name)?),
             Some(dtype) => {
                 let values = self.file.read_rows_f32(name, rows)?;
-                // Of this type already, so that nothing is lost.
+                // The values came from this type, so nothing is lost.
                 Values::round(dtype, &values).map_err(|reason| module_error(module, reason))
             }
             None => self.halves(module, name, rows, cols).map(Values::F16),
@@ -259,7 +259,7 @@ fn reordered(
     )
 }
 
-/// Rows of `cols` elements in another order.
+/// The rows of `from`, of `cols` elements each, that `order` lists, in that order.
 fn picked<T: Copy>(from: &[T], order: impl Iterator<Item = usize>, cols: usize) -> Vec<T> {
     order
         .flat_map(|row| &from[row * cols..(row + 1) * cols])
@@ -267,7 +267,7 @@ fn picked<T: Copy>(from: &[T], order: impl Iterator<Item = usize>, cols: usize) 
         .collect()
 }
 
-/// Rows of `values` in another order.
+/// The rows of `values` that `order` lists, in that order.
 fn gathered(values: &Values, order: impl Iterator<Item = usize>, cols: usize) -> Values {
     match values {
         Values::F32(v) => Values::F32(picked(v, order, cols)),

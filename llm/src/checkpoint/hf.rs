@@ -12,8 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What models with an image part put before the names of their text part:
-/// what they replace, and what by.
+/// Prefixes of this crate's names, and those that files have in their place: models with an image part
+/// put their text part under a name of its own.
 const PREFIXES: [(&str, &str); 4] = [
     ("", ""),
     ("", "language_model."),
@@ -142,7 +142,7 @@ impl HfTensors {
     }
 }
 
-/// `name` with `to` for its prefix `from`.
+/// `name` with its prefix `from` replaced by `to`.
 fn renamed(name: &str, from: &str, to: &str) -> String {
     match name.strip_prefix(from) {
         Some(rest) => format!("{to}{rest}"),

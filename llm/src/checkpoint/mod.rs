@@ -22,10 +22,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A checkpoint, open for reading: a folder of Hugging Face's, or a GGUF file.
+/// A checkpoint, open for reading: a Hugging Face folder, or a GGUF file.
 ///
-/// Opening reads and checks headers: every tensor that the configuration demands is there
-/// and has its shape. Values are read when asked for, one tensor at a time.
+/// Opening reads headers and checks that every tensor that the configuration demands is there and has its
+/// shape. Values are read when asked for, one tensor at a time.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
@@ -44,12 +44,12 @@ impl Checkpoint {
     /// shard indices, or a `.gguf` file.
     ///
     /// # Errors
-    /// Whatever is missing, malformed or not supported, with its name.
+    /// What is missing, malformed or not supported, by name.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_as(path, Reading::default())
     }
 
-    /// Opens a checkpoint of which the user knows more than it tells.
+    /// [`open`](Self::open), with `reading` saying what the user knows and the files do not tell.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -87,12 +87,12 @@ impl Checkpoint {
         }
     }
 
-    /// What the model is.
+    /// The model's configuration.
     pub const fn config(&self) -> &Config {
         &self.config
     }
 
-    /// All weights: the layers' products, the embedding, and the head where it is not tied.
+    /// The modules of all weights: the embedding, the layers' products, and the head if it is not tied.
     pub fn modules(&self) -> Vec<String> {
         demands::modules(&self.config)
     }
@@ -115,7 +115,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The module that holds `module`: the embedding for a tied head.
+    /// The module whose tensor holds `module`: the embedding for a tied head.
     fn resolved<'a>(&self, module: &'a str) -> &'a str {
         if module == HEAD && self.config.tied_head {
             EMBEDDING
@@ -127,7 +127,7 @@ impl Checkpoint {
     /// A weight in the format that [`format`](Self::format) names.
     ///
     /// # Errors
-    /// [`Error::UnknownModule`], [`Error::F16Overflow`], and what reading may give.
+    /// [`Error::UnknownModule`], [`Error::F16Overflow`], and errors of reading.
     pub fn matrix(&self, module: &str) -> Result<Matrix> {
         let module = self.resolved(module);
         weight_shape(&self.config, module)?;
@@ -137,8 +137,8 @@ impl Checkpoint {
         }
     }
 
-    /// Some rows of a weight, without reading the others: for embeddings, which are better moved in slices.
-    /// Codes of a GGUF file may have another factor than in the whole.
+    /// Some rows of a weight, read without the others: for embeddings, which are better moved in slices.
+    /// Codes of a GGUF file may have another factor than in the whole weight.
     ///
     /// # Errors
     /// [`Error::Rows`] where they are no rows of the weight or it is [read whole only](Self::reads_rows), and
@@ -177,8 +177,8 @@ impl Checkpoint {
         }
     }
 
-    /// The format in which [`matrix`](Self::matrix) gives a weight: the file's own. Of ggml's quantised
-    /// types those that the engine has codes for are these, others are f16.
+    /// The format in which [`matrix`](Self::matrix) gives a weight: the file's own. Quantised types of
+    /// ggml stay codes if the engine has such codes, and become f16 otherwise.
     ///
     /// # Errors
     /// [`Error::UnknownModule`].
@@ -204,7 +204,7 @@ impl Checkpoint {
         }
     }
 
-    /// Bytes of a weight in the file.
+    /// Bytes that a weight takes in the file.
     ///
     /// # Errors
     /// [`Error::UnknownModule`].
@@ -217,10 +217,10 @@ impl Checkpoint {
         }
     }
 
-    /// A bias by its tensor's name, `P.bias`; `None` where the model has none.
+    /// A bias by its tensor's name, `P.bias`; `None` if the model has none.
     ///
     /// # Errors
-    /// [`Error::UnknownModule`], [`Error::TensorShape`], and what reading may give.
+    /// [`Error::UnknownModule`], [`Error::TensorShape`], and errors of reading.
     pub fn vector(&self, name: &str) -> Result<Option<Vec<f32>>> {
         let len = bias_len(&self.config, name)?;
         match &self.tensors {
@@ -229,10 +229,10 @@ impl Checkpoint {
         }
     }
 
-    /// What a norm multiplies by, from its module's name: w, or 1 + w where the file means that.
+    /// The multipliers of a norm, by its module's name: w, or 1 + w if the file means that.
     ///
     /// # Errors
-    /// [`Error::UnknownModule`], and what reading may give.
+    /// [`Error::UnknownModule`], and errors of reading.
     pub fn norm(&self, name: &str) -> Result<Vec<f32>> {
         let name = name.strip_suffix(".weight").unwrap_or(name);
         let len = norm_len(&self.config, name)?;
@@ -264,7 +264,7 @@ impl Checkpoint {
     /// The checkpoint's tokenizer.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`], [`Error::Unsupported`] and what reading may give.
+    /// [`Error::Tokenizer`], [`Error::Unsupported`] and errors of reading.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         match &self.tensors {
             Tensors::Hf(t) => Tokenizer::from_folder(t.folder()),
@@ -272,10 +272,10 @@ impl Checkpoint {
         }
     }
 
-    /// The checkpoint's chat template, where it has one.
+    /// The checkpoint's chat template, if it has one.
     ///
     /// # Errors
-    /// [`Error::Template`] and what reading may give.
+    /// [`Error::Template`] and errors of reading.
     pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
         match &self.tensors {
             Tensors::Hf(t) => ChatTemplate::from_folder(t.folder()),

@@ -1,4 +1,4 @@
-//! The plans of a decoder, and the tensors that they share.
+//! Builds the plans of a decoder, and the tensors that they share.
 
 use crate::{
     config::{Config, Layer, Linear},
@@ -14,21 +14,21 @@ use lacuna::{
     kernel::{Problem, Skip, candidates},
 };
 
-/// Vectors that a product takes at most without tiles.
+/// The most vectors that a product takes without tiles.
 const MAX_BATCH: usize = 8;
 
 /// The tensors that all plans of a decoder share.
 #[derive(Debug)]
 pub struct Activations {
-    /// `[position, tokens, step, failed]`, see `lib/state.wgsl`.
+    /// `[position, tokens, step, unused]`, see `lib/state.wgsl`.
     pub state: Tensor,
-    /// Tokens of this run.
+    /// Token ids of this run.
     pub ids: Tensor,
     /// The residual stream.
     pub x: Tensor,
-    /// What a norm gives.
+    /// The output of the last norm.
     pub normed: Tensor,
-    /// What the last product of a block gives.
+    /// The output of a block's last product, not yet added to `x`.
     pub h: Tensor,
     pub q: Tensor,
     pub k: Tensor,
@@ -36,16 +36,17 @@ pub struct Activations {
     pub o: Tensor,
     pub gate: Tensor,
     pub up: Tensor,
-    /// One a resident layer: `[keys, values][kv_heads][context][head_dim]`.
+    /// For each resident layer, `[keys, values][kv_heads][context][head_dim]`.
     pub cache: Vec<Tensor>,
-    /// One a rotary embedding: `[context][head_dim / 2]` of (cos, sin).
+    /// For each rotary embedding, `[context][head_dim / 2]` of (cos, sin).
     pub turns: Vec<Tensor>,
-    /// Of layers with thresholds.
+    /// What layers with thresholds need.
     pub sparse: Option<Sparse>,
 }
 
 impl Activations {
-    /// For so many layers at a time, with thresholds for these gates of each.
+    /// Tensors for runs of up to `chunk` tokens. `layers` has an entry for each layer that is resident at
+    /// a time: its gates that have thresholds.
     pub fn new(
         gpu: &Gpu,
         config: &Config,
@@ -102,23 +103,23 @@ impl Activations {
     }
 }
 
-/// What the norm before a block first adds to the residual stream: nothing, or what the block
-/// before gave, by itself or through a norm.
+/// What the norm before a block first adds to the residual stream: nothing, or the output of the block
+/// before, as it is or through a norm of its own.
 pub type Settle<'a> = (Residual, Option<&'a Tensor>);
 
-/// Puts plans together.
+/// Builds plans.
 pub struct Builder<'a> {
     pub gpu: &'a Gpu,
     pub activations: &'a Activations,
     pub glue: Glue<'a>,
     pub chunk: usize,
-    /// Of activations in the layers' products.
+    /// The precision of activations in the layers' products.
     pub precision: Precision,
 }
 
 impl Builder<'_> {
-    /// `y = W · x + bias` of a layer, with x as precise as is asked for where such weights have a
-    /// product for it.
+    /// `y = W · x + bias` of a layer, with x in the precision asked for, if such weights have a product
+    /// for it.
     pub fn linear(
         &self,
         plan: &mut PlanBuilder,
@@ -141,8 +142,8 @@ impl Builder<'_> {
             skip: Skip::Nothing,
             precision: self.precision,
         };
-        // Matrix units multiply whole tiles of vectors: of few, most would be padding. For kept groups
-        // CPU adapters only make numbers of the bytes again.
+        // Matrix units multiply whole tiles of vectors; with few vectors most of a tile is padding. For
+        // group-pruned weights, CPU adapters only convert the bytes back to numbers.
         let slower = match self.precision {
             Precision::F32 | Precision::I24 => false,
             Precision::F16 => batch <= MAX_BATCH,
@@ -157,9 +158,10 @@ impl Builder<'_> {
         self.precision
     }
 
-    /// Scratch for the plans of a model, which never run at the same time.
+    /// One scratch buffer for all plans of a model, which never run at the same time.
     pub fn workspace(&self, model: &Model) -> Result<Workspace> {
-        // Fewer tokens need no less: products of few vectors may cut their columns.
+        // A single token may need more than a chunk: products of few vectors may cut their columns into
+        // slices, and keep the sums of slices in scratch.
         let bytes = |tokens| Ok::<_, Error>(self.layers(model, tokens, None)?.scratch_bytes());
         let bytes = bytes(self.chunk)?.max(bytes(1)?);
         Ok(Workspace::new(self.gpu, bytes)?)
@@ -178,7 +180,7 @@ impl Builder<'_> {
         Ok(tensor.view(self.gpu, 0, tokens, tensor.len())?)
     }
 
-    /// How a layer's feed-forward is settled.
+    /// How the output of a layer's feed-forward is added to the residual stream.
     pub fn after_ffn(layer: &LayerOnDevice) -> Settle<'_> {
         match &layer.post_ffn {
             Some(post) => (Residual::Post, Some(post)),
@@ -186,7 +188,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Embedding and layers over `tokens` tokens; the last layer's product stays in `h`.
+    /// Embedding and layers over `tokens` tokens; the output of the last block stays in `h`.
     pub fn layers(
         &self,
         model: &Model,
@@ -217,8 +219,8 @@ impl Builder<'_> {
         Ok(plan)
     }
 
-    /// The attention block: norm, queries, keys and values, heads, and the product that stays
-    /// in `h`.
+    /// The attention block: norm, queries, keys and values, heads, and the output product, which stays in
+    /// `h`.
     pub fn attention(
         &self,
         plan: &mut PlanBuilder,
@@ -252,7 +254,7 @@ impl Builder<'_> {
         self.product(plan, tokens, layer, Linear::O, [&o, &h])
     }
 
-    /// The feed-forward block behind [`attention`](Self::attention), whose product stays in `h`.
+    /// The feed-forward block, after [`attention`](Self::attention); its output stays in `h`.
     pub fn feed_forward(
         &self,
         plan: &mut PlanBuilder,
@@ -263,7 +265,7 @@ impl Builder<'_> {
         self.gate_to_down(plan, tokens, layer)
     }
 
-    /// Its first half: norm, gate and up.
+    /// The first half of the feed-forward block: norm, gate and up.
     pub fn gate_and_up(
         &self,
         plan: &mut PlanBuilder,
@@ -280,7 +282,7 @@ impl Builder<'_> {
         self.up(plan, tokens, layer, [&normed, &gate, &up])
     }
 
-    /// Its second half.
+    /// The second half of the feed-forward block: activation and down.
     pub fn gate_to_down(
         &self,
         plan: &mut PlanBuilder,
@@ -293,7 +295,7 @@ impl Builder<'_> {
         self.down(plan, tokens, layer, [&gate, &up, &h])
     }
 
-    /// Settles `h` into x and norms x.
+    /// Adds `h` to the residual stream `x`, as `residual` says, and then puts the norm of `x` into `normed`.
     pub fn norm(
         &self,
         plan: &mut PlanBuilder,
@@ -315,7 +317,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// The norm before the head, of every row of a chunk or of the run's last.
+    /// The norm before the head: of every row of a chunk, or (`last`) of the run's last token only.
     pub fn final_norm(&self, plan: &mut PlanBuilder, model: &Model, last: bool) -> Result<()> {
         let act = self.activations;
         let settle = model

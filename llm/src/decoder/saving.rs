@@ -1,10 +1,10 @@
-//! Sequences that are taken back, put aside and taken up again.
+//! Rewinds a sequence, saves it to the host and restores it.
 
 use super::{Decoder, Stage};
 use crate::error::{Error, Result};
 use lacuna::{Tensor, gpu::ReadBack};
 
-/// Keys and values of a sequence, on the host.
+/// The keys and values of a sequence, copied to the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Saved {
     position: usize,
@@ -15,7 +15,7 @@ impl Decoder {
     /// Forgets all but the first `position` tokens; a prompt must follow.
     ///
     /// # Errors
-    /// [`Error::Context`] beyond what is there.
+    /// [`Error::Context`] where the sequence is shorter.
     pub fn rewind(&mut self, position: usize) -> Result<()> {
         if position > self.position {
             return Err(Error::Context {
@@ -28,7 +28,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Copies keys and values to the host.
+    /// Copies the keys and values to the host.
     ///
     /// # Errors
     /// The engine's.
@@ -48,11 +48,11 @@ impl Decoder {
         })
     }
 
-    /// Takes up where `saved` was made, by a decoder of the same model and options; a prompt
-    /// must follow.
+    /// Goes back to where `saved` was made, by a decoder of the same model and options; a prompt must
+    /// follow.
     ///
     /// # Errors
-    /// [`Error::Engine`] where its shape is another's.
+    /// [`Error::Shape`] for another number of layers, [`Error::Engine`] for a cache of another size.
     pub fn restore(&mut self, saved: &Saved) -> Result<()> {
         let ours = self.activations.cache.len();
         if saved.cache.len() != ours {

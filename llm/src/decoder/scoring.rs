@@ -1,4 +1,4 @@
-//! How probable a text is.
+//! Scores a text: how probable its tokens are.
 
 use super::{Decoder, Stage, plans::Builder};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 use lacuna::{Plan, PlanBuilder, Tensor, format::Precision, gpu::ReadBack};
 
-/// What scoring a text needs beside the rest.
+/// What scoring a text needs in addition to the decoder.
 #[derive(Debug)]
 pub(super) struct Scorer {
     plan: Plan,
@@ -16,8 +16,8 @@ pub(super) struct Scorer {
 }
 
 impl Decoder {
-    /// Takes `ids` as the sequence's next tokens and returns −ln p of each of `targets`,
-    /// `targets[i]` being what follows `ids[i]`.
+    /// Appends `ids` to the sequence and returns −ln p of each of `targets`, where `targets[i]` is the
+    /// token that follows `ids[i]`. A prompt must come before the next token.
     ///
     /// # Errors
     /// Those of [`Decoder::prefill`], and [`Error::Shape`] where the lengths differ.
@@ -54,7 +54,8 @@ impl Decoder {
                 let [highest, sum, target] = [score[0], score[1], score[2]].map(f64::from);
                 highest + sum.ln() - target
             }));
-            // The scorer has settled the residual stream: no head may run on it again.
+            // The final norm has added the last layer's output to the residual stream; the head would add
+            // it again.
             self.stage = Stage::Empty;
         }
         self.score = Some(scorer);

@@ -54,7 +54,8 @@ pub(crate) fn llama() -> Config {
     }
 }
 
-/// Everything that Gemma 3 has more; its heads are wider than a workgroup of a CPU adapter.
+/// The same with everything that Gemma 3 has in addition. Its heads are wider than a workgroup of a CPU
+/// adapter.
 pub(crate) fn gemma() -> Config {
     let windowed = Layer {
         rope: 1,
@@ -109,7 +110,7 @@ pub(crate) fn go_on(_: usize) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// (largest difference, normalised mean square error)
+/// (largest difference, normalised mean square error).
 pub(crate) fn apart(got: &[f32], expected: &[f32]) -> (f32, f64) {
     assert_eq!(got.len(), expected.len());
     let pairs = || got.iter().zip(expected);
@@ -120,8 +121,8 @@ pub(crate) fn apart(got: &[f32], expected: &[f32]) -> (f32, f64) {
     (largest, noise / power)
 }
 
-/// What the adapter is, and what its launches between the products would be on a GPU that
-/// has no subgroups: sums in workgroup memory.
+/// The adapter's capabilities, and those of a GPU without subgroups, on which the launches between the
+/// products sum in workgroup memory.
 fn both(gpu: &Gpu) -> [Caps; 2] {
     let shared = Caps {
         class: DeviceClass::Gpu,
@@ -177,7 +178,7 @@ fn an_embedding_of_codes_agrees_with_the_twin() {
             "{format}: {largest} {nmse}"
         );
     }
-    // One of which nothing is kept in places cannot be read row by row.
+    // An embedding that leaves columns out cannot be read row by row.
     let mut sparse = Arc::unwrap_or_clone(weights(gemma(), "f32"));
     sparse.embedding = compress(&sparse.embedding.to_dense(), "2:4".parse().unwrap()).unwrap();
     let keep = &mut |_: crate::Progress<'_>| ControlFlow::Continue(());
@@ -264,7 +265,7 @@ fn greedy_tokens_are_those_of_the_twin_and_a_prompt_may_follow() {
             given = vec![id];
             logits = twin.forward_last(&given).unwrap();
         }
-        // The last token was sampled and not yet taken: the next prompt begins behind it.
+        // The last token was sampled but not run, so the next prompt does not begin after it but in its place.
         twin.rewind(twin.position() - 1).unwrap();
         assert_eq!(decoder.position(), twin.position());
         given.extend(ids(3));
@@ -302,7 +303,8 @@ fn sampling_on_the_device_follows_the_reference() {
             same += u32::from(id == sampling::sample(&logits, &sampling, steps).unwrap());
         }
     }
-    // The device's exp may differ in its last bits, and a draw fall on the border they move.
+    // The device's exp may differ in its last bits, which can change a draw that falls on the border of
+    // two tokens.
     assert!(same * 100 >= all * 97, "{same} of {all}");
 }
 
@@ -377,7 +379,7 @@ fn what_cannot_be_run_is_refused_and_changes_nothing() {
     );
 }
 
-/// Lengths around chunks and workgroups, each taken as one prompt, up to a cache that is full.
+/// Lengths around those of chunks and workgroups, up to a full cache, each taken as one prompt.
 #[test]
 fn a_context_of_any_length_agrees_with_the_twin() {
     let Some(gpu) = gpu() else { return };
@@ -396,7 +398,8 @@ fn a_context_of_any_length_agrees_with_the_twin() {
         });
         for length in [1, 2, 31, 32, 33, 127, 128, 129, 1000, 2048] {
             let prompt = ids(length);
-            // The twin goes on from the last length: its results do not depend on that.
+            // The twin goes on from the last length, because its results do not depend on how tokens are
+            // divided.
             let truth = twin.forward_last(&prompt[twin.position()..]).unwrap();
             for (decoder, most, worst) in &mut decoders {
                 decoder.rewind(0).unwrap();
@@ -431,7 +434,7 @@ fn a_prompt_longer_than_the_window_is_seen_to_the_window_and_no_further() {
         let mut twin = Twin::new(Arc::clone(&weights)).unwrap();
         let (largest, _) = apart(&logits, &twin.forward_last(&prompt).unwrap());
         assert!(largest <= 1e-4, "{largest}");
-        // Three layers that look back over eight tokens each see the last 25.
+        // Three layers that each look back over eight tokens see the last 25 tokens.
         let mut other = prompt.clone();
         other[..275].fill(1);
         assert_eq!(after(&other), logits);
@@ -466,7 +469,7 @@ fn a_token_after_the_first_creates_nothing() {
     };
     let before = counts();
     assert!(before[0] > 0 && before[1] > 0, "{before:?} counts nothing");
-    // What is made and dropped again within a token shows only while it lasts.
+    // What is made and dropped within a token can be seen only while it exists, so a thread watches.
     let done = AtomicBool::new(false);
     let seen = thread::scope(|scope| {
         let watcher = scope.spawn(|| {
@@ -481,7 +484,7 @@ fn a_token_after_the_first_creates_nothing() {
         tokens.unwrap();
         watcher.join().unwrap()
     });
-    // A device is asked whether it is there by a buffer of 16 bytes that goes at once.
+    // The engine asks whether the device is there by a buffer of 16 bytes, which is dropped at once.
     let mut asking = before;
     asking[0] += 1;
     assert!(
@@ -489,7 +492,7 @@ fn a_token_after_the_first_creates_nothing() {
         "{seen:?}"
     );
     assert_eq!(counts(), before);
-    // A text takes writes, which wgpu gives back when they have run.
+    // A prompt needs writes, whose buffers wgpu frees when they have run.
     decoder.prefill(&ids(30), &mut go_on).unwrap();
     decoder.next_token(&sampling).unwrap();
     assert_eq!(counts(), before);

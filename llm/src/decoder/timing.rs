@@ -1,4 +1,4 @@
-//! What a token takes on the device.
+//! Times a token on the device.
 
 use super::{Decoder, Stage};
 use crate::error::{Error, Result};
@@ -6,9 +6,9 @@ use lacuna::{Plan, gpu::Timestamps, wgpu::CommandEncoder};
 use std::time::Duration;
 
 impl Decoder {
-    /// Takes the sampled token as [`next_token`](Self::next_token) would, with a timed pass for
-    /// each launch: their names and durations, in order, those of the layers, of the head and of the
-    /// choice of a token.
+    /// Takes the sampled token as [`next_token`](Self::next_token) would, with a timed pass for each
+    /// launch. Returns the names and durations of the launches, in order: those of the layers, of the
+    /// head, and of the choice of a token.
     ///
     /// # Errors
     /// [`Error::Empty`] where no token was sampled, what [`next_token`](Self::next_token) gives,
@@ -23,8 +23,8 @@ impl Decoder {
         Ok(of_launches)
     }
 
-    /// Takes the sampled token as [`next_token`](Self::next_token) would, and times on the device
-    /// what it takes: the layers, the head, the choice of a token, each as one pass.
+    /// Takes the sampled token as [`next_token`](Self::next_token) would. Returns the times on the device
+    /// of the layers, of the head, and of the choice of a token, each as one pass.
     ///
     /// # Errors
     /// Those of [`profile`](Self::profile).
@@ -33,7 +33,7 @@ impl Decoder {
         Ok(times.map(|passes| passes.iter().sum()))
     }
 
-    /// Takes the sampled token; the times of the passes that `encode` records of each plan.
+    /// Takes the sampled token and returns the times of the passes that `encode` records for each plan.
     fn timed(
         &mut self,
         passes: impl Fn(&Plan) -> usize,

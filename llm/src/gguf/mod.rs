@@ -12,13 +12,13 @@ use lacuna_io::{FromGguf, GgufFile};
 use std::{collections::BTreeSet, path::Path};
 
 const ARCHITECTURE: &str = "general.architecture";
-/// The values of `general.architecture` that are understood, for messages.
+/// The values of `general.architecture` that are supported, for messages.
 const ARCHITECTURES: &str = "llama, qwen2, qwen3 and gemma3";
 
-/// A file of metadata without tensors, which stands for `tokenizer.json` in a folder.
+/// A GGUF file of metadata without tensors, which a folder may have in place of `tokenizer.json`.
 pub(crate) const VOCABULARY: &str = "tokenizer.gguf";
 
-/// The `tokenizer.gguf` of `folder`, where that is what it has in place of `tokenizer.json`.
+/// The `tokenizer.gguf` of `folder`, if it has that and no `tokenizer.json`.
 pub(crate) fn vocabulary(folder: &Path) -> Result<Option<GgufFile>> {
     let file = folder.join(VOCABULARY);
     if folder.join("tokenizer.json").exists() || !file.exists() {
@@ -27,13 +27,13 @@ pub(crate) fn vocabulary(folder: &Path) -> Result<Option<GgufFile>> {
     Ok(Some(GgufFile::open_alone(&file)?))
 }
 
-/// Gemma 3 has five windowed layers before each one that sees everything.
+/// In Gemma 3, five windowed layers come before each layer that sees everything.
 const GEMMA_PATTERN: usize = 6;
 
-/// Texts of tokens that end a turn where metadata name only the end of a document.
+/// Texts of tokens that end a turn, for files whose metadata name only the end of a document.
 const END_OF_TURN: [&str; 4] = ["<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|eom_id|>"];
 
-/// The keys of one architecture.
+/// The metadata keys of one architecture, which begin with its name.
 struct Keys<'a> {
     file: &'a GgufFile,
     architecture: &'a str,
@@ -106,7 +106,7 @@ pub(crate) fn read(file: &GgufFile) -> Result<Config> {
     Ok(config)
 }
 
-/// Options that change what is computed and that are not implemented.
+/// Refuses options that change what is computed and are not implemented.
 fn refuse_options(keys: &Keys<'_>) -> Result<()> {
     if let Some(experts) = keys.find::<u64>("expert_count")?.filter(|&n| n > 1) {
         return Err(keys.unsupported("expert_count", experts, "models without experts"));
@@ -131,7 +131,7 @@ fn shape(keys: &Keys<'_>) -> Result<Config> {
     let count = keys.required("block_count", MAX_LAYERS)?;
     let eps = "attention.layer_norm_rms_epsilon";
     let tied = gemma || keys.file.tensor("output.weight").is_none();
-    // The largest Gemma 3 divides by another number, which its file does not tell.
+    // The largest Gemma 3, of 62 layers, divides by the root of another number, which its file does not state.
     let query = if gemma && count == 62 {
         (hidden / heads).max(1)
     } else {
@@ -150,7 +150,7 @@ fn shape(keys: &Keys<'_>) -> Result<Config> {
         ropes: rope::ropes(keys, head_dim)?,
         max_positions,
         norm_eps: keys.positive(eps)?.ok_or_else(|| keys.missing(eps))? as f32,
-        // The files hold 1 + w.
+        // GGUF files store 1 + w already.
         norm_plus_one: false,
         post_norms: gemma,
         qk_norms: gemma || keys.architecture == "qwen3",
@@ -186,7 +186,7 @@ fn head_dim(keys: &Keys<'_>, hidden: usize, heads: usize) -> Result<usize> {
     Ok(head_dim)
 }
 
-/// Rows of the embedding, which is what the model knows; the tokenizer may know fewer.
+/// The model's vocabulary: the rows of the embedding. The tokenizer may have fewer tokens.
 fn vocab(keys: &Keys<'_>, hidden: usize) -> Result<usize> {
     let name = "token_embd.weight";
     let tensor = keys.file.tensor(name).ok_or_else(|| Error::MissingTensor {
@@ -230,7 +230,7 @@ fn layers(keys: &Keys<'_>, count: usize, max_positions: usize) -> Result<Vec<Lay
             };
             Ok((0..count).map(layer).collect())
         }
-        // Mistral, whose files call themselves llama.
+        // The files of Mistral, which has windows, also call themselves llama.
         "llama" => Ok(vec![Layer { rope: 0, window }; count]),
         _ => match window.filter(|&window| window < max_positions) {
             None => Ok(vec![
@@ -262,7 +262,7 @@ fn eos(keys: &Keys<'_>) -> Result<Vec<u32>> {
             .filter(|(_, t)| turn(t))
             .map(|(id, _)| id),
     );
-    // A file may repeat such a token as often as it likes.
+    // A file may repeat such a token any number of times.
     let mut seen = BTreeSet::new();
     eos.retain(|&id| seen.insert(id));
     Ok(eos)

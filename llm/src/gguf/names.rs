@@ -1,8 +1,8 @@
-//! Names of tensors: Hugging Face's, which the rest of the crate uses, to llama.cpp's.
+//! Translates names of tensors: from Hugging Face's, which the rest of the crate uses, to llama.cpp's.
 
 use crate::config::{EMBEDDING, HEAD};
 
-/// llama.cpp's name of the tensors of a module, without `.weight` and `.bias`.
+/// llama.cpp's name of a module, without `.weight` or `.bias`.
 ///
 /// `post_norms` says which of two meanings `post_attention_layernorm` has: the norm after
 /// attention (Gemma 3), or the one before the feed-forward (all others).
@@ -35,8 +35,8 @@ pub(crate) fn gguf_name(module: &str, post_norms: bool) -> Option<String> {
 
 /// The row of a `llama` file that holds row `row` of a query or key projection.
 ///
-/// Those files keep the two halves of each head interleaved: row 2i is the first half's
-/// row i, row 2i + 1 the second half's.
+/// Those files interleave the two halves of each head: row 2i is row i of the first half, row 2i + 1 is
+/// row i of the second.
 pub(crate) const fn interleaved_row(row: usize, head_dim: usize) -> usize {
     let (head, in_head) = (row / head_dim, row % head_dim);
     let (half, i) = (in_head / (head_dim / 2), in_head % (head_dim / 2));

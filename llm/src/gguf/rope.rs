@@ -7,13 +7,13 @@ use crate::{
     limits::MAX_POSITIONS,
 };
 
-/// Divisors of the frequencies, which Llama 3's files hold in place of their rule.
+/// Divisors of the frequencies, which Llama 3's files hold in place of the rule that gave them.
 const FACTORS: &str = "rope_freqs.weight";
 
-/// The constants of every Llama 3 that scales: low and high factor and first context.
+/// The constants of every Llama 3 that scales: low factor, high factor and original context.
 const LLAMA3: (f64, f64, f64) = (1.0, 4.0, 8192.0);
 
-/// The embedding of full attention and, for Gemma 3, that of windowed layers.
+/// The rotary embedding of full attention and, for Gemma 3, that of windowed layers.
 pub(super) fn ropes(keys: &Keys<'_>, head_dim: usize) -> Result<Vec<Rope>> {
     let gemma = keys.architecture == "gemma3";
     let default = if gemma { 1_000_000.0 } else { 10_000.0 };
@@ -71,7 +71,7 @@ fn scaling(keys: &Keys<'_>) -> Result<RopeScaling> {
     }
 }
 
-/// Llama 3's rule, found again in the divisors it gave.
+/// Recovers Llama 3's rule from the divisors that it gave, and refuses divisors of another rule.
 fn factors(keys: &Keys<'_>, plain: Rope, head_dim: usize) -> Result<Option<RopeScaling>> {
     let Some(tensor) = keys.file.tensor(FACTORS) else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Each launch alone against a naive f64 loop.
+//! Each launch by itself against a naive f64 loop.
 
 mod shaders;
 
@@ -46,7 +46,7 @@ fn config() -> Config {
 
 const CONTEXT: usize = 64;
 
-/// What the adapter is, and what it would be without subgroups.
+/// The adapter's capabilities, and those of a GPU without subgroups.
 fn both(gpu: &Gpu) -> [Caps; 2] {
     let portable = Caps {
         class: DeviceClass::Gpu,
@@ -180,7 +180,7 @@ fn norms_settle_what_came_before() {
     }
 }
 
-/// Softmax of the scores of query `q` and keys, over their values.
+/// Attention of query `q`: the softmax of its scores with `keys`, times `values`.
 fn attended(q: &[f64], keys: &[&[f64]], values: &[&[f64]]) -> Vec<f64> {
     let dot = |k: &[f64]| q.iter().zip(k).map(|(a, b)| a * b).sum::<f64>();
     let weights: Vec<f64> = keys.iter().map(|k| dot(k).exp()).collect();

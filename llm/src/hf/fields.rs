@@ -7,10 +7,10 @@ use crate::{
 use serde_json::{Map, Value};
 use std::{fs, path::Path};
 
-/// Longest JSON file beside the weights that is read: no configuration is longer.
+/// The most bytes of a JSON file beside the weights that are read: no configuration is longer.
 const MAX_JSON: u64 = 64 << 20;
 
-/// Reads a JSON file; `None` where there is none.
+/// Reads a JSON file; `None` if it does not exist.
 pub(crate) fn read_json(file: &Path) -> Result<Option<Value>> {
     let read = |reason| Error::Read {
         file: file.into(),
@@ -59,17 +59,17 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// The key as messages name it.
+    /// The key as error messages name it.
     pub fn key(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
 
-    /// Whether the key is there, be it null.
+    /// Whether the key is there, even as null.
     pub fn has(&self, key: &str) -> bool {
         self.map.contains_key(key)
     }
 
-    /// The value, where it is there and not null.
+    /// The value, if the key is there and not null.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|v| !v.is_null())
     }
@@ -150,7 +150,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A value, or the default where one exists, else [`Error::MissingKey`].
+    /// The value, else the default if there is one, else [`Error::MissingKey`].
     pub fn or<T>(&self, key: &str, value: Option<T>, default: Option<T>) -> Result<T> {
         value.or(default).ok_or_else(|| self.missing(key))
     }

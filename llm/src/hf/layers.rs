@@ -1,9 +1,9 @@
-//! Which layers see a window only, by the rules of each architecture.
+//! Which layers see only a window, by the rules of each architecture.
 
 use super::fields::Fields;
 use crate::{config::Layer, error::Result, limits::MAX_POSITIONS};
 
-/// One entry a layer. `local` says whether windowed layers have a rotary embedding of their own.
+/// One entry for each layer. `local` says whether windowed layers have a rotary embedding of their own.
 pub(super) fn layers(
     config: &Fields<'_>,
     model_type: &str,
@@ -47,7 +47,7 @@ pub(super) fn layers(
             })
             .collect();
     }
-    // Of so many layers, one sees everything; or windows begin at a layer.
+    // Either the last of every `every` layers sees everything, or windows begin at layer `first`.
     let (every, first) = match model_type {
         "gemma3" | "gemma3_text" => {
             let every = match config.size("sliding_window_pattern", MAX_POSITIONS)? {
@@ -65,7 +65,7 @@ pub(super) fn layers(
         .collect())
 }
 
-/// `max_window_layers`, from which layers are windowed; 0 is one of its values.
+/// `max_window_layers`, the first layer that is windowed. Unlike a size, it may be 0.
 fn first_window(config: &Fields<'_>) -> Result<usize> {
     let key = "max_window_layers";
     match config.get(key) {

@@ -14,7 +14,7 @@ use fields::{Fields, read_json};
 use serde_json::Value;
 use std::{collections::BTreeSet, path::Path};
 
-/// The values of `model_type` that are understood, for messages.
+/// The values of `model_type` that are supported, for messages.
 const MODEL_TYPES: &str = "llama, mistral, qwen2, qwen3, gemma3 and gemma3_text";
 
 /// What an architecture's own code assumes where `config.json` is silent.
@@ -25,7 +25,7 @@ struct Defaults {
     vocab: Option<usize>,
     positions: usize,
     theta: f64,
-    /// Base of windowed layers, where they have one of their own.
+    /// `theta` of windowed layers, if they have one of their own.
     local_theta: Option<f64>,
     window: Option<usize>,
     activation: &'static str,
@@ -94,7 +94,7 @@ pub(crate) fn read_config(file: &Path) -> Result<Config> {
     parse(file, &json)
 }
 
-/// Reads `config.json` of `folder`, and the end tokens of `generation_config.json`.
+/// Reads `config.json` of `folder`, and adds the end tokens of `generation_config.json`.
 pub(crate) fn read(folder: &Path) -> Result<Config> {
     let mut config = read_config(&folder.join("config.json"))?;
     let file = folder.join("generation_config.json");
@@ -138,8 +138,8 @@ pub(crate) fn parse(file: &Path, json: &Value) -> Result<Config> {
     Ok(config)
 }
 
-/// Options that change what is computed and that are not implemented. How weights are quantised
-/// is none of them: their tensors tell that.
+/// Refuses options that change what is computed and are not implemented. How weights are quantised is not
+/// checked here: their tensors tell that.
 fn refuse_options(config: &Fields<'_>) -> Result<()> {
     for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
         if let Some(cap) = config.get(key) {
@@ -197,7 +197,7 @@ fn shape(
     )?;
     let count = size("num_hidden_layers", MAX_LAYERS, None)?;
     let ropes = rope::ropes(text, defaults.theta, defaults.local_theta)?;
-    // Some state the context before it is lengthened.
+    // Some files state the context before it is lengthened.
     let lengthened = ropes.full.scaling.positions().unwrap_or(0.0) as usize;
     let max_positions = max_positions.max(lengthened.min(MAX_POSITIONS));
     let layers = layers::layers(
@@ -248,7 +248,7 @@ fn shape(
     })
 }
 
-/// Token ids under `key`, of the outer object first; `None` where neither has the key.
+/// Token ids under `key`, of the outer object if it has the key; `None` if neither has it.
 fn token(top: &Fields<'_>, text: &Fields<'_>, key: &str) -> Result<Option<Vec<u32>>> {
     for fields in [top, text] {
         if fields.has(key) {
@@ -259,7 +259,7 @@ fn token(top: &Fields<'_>, text: &Fields<'_>, key: &str) -> Result<Option<Vec<u3
 }
 
 fn activation(text: &Fields<'_>, gemma: bool, default: &str) -> Result<Activation> {
-    // Gemma's code reads this key alone; a hidden_act beside it means nothing.
+    // Gemma's code reads only hidden_activation and ignores hidden_act.
     let key = if gemma {
         "hidden_activation"
     } else {

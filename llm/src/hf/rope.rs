@@ -8,7 +8,7 @@ use crate::{
 
 const SCALINGS: &str = "default, linear, llama3 and yarn";
 
-/// The embedding of full attention, and that of windowed layers where it differs.
+/// The rotary embedding of full attention, and that of windowed layers if it differs.
 pub(super) struct Ropes {
     pub full: Rope,
     pub sliding: Option<Rope>,
@@ -16,7 +16,7 @@ pub(super) struct Ropes {
 
 /// Reads `rope_parameters` (newer files), else `rope_theta` and `rope_scaling`.
 ///
-/// `local` is the base of windowed layers where the architecture has one of its own.
+/// `theta` is the default base. `local` is that of windowed layers, if the architecture has one for them.
 pub(super) fn ropes(config: &Fields<'_>, theta: f64, local: Option<f64>) -> Result<Ropes> {
     let theta = config.positive("rope_theta")?.unwrap_or(theta);
     let local = match local {
@@ -37,7 +37,7 @@ pub(super) fn ropes(config: &Fields<'_>, theta: f64, local: Option<f64>) -> Resu
             sliding: local.map(plain),
         });
     };
-    // By kind of layer, or one for all.
+    // Either an object for each kind of layer, or one for all layers.
     let (full, sliding) = (
         parameters.object("full_attention")?,
         parameters.object("sliding_attention")?,
@@ -100,7 +100,7 @@ fn rope(scaling: &Fields<'_>, theta: f64, config: &Fields<'_>) -> Result<Rope> {
 }
 
 fn yarn(scaling: &Fields<'_>, config: &Fields<'_>) -> Result<RopeScaling> {
-    // Ends of the ramp between pairs are whole ones.
+    // `Rope` rounds the ends of the ramp to whole pairs, which is what truncation means.
     if let Some(false) = scaling.bool("truncate")? {
         return Err(scaling.unsupported("truncate", &false.into(), "true"));
     }

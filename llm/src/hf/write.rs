@@ -1,4 +1,4 @@
-//! [`Config`] → `config.json`, for models that come from other files.
+//! [`Config`] → `config.json`, for models that come from files of another kind.
 
 use super::parse;
 use crate::{
@@ -8,14 +8,15 @@ use crate::{
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// The `config.json` of a model; `file` is where the model comes from, for messages.
+/// The `config.json` of a model. `file` is where the model comes from, for error messages.
 ///
 /// # Errors
-/// [`Error::Unsupported`] where reading the result would give another model.
+/// [`Error::Unsupported`] if reading the result would give another model.
 pub(crate) fn to_json(file: &Path, config: &Config) -> Result<Value> {
     let json = Value::Object(fields(config));
     let read = parse(file, &json)?;
-    // How norms are stored goes with the architecture: whoever writes them follows it.
+    // The architecture decides how norms are stored, and whoever writes them follows it, so neither is
+    // compared.
     let expected = Config {
         architecture: read.architecture.clone(),
         norm_plus_one: read.norm_plus_one,
@@ -32,8 +33,7 @@ pub(crate) fn to_json(file: &Path, config: &Config) -> Result<Value> {
     ))
 }
 
-/// What models of this configuration call themselves, and whether their norms are stored
-/// as w, meaning 1 + w.
+/// The `model_type` of this configuration, and whether its norms are stored as w, meaning 1 + w.
 pub(crate) fn model_type(config: &Config) -> (&str, bool) {
     let windows = config.layers.iter().any(|layer| layer.window.is_some());
     match config.architecture.as_str() {
@@ -73,7 +73,7 @@ fn fields(config: &Config) -> Map<String, Value> {
     if gemma {
         let scalar = f64::from(config.query_scale).powi(-2);
         let whole = scalar.round();
-        // The square root was rounded; what was under it is a whole number in every model.
+        // Undoes the rounding of the square root: the number under it is whole in every model.
         let near = (scalar - whole).abs() < 1e-5 * whole;
         json["query_pre_attn_scalar"] = if near { whole } else { scalar }.into();
     }
@@ -132,7 +132,7 @@ fn fields(config: &Config) -> Map<String, Value> {
     }
 }
 
-/// The shortest number that is `value` once rounded to f32.
+/// The shortest decimal number that rounds to `value` in f32.
 fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(value.into())
 }
@@ -141,7 +141,7 @@ fn shortest(value: f32) -> f64 {
 mod tests {
     use super::*;
 
-    /// What is written must be read as the same model; the parser fills in what is left out.
+    /// Checks that what is written is read as the same model. `json` may leave out what has a default.
     fn survives(json: &Value) -> Value {
         let file = Path::new("config.json");
         let config = parse(file, json).expect("a configuration");

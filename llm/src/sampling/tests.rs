@@ -19,7 +19,7 @@ fn counts(logits: &[f32], sampling: &Sampling, draws: u32) -> Vec<u32> {
     counts
 }
 
-/// Pearson's statistic against probabilities; those of zero must have no count.
+/// Pearson's statistic against `probabilities`; ids of probability zero must have no count.
 fn chi_square(counts: &[u32], probabilities: &[f64]) -> f64 {
     let draws: u32 = counts.iter().sum();
     let mut statistic = 0.0;
@@ -164,8 +164,8 @@ fn one_of_the_top_is_the_largest() {
     }
 }
 
-/// The 99.99 % quantiles of χ² are 35.0 for 9, 31.8 for 7 and 23.5 for 4 degrees of freedom;
-/// the draws are a fixed sequence, so this passes or fails for ever.
+/// The 99.99 % quantiles of χ² are 35.0 for 9, 31.8 for 7 and 23.5 for 4 degrees of freedom. The draws
+/// are a fixed sequence, so the test always passes or always fails.
 #[test]
 fn draws_follow_the_probabilities() {
     let logits: Vec<f32> = (0..10).map(|i| (i * 7 % 10) as f32 * 0.3).collect();
@@ -189,10 +189,10 @@ fn top_k_draws_among_the_k_largest() {
         .collect();
     let drawn = counts(&logits, &options(1.0, 3, 1.0), 50_000);
     assert!(chi_square(&drawn, &normalized(&weights)) < 23.5);
-    // Ties at the third value stay, all of them.
+    // All tokens that tie with the third largest stay.
     let drawn = counts(&[2.0, 1.0, 3.0, 1.0, 0.0, 1.0], &options(1.0, 3, 1.0), 2000);
     assert!(drawn[1] > 0 && drawn[3] > 0 && drawn[5] > 0 && drawn[4] == 0);
-    // More than there are is all of them.
+    // A k of the number of tokens keeps all of them.
     let some = options(1.0, 6, 1.0);
     let all = options(1.0, 0, 1.0);
     assert!(
@@ -291,7 +291,7 @@ fn seeds_repeat_and_differ() {
     }
 }
 
-/// Bits of the hash are balanced and one step changes half of them.
+/// Bits of the hash are balanced, and a step changes half of them.
 #[test]
 fn the_hash_mixes() {
     let steps = 20_000;

@@ -1,8 +1,8 @@
-//! Products of a decoder whose model has thresholds.
+//! The products of a decoder whose model has thresholds.
 //!
-//! The seam to the decoder is [`Builder::product`], [`Builder::up`] and [`Builder::down`]. Over
-//! many tokens what is under its threshold becomes 0, and whole products follow. A step lists
-//! what is active instead, and its products skip the rest, where weights lie so that they can.
+//! The decoder calls [`Builder::product`], [`Builder::up`] and [`Builder::down`]. Over many tokens,
+//! activations that are not over their thresholds are set to 0, and whole products follow. A step lists
+//! the active channels instead, and its products skip the others, if their weights are laid out for that.
 
 use super::{ActivationThresholds, Gate, Tally};
 use crate::{
@@ -42,7 +42,7 @@ impl GatesOnDevice {
         Ok(gates)
     }
 
-    /// Replaces the thresholds by others of the same gates.
+    /// Replaces the thresholds by others for the same gates.
     pub fn write(&self, gpu: &Gpu, all: &ActivationThresholds) -> Result<()> {
         for gate in Gate::ALL {
             match (&self.thresholds[gate.index()], all.get(self.layer, gate)) {
@@ -74,15 +74,15 @@ impl GatesOnDevice {
     }
 }
 
-/// What a decoder of a model with thresholds has beside the rest.
+/// What a decoder has in addition if its model has thresholds.
 #[derive(Debug)]
 pub(crate) struct Sparse {
-    /// `[chunk, widest input]`: what is left of a product's input.
+    /// `[chunk, widest input]`: a product's input without what was dropped.
     left: Tensor,
     /// `[layers · gates, 4]` words, see `threshold.wgsl`.
     tallies: Tensor,
     read: ReadBack,
-    /// In the tallies' order; of each what is active in a step.
+    /// Layer, gate, and what is active there in a step.
     gates: Vec<(usize, Gate, Active)>,
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct Sparse {
 const TALLY: usize = 4;
 
 impl Sparse {
-    /// For layers with these gates; nothing where there are none.
+    /// For layers with these gates; `None` if there are no gates.
     pub fn new(
         gpu: &Gpu,
         config: &Config,
@@ -122,7 +122,7 @@ impl Sparse {
         self.left.bytes() + self.tallies.bytes() + actives.sum::<u64>()
     }
 
-    /// What is active at a gate in a step.
+    /// The active channels of a gate in a step.
     fn active(&self, layer: usize, gate: Gate) -> Option<&Active> {
         let mut all = self.gates.iter();
         let found = all.find(|(l, g, _)| (*l, *g) == (layer, gate));
@@ -162,7 +162,7 @@ fn row(layer: usize, gate: Gate) -> usize {
 }
 
 impl Builder<'_> {
-    /// `y = W · x` of a layer's product, without what of `x` is under its threshold.
+    /// `y = W · x` of a layer's product, without those of `x` that are not over their thresholds.
     pub fn product(
         &self,
         plan: &mut PlanBuilder,
@@ -198,7 +198,7 @@ impl Builder<'_> {
         self.linear(plan, (weight, bias), [&left, y])
     }
 
-    /// What is active at a gate, where what is not is skipped: in a step, if the weights allow.
+    /// The active channels of a gate, if the others are skipped: in a step, where the weights allow it.
     fn skips(&self, tokens: usize, layer: &LayerOnDevice, gate: Gate) -> Option<&Active> {
         layer.gates.get(gate)?;
         let can = match gate {
@@ -211,8 +211,8 @@ impl Builder<'_> {
             .filter(|_| can && tokens == 1)
     }
 
-    /// `up = W_up · x`; where the feed-forward skips, `act(gate) ⊙ (W_up · x)` in the channels
-    /// that `act(gate)` leaves active.
+    /// `up = W_up · x`. Where the feed-forward skips, `act(gate) ⊙ (W_up · x)` of the active channels,
+    /// which goes to the gate's `kept` in place of `up`.
     pub fn up(
         &self,
         plan: &mut PlanBuilder,
@@ -232,8 +232,8 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// `y = W_down · (act(gate) ⊙ up)`, whose factor is 0 in channels where `act(gate)` is under
-    /// its threshold; it is left in `gate` where nothing skips.
+    /// `y = W_down · (act(gate) ⊙ up)`, with 0 in channels where `act(gate)` is not over its threshold.
+    /// Where nothing skips, the gated activations are left in `gate`.
     pub fn down(
         &self,
         plan: &mut PlanBuilder,

@@ -1,10 +1,10 @@
-//! How much was dropped.
+//! Counts how many activations were dropped.
 
 use super::Gate;
 use crate::config::{Config, Linear};
 use std::collections::BTreeMap;
 
-/// How many channels of a gate were active, over all tokens run.
+/// How many activations of a gate were active, over all tokens run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tally {
     /// The layer.
@@ -18,14 +18,14 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// The share that was dropped; NaN before the first token.
+    /// The share of activations that was dropped; NaN before the first token.
     pub fn sparsity(&self) -> f64 {
         1.0 - self.active as f64 / self.of as f64
     }
 }
 
-/// The share of the weights in a model's blocks that products need which skip what `tallies`
-/// say is dropped: rows of up, columns of the rest.
+/// The share of the layers' weights that products still need if they skip what `tallies` count as
+/// dropped: a product's columns by its input, the rows of `up` by the feed-forward's gate.
 pub fn weights_needed(config: &Config, tallies: &[Tally]) -> f64 {
     let (mut needed, mut all) = (0.0, 0.0);
     for layer in 0..config.layers.len() {
@@ -44,7 +44,7 @@ pub fn weights_needed(config: &Config, tallies: &[Tally]) -> f64 {
             needed += size
                 * match linear {
                     Linear::Up => input * gate,
-                    // A channel that the gate drops is 0, and so dropped here as well.
+                    // A channel that the gate drops is 0, so this input's threshold drops it as well.
                     Linear::Down => input.min(gate),
                     _ => input,
                 };

@@ -22,7 +22,7 @@ use lacuna::{
 };
 use std::{ops::ControlFlow, sync::Arc};
 
-/// What the adapter is, and a GPU without subgroups.
+/// The adapter's capabilities, and those of a GPU without subgroups.
 fn both(gpu: &Gpu) -> [Caps; 2] {
     let shared = Caps {
         class: DeviceClass::Gpu,
@@ -100,7 +100,8 @@ fn launches_drop_and_count_what_the_rule_says() {
             assert_eq!(words, counted(active[..tokens as usize].iter().sum()));
             assert!((1..5 * len).contains(&active.iter().sum()));
 
-            // The launch's own function of the gate decides; here only where that is certain.
+            // The launch compares its own f32 activation, so results are checked strictly only away from
+            // the threshold.
             let (y, words) = run(glue.threshold_gated(5, 1), true);
             let (mut least, mut most) = (0, 0);
             for (i, (&got, &gate)) in y.iter().zip(&x).enumerate() {
@@ -140,13 +141,13 @@ fn launches_drop_and_count_what_the_rule_says() {
     }
 }
 
-/// Thresholds of every gate, half of them a single one.
+/// Thresholds for these gates of every layer, in about half of them one for all channels.
 fn thresholds(config: &Config, gates: &[Gate]) -> ActivationThresholds {
     let mut random = Random(11);
     let mut modules = BTreeMap::new();
     for layer in 0..config.layers.len() {
         for &gate in gates {
-            // A layer without them keeps what it has.
+            // This gate has no thresholds, and so must drop nothing.
             if layer == 1 && gate == Gate::Input(Linear::K) {
                 continue;
             }
@@ -168,7 +169,7 @@ fn thresholds(config: &Config, gates: &[Gate]) -> ActivationThresholds {
     ActivationThresholds::new(config, &modules).unwrap()
 }
 
-/// The same device, as if skipping paid always, or never.
+/// The same device, tuned so that skipping always pays, or never.
 fn skipping(gpu: &Gpu, always: bool) -> Gpu {
     let mut tuning = Tuning::new("", "");
     for format in ["f32", "f16", "bf16", "w4g16"] {
@@ -223,7 +224,7 @@ fn a_thresholded_model_is_that_of_the_twin_token_by_token_and_in_chunks() {
         let dense = twin.forward(&ids(40)).unwrap();
         let mut twin = twin.with_thresholds(&thresholds).unwrap();
         let truth = twin.forward(&ids(40)).unwrap();
-        // Far more than what tells a device from the twin.
+        // Thresholds change the logits by far more than a device differs from the twin.
         let (shown, _) = apart(&dense, &truth);
         assert!(shown > 1e-2, "{format}: {shown}");
         for tally in twin.tallies() {
@@ -240,7 +241,7 @@ fn a_thresholded_model_is_that_of_the_twin_token_by_token_and_in_chunks() {
                 assert!(largest <= 1e-4, "{format}: {largest}");
             }
             assert_eq!(decoder.tallies().unwrap(), twin.tallies());
-            // A last chunk that is not full has rows that are no tokens.
+            // A last chunk that is not full has rows that belong to no token.
             for length in [7, 21] {
                 decoder.rewind(0).unwrap();
                 decoder.clear_tallies().unwrap();
@@ -254,7 +255,7 @@ fn a_thresholded_model_is_that_of_the_twin_token_by_token_and_in_chunks() {
                 assert_eq!(decoder.tallies().unwrap(), twin.tallies());
             }
         }
-        // Weights of a pattern never skip.
+        // Pruned weights never skip.
         assert_eq!(launches[0] == launches[1], format.starts_with("2:4"));
         let needed = weights_needed(&weights.config, &twin.tallies());
         assert!((0.1..0.99).contains(&needed), "{needed}");
@@ -284,7 +285,7 @@ fn thresholds_of_nothing_drop_nothing_and_those_of_everything_all() {
     assert_eq!(none, []);
     let model = sparse(&skipping(&gpu, true), &weights, &all(0.0, &Gate::ALL));
     let (same, tallies) = logits(&model);
-    // A step adds up in another order.
+    // A step that skips adds up in another order.
     assert!(
         apart(&same, &dense).1 <= 1e-12,
         "{:?}",
@@ -295,7 +296,7 @@ fn thresholds_of_nothing_drop_nothing_and_those_of_everything_all() {
         assert_eq!(tally.of, 20 * tally.gate.channels(&weights.config) as u64);
         assert!(tally.sparsity() < 0.01, "{tally:?}");
     }
-    // Others can take their place in a model that is loaded.
+    // Thresholds can be replaced in a loaded model.
     model
         .set_thresholds(&all(f32::INFINITY, &Gate::ALL))
         .unwrap();

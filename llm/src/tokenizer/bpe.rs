@@ -1,4 +1,4 @@
-//! Byte-level BPE vocabularies of GGUF files, as the `tokenizer.json` they were made from.
+//! Byte-level BPE vocabularies of GGUF files, rebuilt as the `tokenizer.json` that they were made from.
 
 use super::{GgufVocabulary, Kind, hf::HfTokenizer};
 use crate::error::{Error, Result};
@@ -6,24 +6,24 @@ use lacuna_io::GgufMetadata;
 use serde_json::{Map, Value, json};
 
 const PRE: &str = "tokenizer.ggml.pre";
-/// The values of [`PRE`] that are understood, for messages.
+/// The values of [`PRE`] that are supported, for messages.
 const PRES: &str = "gpt-2, llama-bpe, qwen2, smollm and tekken";
 
-/// Words of letters with one sign or space before them, digits by three, runs of signs,
-/// line ends, other white space: how Llama 3 cuts a text before it merges.
+/// How Llama 3 cuts a text before it merges: words of letters with one sign or space before them, digits
+/// in threes, runs of signs, line ends, other white space.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// The same with single digits.
+/// How Qwen 2 cuts: as Llama 3 does, but with digits one by one.
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Mistral's: words are cut where small letters are followed by capitals.
+/// How Mistral cuts: also inside words, where small letters are followed by capitals.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// How a text is cut before it is merged.
 struct Pre {
     steps: Vec<Value>,
     normalizer: Value,
-    /// Words that are tokens are not merged.
+    /// Whether words that are tokens are taken as they are, without merging.
     ignore_merges: bool,
     add_bos: bool,
 }
@@ -74,7 +74,7 @@ fn pre(name: &str) -> Option<Pre> {
     })
 }
 
-/// The tokenizer, and whether its texts begin with a token where nothing else says so.
+/// The tokenizer, and whether texts begin with the first token if the file does not say.
 pub(super) fn build(
     vocabulary: &GgufVocabulary<'_>,
     metadata: &GgufMetadata,
@@ -110,7 +110,7 @@ pub(super) fn build(
         .into_iter()
         .enumerate()
     {
-        // The first character may be the space between the two, never the first of them.
+        // The space between the two is never the first character: a space there belongs to the first token.
         let at = merge.char_indices().skip(1).find(|(_, c)| *c == ' ');
         let Some((at, _)) = at else {
             let key = format!("tokenizer.ggml.merges[{i}]");

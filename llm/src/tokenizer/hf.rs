@@ -1,4 +1,4 @@
-//! `tokenizer.json`, by the crate of its authors.
+//! `tokenizer.json`, read by `tokenizers`, the crate of its authors.
 
 use crate::{
     error::{Error, Result},
@@ -11,11 +11,12 @@ use std::{
 };
 use tokenizers::Tokenizer;
 
-/// Longest `tokenizer.json` that is read.
+/// The most bytes of a `tokenizer.json` that are read.
 const MAX_TOKENIZER: u64 = 1 << 30;
 
 pub(super) struct HfTokenizer {
-    /// Finds added tokens in a text, control tokens only while a writer holds the lock.
+    /// Takes names of control tokens in a text as text, except while [`encode`](Self::encode) holds the
+    /// lock for writing.
     inner: RwLock<Tokenizer>,
     vocab_len: usize,
 }
@@ -27,7 +28,7 @@ impl std::fmt::Debug for HfTokenizer {
 }
 
 impl HfTokenizer {
-    /// The tokenizer, its first token, and whether texts begin with that.
+    /// The tokenizer, the token that begins a text, and whether texts do begin with it.
     pub fn from_folder(folder: &Path) -> Result<(Self, Option<u32>, bool)> {
         let file = folder.join("tokenizer.json");
         let read = |reason| Error::Read {
@@ -52,7 +53,7 @@ impl HfTokenizer {
             file: file.into(),
             reason,
         };
-        // Its parsers have panicked on files that contradict themselves.
+        // The crate's parsers have panicked on files that contradict themselves.
         let parsed = panic::catch_unwind(|| Tokenizer::from_bytes(json));
         let mut inner = match parsed {
             Ok(parsed) => parsed.map_err(|e| wrong(e.to_string()))?,
@@ -70,8 +71,8 @@ impl HfTokenizer {
         })
     }
 
-    /// What `tokenizer_config.json` says of the first token, else what the tokenizer does
-    /// by itself.
+    /// The first token and whether it is added: as `tokenizer_config.json` says, else as the tokenizer
+    /// itself does.
     fn first_token(&self, folder: &Path) -> Result<(Option<u32>, bool)> {
         let own = self.own_first_token();
         let file = folder.join("tokenizer_config.json");
@@ -105,7 +106,8 @@ impl HfTokenizer {
         };
         let (with, without) = (ids(true)?, ids(false)?);
         let first = *with.first()?;
-        // A lone token may be the last one: only if it comes before some text is it the first.
+        // What is added to an empty text may be a last token: it is a first one only if it comes before
+        // some text.
         let encoded = inner.encode_fast("a", true).ok()?;
         let leads = encoded.get_ids().len() > 1 && encoded.get_ids().first() == Some(&first);
         (leads && without.is_empty()).then_some(first)

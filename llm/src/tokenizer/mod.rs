@@ -21,8 +21,8 @@ const MODEL: &str = "tokenizer.ggml.model";
 
 /// The tokenizer of a checkpoint.
 ///
-/// Names of control tokens inside a text are text to [`encode`](Self::encode), so that
-/// nobody ends a turn by writing so; [`encode_special`](Self::encode_special) knows them.
+/// [`encode`](Self::encode) takes the names of control tokens in a text as text, so that nobody can end a
+/// turn by writing one. [`encode_special`](Self::encode_special) recognises them.
 #[derive(Debug)]
 pub struct Tokenizer {
     file: PathBuf,
@@ -38,8 +38,8 @@ enum Model {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` of a folder, with `tokenizer_config.json` where it exists, or
-    /// else its `tokenizer.gguf`.
+    /// Reads `tokenizer.json` of a folder, with `tokenizer_config.json` if it exists. If there is no
+    /// `tokenizer.json`, reads `tokenizer.gguf`.
     ///
     /// # Errors
     /// [`Error::Tokenizer`], [`Error::Malformed`] and [`Error::Read`]; those of
@@ -58,7 +58,7 @@ impl Tokenizer {
         })
     }
 
-    /// Builds the tokenizer that a GGUF file's metadata describe.
+    /// Builds the tokenizer that the metadata of a GGUF file describe.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a kind that is not implemented, [`Error::Tokenizer`].
@@ -87,7 +87,7 @@ impl Tokenizer {
         })
     }
 
-    /// The ids of `text`, without a first token of its own.
+    /// The ids of `text`, without [`bos`](Self::bos) before them.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] for text that the vocabulary cannot express.
@@ -95,8 +95,8 @@ impl Tokenizer {
         self.encode_as(text, false)
     }
 
-    /// The ids of `text`, in which names of control tokens stand for these: for what a chat
-    /// template wrote.
+    /// The ids of `text`, in which names of control tokens stand for those tokens: for the output of a
+    /// chat template.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
@@ -115,8 +115,8 @@ impl Tokenizer {
         })
     }
 
-    /// The text of `ids`. Control tokens have none, and neither have unknown ids; bytes
-    /// that are no UTF-8 become U+FFFD.
+    /// The text of `ids`. Control tokens and unknown ids have no text; bytes that are not UTF-8 become
+    /// U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
         match &self.model {
             Model::Hf(t) => t.decode(ids),
@@ -124,22 +124,22 @@ impl Tokenizer {
         }
     }
 
-    /// Yields text while ids arrive.
+    /// Starts to turn ids into text as they arrive.
     pub const fn streamer(&self) -> Streamer<'_> {
         Streamer::new(self)
     }
 
-    /// The token that begins a text, where the checkpoint names one.
+    /// The token that begins a text, if the checkpoint names one.
     pub const fn bos(&self) -> Option<u32> {
         self.bos
     }
 
-    /// Whether a text begins with [`bos`](Self::bos).
+    /// Whether texts are to begin with [`bos`](Self::bos).
     pub const fn add_bos(&self) -> bool {
         self.add_bos
     }
 
-    /// The token of an id, as the vocabulary spells it.
+    /// The token with an id, as the vocabulary spells it.
     pub fn token(&self, id: u32) -> Option<String> {
         match &self.model {
             Model::Hf(t) => t.token(id),

@@ -1,12 +1,13 @@
-//! Tokens that are found in a text before anything else happens to it.
+//! Finds fixed tokens in a text, before anything else happens to it.
 
 use std::{collections::HashMap, ops::Range};
 
-/// Fixed texts and their ids, longer ones before shorter ones.
+/// Texts of fixed tokens with their ids, and whether they are control tokens. Longer texts win over
+/// shorter ones.
 #[derive(Debug, Default)]
 pub(super) struct Fixed {
     ids: HashMap<String, (u32, bool)>,
-    /// Lengths in bytes of the texts that begin with a byte, longest first.
+    /// For each first byte, the lengths in bytes of the texts that begin with it, longest first.
     lengths: HashMap<u8, Vec<usize>>,
 }
 
@@ -18,7 +19,7 @@ pub(super) enum Part<'a> {
 }
 
 impl Fixed {
-    /// `control` says whether the token is one only where control tokens are looked for.
+    /// `control` marks a token that [`cut`](Self::cut) finds only if it is told to look for control tokens.
     pub fn insert(&mut self, text: &str, id: u32, control: bool) {
         let Some(&first) = text.as_bytes().first() else {
             return;
@@ -30,8 +31,8 @@ impl Fixed {
         }
     }
 
-    /// Cuts `text`: the longest token is taken wherever it occurs, from the left; then the
-    /// next one in what is left, and so on.
+    /// Cuts `text`: the longest token is taken wherever it occurs, from left to right, then the next
+    /// longest in what is left, and so on.
     pub fn cut<'a>(&self, text: &'a str, control: bool) -> Vec<Part<'a>> {
         let mut parts = Vec::new();
         let mut from = 0;
@@ -60,11 +61,11 @@ impl Fixed {
                 }
             }
         }
-        // Where texts are equally long, ids decide.
+        // Of texts of the same length, the lower id comes first.
         matches.sort_by_key(|(range, id)| (std::cmp::Reverse(range.len()), *id, range.start));
         let mut taken = vec![false; text.len()];
         matches.retain(|(range, _)| {
-            // No match is longer than those before it, so that its ends tell all.
+            // Matches before this one are at least as long, so one that overlaps it covers one of its ends.
             let free = !taken[range.start] && !taken[range.end - 1];
             if free {
                 taken[range.clone()].fill(true);

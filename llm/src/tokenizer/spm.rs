@@ -1,8 +1,8 @@
-//! `SentencePiece` vocabularies whose pieces are merged by score.
+//! `SentencePiece` vocabularies, whose pieces are merged by score.
 //!
-//! A text is cut into characters; of all neighbours that together are a token, those with
-//! the highest score are joined, the leftmost first, until none is left. A character that is
-//! no token becomes its bytes. Llama 2, Mistral and Gemma ship such vocabularies.
+//! A text is cut into characters. Of all neighbours that together are a token, the pair with the highest
+//! score is joined, the leftmost of equals first, until no pair is left. A character that is not a token
+//! becomes the tokens of its bytes. Llama 2, Mistral and Gemma ship such vocabularies.
 
 use super::{
     GgufVocabulary, Kind,
@@ -15,32 +15,32 @@ use std::{
     collections::{BinaryHeap, HashMap},
 };
 
-/// What stands for a space inside tokens.
+/// The character that stands for a space inside tokens.
 const SPACE: char = '\u{2581}';
 
 #[derive(Debug)]
 pub(super) struct Spm {
     tokens: Vec<(String, Kind)>,
     scores: Vec<f32>,
-    /// Tokens that merging may give.
+    /// Tokens that merging can give.
     pieces: HashMap<String, u32>,
-    /// Tokens found before merging.
+    /// Tokens that are found before merging.
     fixed: Fixed,
     bytes: Vec<Option<u32>>,
     unknown: Option<u32>,
     space_first: bool,
 }
 
-/// A piece of the text: a list in which each knows its neighbours.
+/// A piece of the text, in a linked list.
 struct Symbol {
     start: usize,
-    /// 0 once it was joined to the one before.
+    /// 0 once it is joined to the piece before it.
     len: usize,
     before: Option<usize>,
     after: Option<usize>,
 }
 
-/// Two neighbours that are a token together.
+/// Two neighbours that are a token together. `len` is that of both when the pair was found.
 #[derive(PartialEq)]
 struct Pair {
     score: f32,
@@ -77,7 +77,7 @@ impl Spm {
             let expected = "numbers";
             return Err(Error::value(file, format!("{key}[{nan}]"), "NaN", expected));
         }
-        // So that the two zeros are equal in the order of scores.
+        // Turns −0 into +0, so that `total_cmp` takes the two as equal.
         for score in &mut scores {
             *score += 0.0;
         }
@@ -156,7 +156,7 @@ impl Spm {
             let Pair {
                 left, right, len, ..
             } = pair;
-            // One of the two was joined with another one meanwhile.
+            // The pair is out of date: one of the two has been joined with another piece since.
             let now = symbols[left].len + symbols[right].len;
             if symbols[left].len == 0 || symbols[right].len == 0 || now != len {
                 continue;
@@ -183,7 +183,7 @@ impl Spm {
         Ok(())
     }
 
-    /// `left` and what comes after it, if they are a token.
+    /// `left` and the piece after it, if they are a token together.
     fn pair(&self, text: &str, symbols: &[Symbol], left: usize) -> Option<Pair> {
         let first = &symbols[left];
         let right = first.after?;

@@ -1,18 +1,17 @@
-//! Text while its tokens arrive.
+//! Turns ids into text as they arrive.
 
 use super::Tokenizer;
 
-/// Tokens that a character of four bytes may be spread over.
+/// The most tokens that a character may be spread over: one for each of its four bytes.
 const LONGEST: usize = 4;
 
-/// Turns ids into text one by one, and holds back what is only a part of a character.
+/// Turns ids into text one by one, and holds back those that end in an incomplete character.
 ///
-/// The texts together are what [`Tokenizer::decode`] makes of all ids, where these are
-/// valid UTF-8.
+/// Together the texts are what [`Tokenizer::decode`] makes of all ids, if that is valid UTF-8.
 #[derive(Debug)]
 pub struct Streamer<'a> {
     tokenizer: &'a Tokenizer,
-    /// The last ids whose text was given, for what depends on neighbours, then the others.
+    /// `given` ids whose text was given last, because decoding may depend on neighbours, then those held back.
     ids: Vec<u32>,
     given: usize,
 }
@@ -41,13 +40,13 @@ impl<'a> Streamer<'a> {
             if pending < LONGEST {
                 return text;
             }
-            // So many tokens would have completed a character: the first of them is none.
+            // This many tokens would complete any character, so the first of them is not part of one.
             text += &self.text_until(self.given + 1);
             self.give(self.given + 1);
         }
     }
 
-    /// What was held back, which is no whole character.
+    /// The text of what was held back, which is not a whole character.
     pub fn finish(&mut self) -> String {
         let text = self.text_until(self.ids.len());
         self.ids.clear();
@@ -58,13 +57,13 @@ impl<'a> Streamer<'a> {
     fn text_until(&self, end: usize) -> String {
         let before = self.tokenizer.decode(&self.ids[..self.given]);
         let text = self.tokenizer.decode(&self.ids[..end]);
-        // A decoder may see one run of broken bytes where there were two.
+        // Decoded together, two runs of broken bytes may become one: then `before` is no prefix of `text`.
         let new = text.strip_prefix(&*before).map(str::to_owned);
         new.unwrap_or_else(|| self.tokenizer.decode(&self.ids[self.given..end]))
     }
 
     fn give(&mut self, until: usize) {
-        // Context of one chunk of ids, of which some may be without text.
+        // The ids given now are the context of what follows.
         if until > self.given {
             self.ids.drain(..self.given);
             self.given = until - self.given;

@@ -11,7 +11,7 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Appends; with `halves` rounded through f16.
+    /// Appends keys and values; `halves` rounds them through f16.
     pub fn extend(&mut self, keys: &[f32], values: &[f32], halves: bool) {
         let rounded = |x: &f32| {
             if halves {
@@ -31,24 +31,24 @@ impl Cache {
     }
 }
 
-/// The heads of a layer and what its queries see.
+/// The heads of a layer, and which positions its queries see.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Heads {
     /// Query heads.
     pub queries: usize,
     /// Key and value heads.
     pub keys: usize,
-    /// Elements of one, even.
+    /// Elements of a head, even.
     pub head_dim: usize,
-    /// Scores are multiplied by it.
+    /// The factor of the scores.
     pub scale: f32,
     /// A query sees its own and the `window − 1` positions before.
     pub window: Option<usize>,
 }
 
 impl Heads {
-    /// `[tokens, heads · head_dim]` for queries of that shape, the first at position `start`.
-    /// The cache already holds the keys and values of these tokens.
+    /// Attention's output `[tokens, heads · head_dim]` for queries of that shape, the first at position
+    /// `start`. The cache must already hold the keys and values of these tokens.
     pub fn attend(&self, queries: &[f32], cache: &Cache, start: usize) -> Vec<f32> {
         let mut y = vec![0.0; queries.len()];
         let heads = y

@@ -5,10 +5,10 @@ use rayon::prelude::*;
 
 /// Weight rows held at once.
 const TILE: usize = 4;
-/// Partial sums of one dot product: column c goes to sum c mod 4.
+/// Partial sums of a dot product: column c is added to sum c mod 4.
 const LANES: usize = 4;
 
-/// A weight with its values as dense f32, where they were decoded.
+/// A weight, and its dense f32 copy if there is one.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub matrix: &'a Matrix,

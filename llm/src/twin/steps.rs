@@ -1,4 +1,4 @@
-//! What a layer does between its products: f64 inside, f32 between.
+//! What a layer does between its products: each step computes in f64 and gives f32.
 
 use crate::config::Activation;
 
@@ -10,7 +10,7 @@ pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     y
 }
 
-/// [`rms_norm`] into its own input.
+/// [`rms_norm`] in place.
 pub(super) fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
     for x in x.chunks_exact_mut(weight.len()) {
         let squares: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum();
@@ -21,8 +21,8 @@ pub(super) fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
     }
 }
 
-/// Turns the pairs `(i, i + head_dim / 2)` of every head. `x` is `[tokens, heads · head_dim]`,
-/// `table` is `[tokens, head_dim / 2, 2]`: cosine and sine.
+/// Rotates the pairs `(i, i + head_dim / 2)` of every head. `x` is `[tokens, heads · head_dim]`, `table`
+/// is `[tokens, head_dim / 2, 2]`: cosine and sine.
 pub(super) fn rope(x: &mut [f32], table: &[f32], heads: usize, head_dim: usize) {
     let tokens = x.chunks_exact_mut(heads * head_dim);
     for (token, turns) in tokens.zip(table.chunks_exact(head_dim)) {

@@ -5,7 +5,7 @@ use super::*;
 use crate::config::{Activation, Config, Rope, RopeScaling};
 use lacuna::{compress::compress, format::Dense, reference, verify::Random};
 
-/// A small Llama: odd sizes where they may be, no norms but the usual ones.
+/// A small Llama, with odd sizes where they are allowed, and only the usual norms.
 fn llama() -> Config {
     Config {
         architecture: "llama".into(),
@@ -40,7 +40,7 @@ fn llama() -> Config {
     }
 }
 
-/// The same with a context that was lengthened: 12 of its positions were trained.
+/// The same with a context lengthened from 12 positions.
 fn lengthened() -> Config {
     let mut config = llama();
     config.ropes[0].scaling = RopeScaling::Yarn {
@@ -53,7 +53,7 @@ fn lengthened() -> Config {
     config
 }
 
-/// The same with everything that Gemma 3 has more.
+/// The same with everything that Gemma 3 has in addition.
 fn gemma() -> Config {
     let windowed = Layer {
         rope: 1,
@@ -139,7 +139,7 @@ fn rope_turns_pairs_half_a_head_apart() {
     let dot = |a: [f32; 4], b: [f32; 4]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
     let (a, b) = ([1.0, -2.0, 0.5, 3.0], [0.25, 1.0, -1.5, 2.0]);
     assert_eq!(turned(a, 0).map(f32::to_bits), a.map(f32::to_bits));
-    // Pair (0, 2) turns by one radian a position, pair (1, 3) by 10^(−1/2).
+    // Pair (0, 2) rotates by one radian per position, pair (1, 3) by 10^(−1/2).
     let (s, c) = 3f64.sin_cos();
     let (t, d) = (3.0 / 10f64.sqrt()).sin_cos();
     let expected = [
@@ -244,7 +244,7 @@ fn products_agree_with_the_reference() {
     }
 }
 
-/// Bit for bit: the division of tokens into calls must not show.
+/// Results must be the same bit for bit, however tokens are divided into calls.
 #[test]
 fn tokens_at_once_or_one_by_one() {
     for config in [llama(), lengthened(), gemma()] {

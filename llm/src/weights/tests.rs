@@ -59,11 +59,11 @@ fn products_keep_the_mean_square() {
     let squares: f64 = (0..q.rows() * q.cols())
         .map(|i| f64::from(q.values().get(i)).powi(2))
         .sum();
-    // One output sums 32 products of variance 1/32.
+    // Each output sums 32 products of variance 1/32.
     assert!((squares / q.rows() as f64 - 1.0).abs() < 0.1);
 }
 
-/// What each change breaks is named.
+/// The error of each change names what it breaks.
 #[test]
 fn every_shape_is_checked() {
     type Change = fn(&mut Weights);

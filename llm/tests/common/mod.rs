@@ -2,8 +2,8 @@
 
 use lacuna::{Gpu, gpu::Options};
 
-/// The best adapter. Without one, a test that needs it is skipped with a line on stderr,
-/// unless `LACUNA_TEST_ADAPTER=1` promised one: then it fails.
+/// The best adapter. Without one, a test that needs it is skipped with a line on stderr, unless
+/// `LACUNA_TEST_ADAPTER=1` promises one: then the test fails.
 pub fn gpu() -> Option<Gpu> {
     match Gpu::new_blocking(&Options::default()) {
         Ok(gpu) => Some(gpu),

@@ -100,7 +100,7 @@ fn missing_and_misshapen_tensors_are_named() {
     for name in shapes(false).into_keys() {
         let mut less = shapes(false);
         less.remove(&name);
-        // Without the last norm, no part of a larger model is found either.
+        // Without the last norm, the text part of a larger model is not found either.
         let result = Checkpoint::open(Folder::new(&config("llama")).tensors(&less).path());
         assert!(matches!(result, Err(Error::MissingTensor { .. })));
         assert_names(result, &[&name]);
@@ -163,7 +163,7 @@ fn biases_are_read_where_they_are() {
     assert_names(c.vector(name), &[name, "[4]", "[8]"]);
 }
 
-/// The order in which llama.cpp's converter puts the rows of `heads` heads of 4.
+/// The rows in the order in which llama.cpp's converter puts those of heads of 4.
 fn interleaved(rows: &[Vec<f32>]) -> Vec<f32> {
     let heads = rows.chunks(4);
     heads
@@ -196,7 +196,7 @@ fn interleaved_rows_are_put_back() {
     }
 }
 
-/// A model whose embedding is 16 rows of 32 values in `Q8_0`, row 9 of this scale.
+/// A model whose embedding is 16 rows of 32 values in `Q8_0`, with `scale` for row 9.
 fn quantised(architecture: &str, scale: f16) -> Gguf {
     let mut file = Gguf::model(architecture);
     file.set(&format!("{architecture}.embedding_length"), Meta::U32(32));
@@ -215,7 +215,7 @@ fn quantised(architecture: &str, scale: f16) -> Gguf {
     wide
 }
 
-/// Rows of one block of `Q8_0`, row 9 of this scale.
+/// Rows of one block of `Q8_0` each, with `scale` for row 9.
 fn eight_bits(rows: u8, scale: f16) -> Vec<u8> {
     blocks(
         rows,
@@ -275,7 +275,7 @@ fn blocks_of_codes_stay_codes() {
                 assert_eq!(values(&part), decoded[rows.start * 32..rows.end * 32]);
             }
 
-            // What is pruned of codes is in f16, as what is pruned of dense halves.
+            // Codes are pruned to f16 values, as a dense f16 weight is.
             let recipe = Recipe::uniform("2:4".parse().unwrap());
             let pruned = c.compressed(&module, &recipe).unwrap();
             assert_eq!(pruned.format().to_string(), "2:4@f16");
@@ -301,7 +301,7 @@ fn rows_of_codes_stay_codes() {
 #[test]
 fn blocks_with_a_least_value_stay_codes() {
     let mut file = quantised("llama", f16::ONE);
-    // Q4_1: 0.5 · q − 2, and as much more in each row.
+    // Q4_1: 0.5 · q − 2 + row.
     let block = |row: u8| {
         let least = f16::from_f32(f32::from(row) - 2.0).to_le_bytes();
         [&[0x00, 0x38], &least[..], &[0x10 * row + 3; 16]].concat()
@@ -421,7 +421,7 @@ fn a_head_of_its_own_is_read() {
     assert_eq!(c.stored_format(HEAD).unwrap(), "f32");
 }
 
-/// The tensors of the small model, with 4-bit codes for the product `module`: all 8, in groups
+/// The tensors of the small model, with 4-bit codes for the product `module`: every code is 8, in groups
 /// of 8, with a scale of 0.5 and the zero in the middle.
 fn with_codes(module: &str, packed: &RawTensor) -> Vec<(String, RawTensor)> {
     let mut tensors = vec![];
@@ -470,7 +470,7 @@ fn weights_in_the_layouts_of_others_are_read_or_refused_by_name() {
     assert_eq!(w.format().to_string(), "w4g8-sym");
     assert_eq!(values(&w), [0.0; 96]);
     assert_eq!(c.stored_bytes(&module).unwrap(), 48 + 48 + 16);
-    // What is written beside a copy says nothing of layouts.
+    // The `config.json` that is written beside a copy does not mention the layout.
     let beside = c.files_beside().unwrap();
     let (_, bytes) = beside
         .iter()

@@ -57,7 +57,7 @@ fn the_size_of_a_head_follows_from_the_others() {
         read(&with(config("llama"), json!({ "head_dim": null }))).head_dim,
         4
     );
-    // Qwen 3 has a size of its own where nothing is said.
+    // Qwen 3 has a head size of its own if the file states none.
     let qwen = with(config("qwen3"), json!({ "head_dim": null }));
     assert_names(open(&qwen), &["q_proj", "[8, 8]", "[256, 8]"]);
 }
@@ -110,7 +110,7 @@ fn gemma_has_norms_scales_and_ropes_of_its_own() {
     assert_eq!(c.eos, [1, 106]);
     assert!(c.tied_head && c.norm_plus_one && c.post_norms && c.qk_norms);
 
-    // The same as the text part of a model that also sees, where linear scaling is common.
+    // The same as the text part of a model with vision, where linear scaling is common.
     let text = with(
         json,
         json!({ "rope_scaling": { "rope_type": "linear", "factor": 8.0 } }),
@@ -123,7 +123,7 @@ fn gemma_has_norms_scales_and_ropes_of_its_own() {
     assert_eq!(c.eos, [1, 5]);
 }
 
-/// Frequencies by the formulas of the paper, worked out elsewhere.
+/// Frequencies by the formulas of the paper, computed independently.
 #[test]
 fn yarn_slows_the_pairs_that_turn_seldom() {
     let yarn =

@@ -76,7 +76,7 @@ fn a_gguf_file_and_the_folder_made_of_it_are_one_model() {
                     .or_else(|_| c.vector(&name).map(Option::unwrap))
             };
             let pairs = values(&from).unwrap().into_iter().zip(values(&to).unwrap());
-            // A multiplier near 0 loses what 1 + w rounds away.
+            // A multiplier near 0 may lose bits, because 1 + w is rounded.
             let far = |(a, b): (f32, f32)| (a - b).abs() > f32::EPSILON / 2.0;
             assert_eq!(
                 pairs.filter(|&p| far(p)).count(),

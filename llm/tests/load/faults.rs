@@ -11,7 +11,7 @@ use std::{fs, ops::ControlFlow};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/shakespeare");
 
-/// The shipped configuration and weights as bytes, and where their header ends.
+/// The shipped configuration, the bytes of the weights, and where their header ends.
 fn shipped() -> (Value, Vec<u8>, usize) {
     let config = fs::read(format!("{MODEL}/config.json")).unwrap();
     let bytes = fs::read(format!("{MODEL}/model.safetensors")).unwrap();
@@ -78,7 +78,7 @@ fn a_value_beyond_f16_is_named_where_the_model_is_loaded() {
             assert_names(result, &[&module, "row 3, column 5"]);
         }
     }
-    // What stays in a type that holds it is loaded.
+    // In a type that can hold the value, it is loaded.
     for result in load("* = f16\n*.up_proj = bf16") {
         result.unwrap();
     }

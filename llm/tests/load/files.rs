@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs, path::PathBuf};
 use tempfile::TempDir;
 
-/// Values that tell where they are.
+/// Values by which a test can tell where they came from.
 pub fn ramp(count: usize) -> Vec<f32> {
     (0..count)
         .map(|i| bf16::from_f32((i % 251) as f32 / 64.0 - 1.5).to_f32())
@@ -31,7 +31,7 @@ pub fn config(model_type: &str) -> Value {
     })
 }
 
-/// `object` with `changes` made to it; null removes a key.
+/// `object` with `changes` applied; null removes a key.
 pub fn with(mut object: Value, changes: Value) -> Value {
     let Value::Object(changes) = changes else {
         panic!("changes are an object")
@@ -77,7 +77,7 @@ pub fn shapes(gemma: bool) -> BTreeMap<String, Vec<usize>> {
     shapes
 }
 
-/// A folder of Hugging Face's.
+/// A Hugging Face folder.
 pub struct Folder {
     pub dir: TempDir,
 }
@@ -262,7 +262,7 @@ impl Gguf {
     }
 }
 
-/// llama.cpp's name of a tensor, written down a second time.
+/// llama.cpp's name of a tensor, written independently of the crate's.
 fn gguf_name(name: &str, gemma: bool) -> String {
     let after_attention = if gemma {
         "post_attention_norm"
@@ -291,7 +291,7 @@ fn gguf_name(name: &str, gemma: bool) -> String {
     .fold(name.to_owned(), |name, (from, to)| name.replace(from, to))
 }
 
-/// The message of an error, which names all of `parts`.
+/// Asserts that `result` is an error whose message names all of `parts`.
 #[track_caller]
 pub fn assert_names<T>(result: Result<T, lacuna_llm::Error>, parts: &[&str]) {
     let Err(error) = result else {

@@ -1,4 +1,4 @@
-//! Loading models: what files say, and those that say what is not supported.
+//! Loading models: what files say, and files that ask for what is not supported.
 
 mod assets;
 mod checkpoints;

@@ -4,7 +4,7 @@ use crate::files::{Folder, config, shapes};
 use lacuna_llm::Checkpoint;
 use serde_json::{Value, json};
 
-/// Every value of a configuration, replaced by values of every kind: errors or models.
+/// Every value of a configuration is replaced by values of every kind, which must give errors or models.
 #[test]
 fn no_mutation_panics() {
     let full = json!({

@@ -8,7 +8,7 @@ fn texts(tokens: &[&str]) -> Meta {
     Meta::Texts(tokens.iter().map(|t| (*t).to_owned()).collect())
 }
 
-/// A vocabulary merged by score: pieces, bytes, a control token and one of the user's.
+/// A vocabulary merged by score: pieces, bytes, control tokens and a user-defined token.
 fn spm() -> Gguf {
     let mut tokens = vec!["<unk>", "<s>", "</s>"];
     let mut kinds = vec![2, 3, 3];
@@ -57,12 +57,12 @@ fn pieces_are_merged_by_score() {
     file.set("tokenizer.ggml.add_space_prefix", Meta::Bool(false));
     let t = tokenizer(&file);
     assert_eq!((t.bos(), t.add_bos(), t.vocab_len()), (Some(1), true, 14));
-    // "ba" has the higher score, the leftmost of equals is first.
+    // "ba" has the higher score than "ab"; of equal pairs, the leftmost is joined first.
     assert_eq!(t.encode("aba").unwrap(), [3, 7]);
     assert_eq!(t.encode("aaa").unwrap(), [9, 3]);
     assert_eq!(t.encode("ab ab").unwrap(), [6, 8]);
     assert_eq!(t.encode("").unwrap(), [0; 0]);
-    // Bytes, the unknown token, and what the user defined.
+    // Bytes, the unknown token, and the user-defined one.
     assert_eq!(t.encode("é\n").unwrap(), [11, 12, 13]);
     assert_eq!(t.encode("x").unwrap(), [0]);
     assert_eq!(t.encode("abb ba").unwrap(), [3, 10, 3]);
@@ -250,9 +250,9 @@ fn folders_name_their_first_token() {
     assert_names(open(), &["bos_token", "<x>", "vocabulary"]);
 }
 
-/// Gemma 3 270M as llama.cpp quantises it, whose ids for a text were written down:
-/// `LACUNA_GEMMA` names the file, beside which are `prose.txt` and `prose.u32`, the ids in
-/// windows of 512 that each begin with the first token.
+/// Gemma 3 270M as llama.cpp quantises it, against recorded ids of a text. `LACUNA_GEMMA` names the file;
+/// beside it are `prose.txt` and `prose.u32`, the ids in windows of 512 that each begin with the first
+/// token.
 #[test]
 #[ignore = "needs a model of 250 MB, named by LACUNA_GEMMA"]
 fn gemma_agrees_with_llama_cpp() {
@@ -301,7 +301,7 @@ fn gemma_agrees_with_llama_cpp() {
     checkpoint.matrix("model.embed_tokens").unwrap();
 }
 
-/// Parts of a `tokenizer.json` replaced by values of other kinds: errors or tokenizers.
+/// Parts of a `tokenizer.json` are replaced by values of other kinds, which must give errors or tokenizers.
 #[test]
 fn no_mutation_of_a_folder_panics() {
     let path = concat!(

@@ -3,7 +3,7 @@ use crate::trainable::{Trainable, Trained};
 use lacuna::verify::Random;
 use lacuna_llm::{Recipe, Weights, blocks::Blocks};
 
-/// Configurations as checkpoints write them: between them everything that a layer can have.
+/// Configurations as checkpoints write them, which together have everything that a layer can have.
 pub(crate) fn config(kind: &str) -> Config {
     let own = match kind {
         "llama" => {
@@ -64,7 +64,7 @@ fn products(weights: &LayerWeights, device: &Device) -> Products {
 
 const TOKENS: usize = 20;
 
-/// What the twin makes of a stream.
+/// A layer's output for a stream, by the CPU twin.
 fn twin(weights: &Weights, layer: usize, stream: &[f32]) -> Vec<f32> {
     let mut blocks = Blocks::new(None, &weights.config, TOKENS).unwrap();
     let mut block = blocks.load(weights, &Recipe::default(), layer).unwrap();
@@ -95,7 +95,7 @@ fn a_layer_gives_what_the_twin_gives() {
     }
 }
 
-/// Differences of the twin, whose sums are in f64, along random directions.
+/// Against finite differences of the twin, whose sums are in f64, along random directions.
 #[test]
 fn gradients_are_those_of_differences() {
     let device = Device::flex().autodiff();

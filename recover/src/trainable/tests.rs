@@ -1,7 +1,7 @@
 use super::*;
 use lacuna::{compress::compress, format::Dense, verify::Random};
 
-/// Every kind of packed weight, with last groups and windows that are cut short.
+/// Every kind of packed weight, some with a last group or window that is cut short.
 const FORMATS: [&str; 13] = [
     "f32",
     "bf16",
@@ -27,7 +27,7 @@ fn packed(dense: &Dense, format: &str) -> Matrix {
     compress(dense, format.parse().unwrap()).unwrap()
 }
 
-/// The weights and the matrix of some parameters are one thing, moved or not.
+/// `weight` must be exactly what `to_matrix` decodes to, whether parameters moved or not.
 fn check_agreement(trainable: &Trainable) {
     let matrix = trainable.to_matrix().unwrap();
     assert_eq!(trainable.weight(), matrix.to_dense().values().to_f32());
@@ -36,7 +36,7 @@ fn check_agreement(trainable: &Trainable) {
 #[test]
 fn what_was_not_moved_comes_back_bit_for_bit() {
     for format in FORMATS {
-        // Scales far from one have a common factor.
+        // Scales far from 1 share a factor, `Codes::factor`.
         for (scale, usual) in [(0.04, true), (1e-9, false), (1e7, false)] {
             if !usual && format.contains("f16") {
                 continue;
@@ -75,7 +75,7 @@ fn what_was_moved_keeps_format_and_mask_and_is_what_the_network_saw() {
             }
             if trained == Trained::Scales {
                 let codes = |m: &Matrix| m.codes().map(|c| c.codes().to_vec());
-                // Spare slots follow their zero.
+                // Spare slots hold the zero's code, so they change with it: compared only where there are none.
                 if matrix.cols() % 16 == 0 {
                     assert_eq!(codes(&moved), codes(&matrix), "{format}");
                 }
@@ -84,7 +84,7 @@ fn what_was_moved_keeps_format_and_mask_and_is_what_the_network_saw() {
     }
 }
 
-/// With codes frozen a weight is linear in scale and zero: differences are derivatives.
+/// With codes frozen, a weight is linear in its scale and its zero: differences are derivatives.
 #[test]
 fn scales_and_zeros_have_the_gradient_of_differences() {
     for format in [
@@ -105,7 +105,7 @@ fn scales_and_zeros_have_the_gradient_of_differences() {
             products.map(|(w, g)| f64::from(w) * f64::from(*g)).sum()
         };
         for (i, got) in gradient.into_iter().enumerate() {
-            // Twice a half is a half, and zeros are whole numbers, so nothing is rounded.
+            // Twice an f16 is an f16, and zeros are whole numbers, so nothing is rounded.
             let mut moved = start.clone();
             let inside = |zero: f32| if zero >= 1.0 { -1.0 } else { 1.0 };
             let scales = matrix.codes().unwrap().scales().len();
@@ -130,7 +130,7 @@ fn rounding_is_passed_straight_through_up_to_the_last_code() {
     let dense = Dense::from_f32(1, 8, vec![0.0, 1.0, 2.0, 3.0, 0.4, 1.2, 2.0, 1.0]).unwrap();
     let matrix = packed(&dense, "w2g8");
     let mut trainable = Trainable::from_matrix(&matrix, Trained::Values).unwrap();
-    // Scale 1, zero 0: values are codes.
+    // With scale 1 and zero 0, values are codes.
     let mut parameters = dense.values().to_f32();
     (parameters[0], parameters[3]) = (-0.75, 4.0);
     parameters.extend([1.0, 0.0]);
@@ -138,7 +138,7 @@ fn rounding_is_passed_straight_through_up_to_the_last_code() {
     assert_eq!(trainable.weight(), [0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 1.0]);
     let gradient = trainable.gradient(&[1.0; 8]).unwrap();
     assert_eq!(gradient[..8], [0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
-    // 0 and 3 of the clamped ones, −0.4 and −0.2 of the rounded ones.
+    // Clamped values contribute 0 and 3, rounded ones −0.4 and −0.2.
     assert!((gradient[8] - 2.4).abs() < 1e-6, "{}", gradient[8]);
     assert!((gradient[9] + 2.0).abs() < 1e-6);
 }
@@ -149,7 +149,7 @@ fn what_does_not_belong_together_is_refused() {
     let mut trainable = Trainable::from_matrix(&matrix, Trained::Values).unwrap();
     assert!(trainable.gradient(&[0.0; 63]).is_err());
     assert!(trainable.set_parameters(vec![0.0; 3]).is_err());
-    // Overflow is an error of the weight, not a panic.
+    // Overflow is an error, not a panic.
     let halves = packed(&dense(4, 16, 1.0), "2:4@f16");
     let mut trainable = Trainable::from_matrix(&halves, Trained::Values).unwrap();
     trainable.update(|p| p[0] = 1e9);

@@ -15,13 +15,13 @@ use lacuna::{
 };
 use std::collections::BTreeMap;
 
-/// The least that the launches ask for.
+/// The least device that the launches need.
 const LEAST: Caps = Caps {
     max_invocations: 128,
     ..Caps::PORTABLE
 };
 
-/// Devices that see different text: with and without subgroups, of one size and of several.
+/// Devices that get different WGSL: without subgroups, with subgroups of one size, and of several sizes.
 fn devices() -> Vec<Caps> {
     let sizes = [None, Some((4, 4)), Some((8, 8)), Some((8, 32))];
     let of = |class| {

@@ -1,4 +1,4 @@
-//! The model in `assets/shakespeare`, which was really trained.
+//! The trained model in `assets/shakespeare`.
 
 use crate::{
     config::{Activation, Config, EMBEDDING, Layer, Linear, Rope, RopeScaling},
@@ -87,8 +87,8 @@ fn text() -> Vec<u32> {
     bytes.into_iter().map(u32::from).collect()
 }
 
-/// Bits per byte as `train.py` counts them: windows predict 256 bytes from the 256 that start
-/// one earlier, so that every byte of the text but the first is predicted once.
+/// Bits per byte as `train.py` counts them: each window predicts 256 bytes from the 256 that start one
+/// byte earlier, so that every byte of the text but the first is predicted once.
 fn bits_per_byte(format: &str, windows: usize) -> f64 {
     let mut twin = Twin::new(Arc::new(weights(format))).unwrap();
     let mut sum = Perplexity::default();
@@ -106,8 +106,8 @@ fn bits_per_byte(format: &str, windows: usize) -> f64 {
     sum.bits_per_byte(sum.tokens())
 }
 
-/// A byte is a token and a mean is good to about 10⁻⁷, so what the oracle printed to six places
-/// must come out to one unit of the last.
+/// Tokens are bytes, and the mean is good to about 10⁻⁷, so it must agree with the oracle's six printed
+/// places to one unit of the last.
 #[test]
 fn six_windows_agree_with_the_oracle() {
     for (format, expected) in ["bf16", "2:4@bf16"].into_iter().zip(SIX_WINDOWS) {
@@ -116,7 +116,7 @@ fn six_windows_agree_with_the_oracle() {
     }
 }
 
-/// Four printed places leave 5 · 10⁻⁵ open; float32 sums of `PyTorch` get as much again.
+/// Four printed places leave 5 · 10⁻⁵ open; as much again is allowed for the float32 sums of `PyTorch`.
 #[test]
 #[ignore = "98 kB of text take a minute or more"]
 fn the_whole_text_agrees_with_the_training_log() {
@@ -127,7 +127,7 @@ fn the_whole_text_agrees_with_the_training_log() {
     }
 }
 
-/// `LACUNA_ORACLE` names what `assets/oracle.py --dump` wrote.
+/// `LACUNA_ORACLE` names the file that `assets/oracle.py --dump` wrote.
 #[test]
 #[ignore = "needs a dump of assets/oracle.py"]
 fn oracle_logits_agree() {

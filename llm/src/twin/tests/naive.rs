@@ -1,5 +1,5 @@
-//! The forward pass once more, as its formulas are written: one token at a time with everything
-//! before it recomputed, f64 throughout.
+//! The forward pass once more, as its formulas are written: for each token everything before it is
+//! recomputed, in f64 throughout.
 
 use super::{close, gemma, ids, lengthened, llama, random};
 use crate::{
@@ -46,7 +46,7 @@ fn linear(layer: &LayerWeights, which: Linear, x: &Vector) -> Vector {
 struct Naive<'a>(&'a Weights);
 
 impl Naive<'_> {
-    /// Head `head` of q or k at `position`, normed and turned.
+    /// Head `head` of q or k at `position`, normed and rotated.
     fn head(&self, n: usize, which: Linear, x: &Vector, head: usize, position: usize) -> Vector {
         let (c, layer) = (&self.0.config, &self.0.layers[n]);
         let all = linear(layer, which, x);
