@@ -85,9 +85,11 @@ impl Unpacking<'_> {
     fn becomes(&self, module: &Module) -> Becomes {
         match (self.form, module.format()) {
             (Form::Dense, _) => Becomes::Dense(Dtype::F32),
-            (Form::PackQuantized, format) => match format.dtype() {
-                Some(dtype) => Becomes::Dense(dtype),
-                None => Becomes::Packed,
+            (Form::PackQuantized, format) => match (format.dtype(), format.quant()) {
+                (Some(dtype), _) => Becomes::Dense(dtype),
+                // The layout has no zeros but codes.
+                (None, Some(quant)) if quant.real_zeros() => Becomes::Dense(Dtype::F32),
+                (None, _) => Becomes::Packed,
             },
         }
     }

@@ -36,20 +36,22 @@ pub(crate) struct Index {
 }
 
 /// The files of the model at `path`: a safetensors file, an index (`….json`), or
-/// a folder that holds an index, a `model.safetensors` or one other `.safetensors`.
+/// a folder that holds a `model.safetensors`, an index or one other `.safetensors`.
 pub(crate) fn files(path: &Path) -> Result<Files> {
     let single = |path: PathBuf| Files {
         paths: vec![path],
         index: None,
     };
     if path.is_dir() {
-        let index = path.join(INDEX);
-        if index.exists() {
-            return sharded(&index);
-        }
+        // In this order, as transformers has it: a model that was saved again in one file leaves the index of
+        // the old shards behind.
         let file = path.join(SINGLE);
         if file.exists() {
             return Ok(single(file));
+        }
+        let index = path.join(INDEX);
+        if index.exists() {
+            return sharded(&index);
         }
         if let [file] = &others(path)?[..] {
             return Ok(single(file.clone()));

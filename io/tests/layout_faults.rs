@@ -95,6 +95,14 @@ fn case_17_lists_of_groups() {
         refusal(&with(&[0; 64])),
         Refusal::Ambiguous { .. }
     ));
+    // Zeros are no order where the configuration denies one.
+    let config = |desc_act| format!(r#"{{"quant_method":"gptq","desc_act":{desc_act}}}"#);
+    let zeros = with(&[0; 64]).config(&config(false));
+    assert_eq!(values(&zeros), coded().values());
+    let zeros = with(&[0; 64]).config(&config(true));
+    assert!(matches!(refusal(&zeros), Refusal::Ambiguous { .. }));
+    let ones = with(&[1; 64]).config(&config(false));
+    assert!(matches!(refusal(&ones), Refusal::Ambiguous { .. }));
     // A list that descends is legal.
     let mut descending = coded();
     descending.order.reverse();

@@ -70,6 +70,18 @@ fn a_folder_with_one_model_file_needs_no_index() {
 }
 
 #[test]
+fn a_model_in_one_file_comes_before_an_index_that_was_left_behind() {
+    let folder = sharded();
+    let single = [("c.weight", RawTensor::from_f32(&[1, 1], &[5.]))];
+    save(folder.path("model.safetensors"), single).unwrap();
+    let file = WeightFile::open(folder.path("")).unwrap();
+    let names: Vec<&str> = file.modules().map(lacuna_io::Module::name).collect();
+    assert_eq!(names, ["c"]);
+    let indexed = WeightFile::open(folder.path(INDEX)).unwrap();
+    assert_eq!(indexed.modules().count(), 2);
+}
+
+#[test]
 fn files_outside_the_folder_are_refused() {
     for name in [
         "../1.safetensors",

@@ -30,6 +30,8 @@ pub(crate) struct Quantization {
     pub groups: Vec<usize>,
     /// Whether all zero points are said to be the same.
     pub symmetric: Option<bool>,
+    /// Whether columns are said to be in groups in another order: `desc_act` of GPTQ.
+    pub reordered: Option<bool>,
     /// Major and minor version of the exporter, if it states one.
     pub version: Option<(u32, u32)>,
 }
@@ -62,6 +64,7 @@ impl Quantization {
         let mut hints = Self {
             format: text(&["checkpoint_format", "format", "version"]),
             symmetric: object.get("sym").and_then(Value::as_bool),
+            reordered: object.get("desc_act").and_then(Value::as_bool),
             version: text(&["version"]).and_then(|version| {
                 let mut numbers = version.split('.').map(str::parse);
                 Some((numbers.next()?.ok()?, numbers.next()?.ok()?))

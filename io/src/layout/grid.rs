@@ -65,6 +65,23 @@ impl Groups {
             });
         };
         let order = order(view, listed, cols, groups)?;
+        if groups > 1 && order.iter().all(|&g| g == order[0]) {
+            // Some programs fill the list with zeros where there is no order, and then read it so.
+            return match even {
+                Some(group) if order[0] == 0 && view.config.reordered == Some(false) => {
+                    Ok(Self::Even(group))
+                }
+                _ => Err(view.refuse(Refusal::Ambiguous {
+                    reading: format!(
+                        "tensor {} puts every column into group {}, though there are {groups}: some \
+                         programs take that as written, others as no order at all (which \
+                         \"desc_act\": false in its configuration would say)",
+                        view.shown(listed),
+                        order[0]
+                    ),
+                })),
+            };
+        }
         let follows = |group: &usize| {
             let mut columns = order.iter().enumerate();
             columns.all(|(col, &g)| col / group == g as usize)
@@ -100,15 +117,6 @@ fn order(view: &View<'_>, suffix: &str, cols: usize, groups: usize) -> Result<Ve
         let what = format!("group of column {col}");
         let expected = format!("0 to {}", groups - 1);
         return Err(view.wrong_content(suffix, what, &g.cast_signed(), expected));
-    }
-    if groups > 1 && order.iter().all(|&g| g == order[0]) {
-        let reading = format!(
-            "tensor {} puts every column into group {}, though there are {groups}: some programs \
-             take that as written, others as no order at all",
-            view.shown(suffix),
-            order[0]
-        );
-        return Err(view.refuse(Refusal::Ambiguous { reading }));
     }
     Ok(order)
 }

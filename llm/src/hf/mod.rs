@@ -128,6 +128,7 @@ pub(crate) fn parse(file: &Path, json: &Value) -> Result<Config> {
     };
     refuse_options(&top)?;
     refuse_options(&text)?;
+    refuse_transforms(&top)?;
     let config = shape(&top, &text, model_type, &defaults)?;
     let keys = limits::Keys {
         heads: "num_attention_heads",
@@ -162,6 +163,27 @@ fn refuse_options(config: &Fields<'_>) -> Result<()> {
         .filter(|v| v.as_f64() != Some(1.0))
     {
         return Err(config.unsupported("partial_rotary_factor", part, "1"));
+    }
+    Ok(())
+}
+
+/// Refuses transforms that compressed-tensors applies while the model runs, such as Hadamard rotations of the
+/// activations: the weights alone do not show them.
+fn refuse_transforms(config: &Fields<'_>) -> Result<()> {
+    for key in ["quantization_config", "compression_config"] {
+        let Some(quantization) = config.object(key)? else {
+            continue;
+        };
+        let groups = quantization.get("transform_config");
+        let groups = groups.and_then(|c| c.get("config_groups")?.as_object());
+        let applied = groups.into_iter().flat_map(serde_json::Map::values);
+        let applied = applied.filter_map(|group| group.get("apply")?.as_array());
+        for location in applied.flatten().filter_map(|apply| apply.get("location")) {
+            if !matches!(location.as_str(), Some("weight_input" | "weight_output")) {
+                let supported = "transforms of weights alone, weight_input and weight_output";
+                return Err(quantization.unsupported("transform_config", location, supported));
+            }
+        }
     }
     Ok(())
 }

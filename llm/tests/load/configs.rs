@@ -281,6 +281,17 @@ fn what_is_not_supported_is_refused_by_name() {
             ["rope_parameters.rope_type", "longrope", "linear"],
         ),
         (
+            json!({ "quantization_config": { "transform_config": { "config_groups": { "u": {
+                "type": "hadamard",
+                "apply": [{ "location": "weight_output" }, { "location": "input" }],
+            } } } } }),
+            [
+                "quantization_config.transform_config",
+                "input",
+                "weight_input",
+            ],
+        ),
+        (
             json!({ "final_logit_softcapping": 30.0 }),
             ["final_logit_softcapping", "30", "null"],
         ),

@@ -182,12 +182,12 @@ fn bytes_of(words: &[u32]) -> Vec<u8> {
 }
 
 /// The `quantization_config` for the `config.json` beside a file of `weights`, which are names and
-/// formats. It declares those that have codes and lists the others as ignored.
+/// formats. It declares those that have codes, with codes for zeros, and lists the others as ignored.
 pub fn pack_quantized_config<'a>(weights: impl IntoIterator<Item = (&'a str, Format)>) -> Value {
     let mut targets: BTreeMap<String, (Quant, Vec<&str>)> = BTreeMap::new();
     let mut ignore = vec![];
     for (name, format) in weights {
-        match format.quant() {
+        match format.quant().filter(|quant| !quant.real_zeros()) {
             None => ignore.push(name),
             Some(quant) => {
                 let key = format!("{quant} {}", quant.symmetric());
