@@ -135,7 +135,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         summing += layer.time;
         layer.finish(&mut writer)?;
         let (n, seconds) = (number + 1, begin.elapsed().as_secs_f64());
-        eprintln!("layer {n} of {layers}: {seconds:.1} s");
+        crate::note!("layer {n} of {layers}: {seconds:.1} s");
     }
     interrupt::check()?;
     writer.finish()?;

@@ -2,6 +2,9 @@
 //!
 //! Data goes to stdout, log and progress to stderr; [`error::Error::code`] lists the exit codes.
 
+// A closed stderr must not end a command: `note!` writes there.
+#![warn(clippy::print_stderr)]
+
 mod activations;
 mod bench;
 mod calibrate;

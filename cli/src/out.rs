@@ -1,4 +1,4 @@
-//! Writing to stdout, which its reader may close.
+//! Writing to stdout and stderr, which their readers may close.
 
 use crate::error::{Error, Result};
 use serde::Serialize;
@@ -23,6 +23,19 @@ pub fn json(value: &impl Serialize) -> Result<()> {
 /// Writes `value` as one line of JSON.
 pub fn json_line(value: &impl Serialize) -> Result<()> {
     write(&(to_text(serde_json::to_string(value))? + "\n"))
+}
+
+/// Writes a line to stderr. A lost one is nobody's loss: what it accompanies goes on.
+#[macro_export]
+macro_rules! note {
+    ($($text:tt)*) => {
+        $crate::out::line(&format!($($text)*))
+    };
+}
+
+/// What [`note!`] calls.
+pub fn line(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 fn to_text(made: serde_json::Result<String>) -> Result<String> {

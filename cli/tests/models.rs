@@ -138,6 +138,23 @@ fn generation_is_reproducible_and_ends_where_it_must() {
     // A context of 10 holds the 7 tokens of the prompt and 3 more; the token after them is printed too.
     let short = stdout(&run(&["--ctx", "10"]));
     assert_eq!(short.len(), 7 + 4 + 1, "{short:?}");
+    // So is one after the last position of the model, and no number of tokens is too large.
+    let whole = stdout(&run(&["--max-tokens", "18446744073709551615"]));
+    assert_eq!(whole.len(), 256 + 1 + 1, "{whole:?}");
+}
+
+#[test]
+fn a_recipe_line_that_matches_nothing_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = folder.path().join("recipe");
+    let lines = "model.layer.* = 2:4\n*.down_proj = 2:4\nlm_head = f16\n";
+    fs::write(&recipe, lines).expect("writable");
+    let recipe = format!("@{}", recipe.display());
+    let args = ["--prompt", "a", "--max-tokens", "1", "--device", "cpu"];
+    let output = lacuna(&[&["generate", MODEL, "--format", &recipe][..], &args].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    let idle = |glob: &str| said.contains(&format!("{glob} in the recipe matches no weight"));
+    assert!(idle("model.layer.*") && !idle("*.down_proj"), "{said}");
 }
 
 #[test]
@@ -150,6 +167,10 @@ fn what_makes_no_sense_is_said() {
     assert_eq!(generate(&["--prompt", "a", "--temperature", "-1"]), 2);
     assert_eq!(generate(&["--prompt", "a", "--format", "5:4"]), 2);
     assert_eq!(generate(&["--prompt", "abc", "--ctx", "2"]), 2);
+    for ctx in ["0", "257"] {
+        let args = ["--prompt", "a", "--device", "cpu", "--ctx", ctx];
+        assert_eq!(generate(&args), 2, "{ctx}");
+    }
     assert_eq!(code(&lacuna(&["eval", MODEL])), 2);
     assert_eq!(code(&lacuna(&["bench-model"])), 2);
 }

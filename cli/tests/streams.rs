@@ -32,6 +32,46 @@ fn a_full_disk_is_said() {
 }
 
 #[test]
+fn what_cannot_be_said_ends_nothing() {
+    let Ok(full) = File::options().write(true).open("/dev/full") else {
+        return;
+    };
+    let assets = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/shakespeare");
+    let folder = Folder::new();
+    let text = folder.path("text.txt");
+    fs::write(&text, "To be, or not to be: that is the question.").expect("writable");
+    let stats = folder.path("stats");
+    for args in [
+        &[
+            "calibrate",
+            assets,
+            "--text",
+            &text,
+            "-o",
+            &stats,
+            "--device",
+            "cpu",
+        ][..],
+        &[
+            "generate",
+            assets,
+            "--prompt",
+            "a",
+            "--max-tokens",
+            "2",
+            "--device",
+            "cpu",
+        ],
+        &["eval", assets, assets, "--text", &text, "--device", "cpu"],
+    ] {
+        let mut command = command(args);
+        command.stderr(full.try_clone().expect("a file"));
+        stdout(&command.output().expect("the binary starts"));
+    }
+    assert!(Path::new(&stats).exists());
+}
+
+#[test]
 fn paths_need_not_be_text() {
     let model = Model::new();
     let folder = Folder::new();

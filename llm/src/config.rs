@@ -273,6 +273,15 @@ impl Config {
         hf::read_config(file.as_ref())
     }
 
+    /// The modules of all weights: the embedding, the layers' products, and the head if it is not tied.
+    pub fn modules(&self) -> Vec<String> {
+        let layers = 0..self.layers.len();
+        let products = layers.flat_map(|layer| Linear::ALL.map(|linear| linear.module(layer)));
+        let head = (!self.tied_head).then(|| HEAD.to_owned());
+        let embedding = std::iter::once(EMBEDDING.to_owned());
+        embedding.chain(products).chain(head).collect()
+    }
+
     /// `[rows, cols]` of a layer's product.
     pub const fn shape(&self, linear: Linear) -> [usize; 2] {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);

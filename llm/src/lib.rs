@@ -21,7 +21,7 @@
 //! let tokenizer = checkpoint.tokenizer()?;
 //! let prompt = tokenizer.encode("KING HENRY V:\n")?;
 //! decoder.prefill(&prompt, &mut |_| ControlFlow::Continue(()))?;
-//! let (mut text, sampling) = (tokenizer.streamer(), Sampling::default());
+//! let (mut text, sampling) = (tokenizer.streamer_after(&prompt), Sampling::default());
 //! for _ in 0..100 {
 //!     let id = decoder.next_token(&sampling)?;
 //!     if checkpoint.config().eos.contains(&id) {

@@ -118,6 +118,12 @@ impl Recipe {
         line.and_then(|line| line.format)
     }
 
+    /// The globs that match none of `modules`, as a misspelt one does.
+    pub fn unmatched<'a>(&'a self, modules: &'a [String]) -> impl Iterator<Item = &'a str> {
+        let idle = |line: &&Line| !modules.iter().any(|module| line.matcher.matches(module));
+        self.lines.iter().filter(idle).map(|line| &*line.glob)
+    }
+
     /// `matrix` in the format for `module`, pruned by magnitude if that format is sparse.
     ///
     /// # Errors

@@ -75,9 +75,9 @@ impl Sampling {
         ]
     }
 
-    /// `top_p` as a fraction of 2³², rounded down; `None` if everything stays.
+    /// `top_p` as a fraction of 2³², rounded down but not to 0; `None` if everything stays.
     pub fn share(&self) -> Option<u32> {
-        (self.top_p < 1.0).then(|| (f64::from(self.top_p) * f64::exp2(32.0)) as u32)
+        (self.top_p < 1.0).then(|| ((f64::from(self.top_p) * f64::exp2(32.0)) as u32).max(1))
     }
 }
 

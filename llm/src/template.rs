@@ -73,6 +73,10 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| {
             Err::<Value, _>(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
+        environment.add_function("strftime_now", |format: &str| {
+            jiff::fmt::strtime::format(format, &jiff::Zoned::now())
+                .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string()))
+        });
         environment
             .add_template_owned(NAME, source.to_owned())
             .map_err(|e| template_error(&file, &e))?;

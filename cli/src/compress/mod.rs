@@ -113,7 +113,7 @@ pub fn run(args: &Args) -> Result<()> {
         shards.remove_if_nothing_is_done();
         if matches!(e, Error::Interrupted) && folder.exists() {
             let folder = printable(&folder.to_string_lossy());
-            eprintln!("what is done is in {folder}; the same command goes on with it");
+            crate::note!("what is done is in {folder}; the same command goes on with it");
         }
     })?;
     if let Some(place) = place {
@@ -165,7 +165,7 @@ impl Work<'_> {
                 format!("{:.1} s", begin.elapsed().as_secs_f64())
             };
             let (weights, copied) = (of_part.weights.len(), of_part.copied);
-            eprintln!(
+            crate::note!(
                 "{part} ({} of {}): {weights} weights compressed, {copied} tensors copied, {time}",
                 i + 1,
                 wanted.len()

@@ -2,7 +2,7 @@
 
 mod drawn;
 
-use super::{Kv, load, recipe};
+use super::{Kv, load, recipe, warn_of_idle_lines};
 use crate::{
     activations::Activations,
     bench::{
@@ -178,7 +178,10 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         }
         (None, None) => return Err(Error::Usage("give a model, or --config".into())),
     };
-    let context = args.prompt_tokens + args.tokens + 3;
+    let context = args
+        .prompt_tokens
+        .saturating_add(args.tokens)
+        .saturating_add(3);
     let gpu = device::open(device)?;
     args.activations.check(&gpu)?;
     let bandwidth = Copier::new(&gpu)?.measure()?;
@@ -187,6 +190,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let mut contenders = vec![];
     for format in &args.formats {
         let recipe = recipe(Some(format.as_str()).filter(|f| *f != "dense"))?;
+        warn_of_idle_lines(&recipe, source.config());
         for some in all_or_some() {
             let thresholds = some.map(|(_, thresholds)| thresholds);
             let model = Arc::new(load(&gpu, source.as_ref(), &recipe, thresholds)?);
@@ -300,9 +304,9 @@ impl Contender {
         }
         let mut sums: Vec<_> = sums.into_iter().collect();
         sums.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
-        eprintln!("{}:", self.format);
+        crate::note!("{}:", self.format);
         for (name, (count, seconds)) in sums {
-            eprintln!("{:9.3} ms  {count:4} x {name}", 1e3 * seconds);
+            crate::note!("{:9.3} ms  {count:4} x {name}", 1e3 * seconds);
         }
         Ok(())
     }

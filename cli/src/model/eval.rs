@@ -19,6 +19,7 @@ use lacuna_llm::{
 use serde::Serialize;
 use std::{
     fs,
+    ops::Range,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -150,7 +151,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
             let row = evaluate(args, model, format, PROMPT, device)?;
             let name = printable(&model.to_string_lossy());
             let format = format.unwrap_or("as stored");
-            eprintln!("{name}, {format}: perplexity {:.4}", row.perplexity);
+            crate::note!("{name}, {format}: perplexity {:.4}", row.perplexity);
             rows.push(row);
         }
     }
@@ -218,9 +219,10 @@ fn evaluate(
         for &score in &scores[window.scored.start - 1..] {
             sum.add(score);
         }
-        let scored = &window.ids[window.scored];
-        bytes = bytes.zip(text.bytes(scored)).map(|(a, b)| a + b);
-        bar.inc(scored.len() as u64);
+        bytes = bytes
+            .zip(text.bytes(&window.ids, &window.scored))
+            .map(|(a, b)| a + b);
+        bar.inc(window.scored.len() as u64);
         count += 1;
     }
     bar.finish_and_clear();
@@ -398,21 +400,25 @@ impl Text {
         let Some(file) = &args.text else {
             return Err(Error::Usage("give --text or --tokens".into()));
         };
-        let (ids, bos) = text(file, checkpoint)?;
+        let tokenizer = checkpoint.tokenizer()?;
+        let (ids, bos) = text(file, &tokenizer)?;
         Ok(Self {
             ids,
             bos,
-            tokenizer: Some(checkpoint.tokenizer()?),
+            tokenizer: Some(tokenizer),
         })
     }
 
-    /// Number of bytes that `ids` decode to; `None` without a tokenizer or if they decode to none. A
-    /// token that is part of a character counts as one byte.
-    fn bytes(&self, ids: &[u32]) -> Option<usize> {
+    /// Number of bytes that those of `ids` in `scored` add to the text of the ones before, of which decoding may
+    /// depend; `None` without a tokenizer. A token that is part of a character counts as one byte.
+    fn bytes(&self, ids: &[u32], scored: &Range<usize>) -> Option<usize> {
         let tokenizer = self.tokenizer.as_ref()?;
-        let text = tokenizer.decode(ids);
-        let broken = text.matches('\u{fffd}').count();
-        Some(text.len() - broken * '\u{fffd}'.len_utf8() + broken)
+        let bytes = |ids| {
+            let text = tokenizer.decode(ids);
+            let broken = text.matches('\u{fffd}').count();
+            text.len() - broken * '\u{fffd}'.len_utf8() + broken
+        };
+        Some(bytes(&ids[..scored.end]).saturating_sub(bytes(&ids[..scored.start])))
     }
 }
 

@@ -2,12 +2,11 @@
 
 use super::{ModelArgs, Sequence, recipe};
 use crate::{
-    bench::bandwidth::Copier,
     device,
     error::{Error, Result},
-    interrupt, out, progress,
+    interrupt, note, out, progress,
 };
-use lacuna_llm::{Checkpoint, Message, sampling::Sampling};
+use lacuna_llm::{Checkpoint, Message, Tokenizer, sampling::Sampling};
 use std::time::Instant;
 
 #[derive(clap::Args)]
@@ -51,11 +50,11 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let checkpoint = args.model.reading.model(&args.model.model)?;
     let config = checkpoint.config();
     let tokenizer = checkpoint.tokenizer()?;
-    let prompt = prompt(args, &checkpoint)?;
+    let prompt = prompt(args, &checkpoint, &tokenizer)?;
     if prompt.is_empty() {
         return Err(lacuna_llm::Error::Empty.into());
     }
-    let needed = prompt.len() + args.max_tokens;
+    let needed = prompt.len().saturating_add(args.max_tokens);
     let context = args.ctx.unwrap_or(needed.min(config.max_positions));
     if prompt.len() > context {
         return Err(lacuna_llm::Error::Context {
@@ -79,10 +78,12 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let bar = progress::bar(prompt.len());
     sequence.prefill(&prompt, &mut |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
-    let mut stream = tokenizer.streamer();
-    if !args.chat {
+    let mut stream = if args.chat {
+        tokenizer.streamer()
+    } else {
         out::write(&args.prompt)?;
-    }
+        tokenizer.streamer_after(&prompt)
+    };
     let (mut count, mut first) = (0, None);
     // The last token is printed but not fed back, so the cache may already be full.
     let room = (context - prompt.len() + 1).min(args.max_tokens);
@@ -103,38 +104,31 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let seconds = total.saturating_sub(first).as_secs_f64();
     let decoded = count - 1;
     let rate = |n: usize, s: f64| if s > 0.0 { n as f64 / s } else { 0.0 };
-    eprintln!("{}", sequence.adapter());
-    eprintln!(
+    note!("{}", sequence.adapter());
+    note!(
         "first token after {:.3} s: {} tokens of prompt, {:.1} tokens/s",
         first.as_secs_f64(),
         prompt.len(),
         rate(prompt.len(), first.as_secs_f64())
     );
-    eprintln!(
+    note!(
         "decode {:.2} tokens/s ({decoded} tokens)",
         rate(decoded, seconds)
     );
     if let Sequence::Gpu(decoder) = sequence
         && decoded > 0
     {
-        let gpu = decoder.model().gpu().clone();
         let bytes = decoder.model().bytes_per_token() as f64;
-        let gb_per_s = bytes * rate(decoded, seconds) / 1e9;
-        // The copy needs memory of its own, so the model is freed first.
-        drop(decoder);
-        let copy = Copier::new(&gpu)?.measure()?.gb_per_s;
-        eprintln!(
-            "{:.1} MB of weights a token, {gb_per_s:.2} GB/s, {:.1} % of the copy bandwidth \
-             of {copy:.2} GB/s",
+        note!(
+            "{:.1} MB of weights a token, {:.2} GB/s",
             bytes / 1e6,
-            100.0 * gb_per_s / copy
+            bytes * rate(decoded, seconds) / 1e9
         );
     }
     Ok(())
 }
 
-fn prompt(args: &Args, checkpoint: &Checkpoint) -> Result<Vec<u32>> {
-    let tokenizer = checkpoint.tokenizer()?;
+fn prompt(args: &Args, checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     if args.chat {
         let Some(template) = checkpoint.chat_template()? else {
             return Err(Error::Input("the checkpoint has no chat template".into()));

@@ -15,7 +15,7 @@ use lacuna::Gpu;
 use lacuna_io::{ThresholdFile, printable};
 use lacuna_llm::{
     ActivationThresholds, Checkpoint, Config, Decoder, KvType, Model, Options, Recipe, Source,
-    Tally, Twin, Weights, perplexity,
+    Tally, Tokenizer, Twin, Weights, perplexity,
     sampling::{self, Sampling},
 };
 use std::{
@@ -86,11 +86,18 @@ fn recipe(format: Option<&str>) -> Result<Recipe> {
     Ok(format.map_or_else(|| Ok(Recipe::default()), Recipe::from_arg)?)
 }
 
+/// Warns of lines that match no weight of the model, as misspelt ones do.
+fn warn_of_idle_lines(recipe: &Recipe, config: &Config) {
+    for glob in recipe.unmatched(&config.modules()) {
+        let glob = printable(glob);
+        log::warn!("{glob} in the recipe matches no weight of the model");
+    }
+}
+
 /// The tokens of a text file, and the token to put before each window, if the model has one.
-fn text(file: &Path, checkpoint: &Checkpoint) -> Result<(Vec<u32>, Option<u32>)> {
+fn text(file: &Path, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Option<u32>)> {
     let unreadable = |e| Error::Input(format!("{}: {e}", printable(&file.to_string_lossy())));
     let text = fs::read_to_string(file).map_err(unreadable)?;
-    let tokenizer = checkpoint.tokenizer()?;
     let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
     Ok((tokenizer.encode(&text)?, bos))
 }
@@ -123,6 +130,8 @@ enum Sequence {
         twin: Box<Twin>,
         logits: Vec<f32>,
         steps: u32,
+        /// The last token that was drawn, which the twin takes when another is asked for.
+        pending: Option<u32>,
     },
 }
 
@@ -137,7 +146,18 @@ impl Sequence {
         context: usize,
         device: &device::Args,
     ) -> Result<Self> {
+        warn_of_idle_lines(recipe, checkpoint.config());
+        let positions = checkpoint.config().max_positions;
+        if context == 0 || context > positions {
+            return Err(lacuna_llm::Error::Choice {
+                what: "context",
+                value: context.to_string(),
+                supported: format!("1 to {positions} tokens"),
+            }
+            .into());
+        }
         if let Some(gpu) = device::open_at(args.device, device)? {
+            args.activations.check(&gpu)?;
             let model = load(&gpu, checkpoint, recipe, thresholds)?;
             let options = Options {
                 context: Some(context),
@@ -166,6 +186,7 @@ impl Sequence {
             twin: Box::new(twin),
             logits: vec![],
             steps: 0,
+            pending: None,
         })
     }
 
@@ -181,7 +202,10 @@ impl Sequence {
     fn reset(&mut self) -> Result<()> {
         match self {
             Self::Gpu(decoder) => decoder.rewind(0)?,
-            Self::Cpu { twin, .. } => twin.reset(),
+            Self::Cpu { twin, pending, .. } => {
+                twin.reset();
+                *pending = None;
+            }
         }
         Ok(())
     }
@@ -197,11 +221,17 @@ impl Sequence {
         };
         match self {
             Self::Gpu(decoder) => decoder.prefill(ids, &mut go_on)?,
-            Self::Cpu { twin, logits, .. } => {
+            Self::Cpu {
+                twin,
+                logits,
+                pending,
+                ..
+            } => {
                 if ids.is_empty() {
                     return Err(lacuna_llm::Error::Empty.into());
                 }
-                *logits = twin.forward_last(ids)?;
+                let ids: Vec<u32> = pending.take().into_iter().chain(ids.to_vec()).collect();
+                *logits = twin.forward_last(&ids)?;
                 progress(ids.len());
             }
         }
@@ -237,10 +267,14 @@ impl Sequence {
                 twin,
                 logits,
                 steps,
+                pending,
             } => {
+                if let Some(id) = pending.take() {
+                    *logits = twin.forward_last(&[id])?;
+                }
                 let id = sampling::sample(logits, sampling, *steps)?;
                 *steps += 1;
-                *logits = twin.forward_last(&[id])?;
+                *pending = Some(id);
                 Ok(id)
             }
         }

@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> Result<()> {
     let layers = train(&job, args.how.stage, &work.journal(), &mut trained).inspect_err(|e| {
         work.remove_if_nothing_is_done();
         if matches!(e, Error::Interrupted) && work.folder().exists() {
-            eprintln!("what is done is in {work}; the same command goes on with it");
+            crate::note!("what is done is in {work}; the same command goes on with it");
         }
     })?;
     let recovered = by_name(&packed, &layers)?;
@@ -159,9 +159,12 @@ fn train(
                 after: progress.best,
                 seconds: begin.elapsed().as_secs_f64(),
             };
-            eprintln!(
+            crate::note!(
                 "{}: {:.5} before, {:.5} after {steps} steps, {:.1} s",
-                row.trained, row.before, row.after, row.seconds
+                row.trained,
+                row.before,
+                row.after,
+                row.seconds
             );
             trained.push(row);
             begin = Instant::now();

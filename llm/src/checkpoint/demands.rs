@@ -5,18 +5,6 @@ use crate::{
     error::{Error, Result},
 };
 
-/// The modules of all weights.
-pub(super) fn modules(config: &Config) -> Vec<String> {
-    let mut modules = vec![EMBEDDING.to_owned()];
-    for layer in 0..config.layers.len() {
-        modules.extend(Linear::ALL.map(|linear| linear.module(layer)));
-    }
-    if !config.tied_head {
-        modules.push(HEAD.to_owned());
-    }
-    modules
-}
-
 /// The norms of one layer, by their names in it.
 fn layer_norms(config: &Config) -> Vec<&'static str> {
     let mut norms = vec!["input_layernorm", "post_attention_layernorm"];

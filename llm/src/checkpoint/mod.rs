@@ -94,7 +94,7 @@ impl Checkpoint {
 
     /// The modules of all weights: the embedding, the layers' products, and the head if it is not tied.
     pub fn modules(&self) -> Vec<String> {
-        demands::modules(&self.config)
+        self.config.modules()
     }
 
     fn check(&self) -> Result<()> {

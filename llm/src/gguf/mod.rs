@@ -30,8 +30,15 @@ pub(crate) fn vocabulary(folder: &Path) -> Result<Option<GgufFile>> {
 /// In Gemma 3, five windowed layers come before each layer that sees everything.
 const GEMMA_PATTERN: usize = 6;
 
-/// Texts of tokens that end a turn, for files whose metadata name only the end of a document.
-const END_OF_TURN: [&str; 4] = ["<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|eom_id|>"];
+/// Texts of tokens that end a turn or a document: metadata name one or the other.
+const ENDS: [&str; 6] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<end_of_turn>",
+    "<|eom_id|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+];
 
 /// The metadata keys of one architecture, which begin with its name.
 struct Keys<'a> {
@@ -127,7 +134,12 @@ fn shape(keys: &Keys<'_>) -> Result<Config> {
         .size("attention.head_count_kv", MAX_HEADS)?
         .unwrap_or(heads);
     let head_dim = head_dim(keys, hidden, heads)?;
-    let max_positions = keys.required("context_length", MAX_POSITIONS)?;
+    let ropes = rope::ropes(keys, head_dim)?;
+    // Some files state the context before it is lengthened.
+    let lengthened = ropes.iter().filter_map(|rope| rope.scaling.positions());
+    let lengthened = lengthened.fold(0.0, f64::max) as usize;
+    let stated = keys.required("context_length", MAX_POSITIONS)?;
+    let max_positions = stated.max(lengthened.min(MAX_POSITIONS));
     let count = keys.required("block_count", MAX_LAYERS)?;
     let eps = "attention.layer_norm_rms_epsilon";
     let tied = gemma || keys.file.tensor("output.weight").is_none();
@@ -146,8 +158,8 @@ fn shape(keys: &Keys<'_>) -> Result<Config> {
         kv_heads,
         head_dim,
         ffn: keys.required("feed_forward_length", MAX_WIDTH)?,
-        layers: layers(keys, count, max_positions)?,
-        ropes: rope::ropes(keys, head_dim)?,
+        layers: layers(keys, count, stated)?,
+        ropes,
         max_positions,
         norm_eps: keys.positive(eps)?.ok_or_else(|| keys.missing(eps))? as f32,
         // GGUF files store 1 + w already.
@@ -205,7 +217,7 @@ fn vocab(keys: &Keys<'_>, hidden: usize) -> Result<usize> {
     limits::size(keys.path(), "rows of token_embd.weight", vocab, MAX_VOCAB)
 }
 
-fn layers(keys: &Keys<'_>, count: usize, max_positions: usize) -> Result<Vec<Layer>> {
+fn layers(keys: &Keys<'_>, count: usize, context: usize) -> Result<Vec<Layer>> {
     let key = "attention.sliding_window";
     let window = match keys.find::<usize>(key)? {
         None | Some(0) => None,
@@ -232,7 +244,7 @@ fn layers(keys: &Keys<'_>, count: usize, max_positions: usize) -> Result<Vec<Lay
         }
         // The files of Mistral, which has windows, also call themselves llama.
         "llama" => Ok(vec![Layer { rope: 0, window }; count]),
-        _ => match window.filter(|&window| window < max_positions) {
+        _ => match window.filter(|&window| window < context) {
             None => Ok(vec![
                 Layer {
                     rope: 0,
@@ -255,7 +267,7 @@ fn eos(keys: &Keys<'_>) -> Result<Vec<u32>> {
         eos.extend(metadata.find::<u32>(&format!("tokenizer.ggml.{key}_token_id"))?);
     }
     let tokens: Vec<&str> = metadata.find("tokenizer.ggml.tokens")?.unwrap_or_default();
-    let turn = |token: &&str| END_OF_TURN.contains(token);
+    let turn = |token: &&str| ENDS.contains(token);
     eos.extend(
         (0..)
             .zip(&tokens)

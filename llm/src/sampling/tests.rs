@@ -228,6 +228,14 @@ fn top_p_keeps_the_smallest_set_that_reaches_it() {
 }
 
 #[test]
+fn a_top_p_of_almost_nothing_keeps_one_token() {
+    let tiny = options(1.0, 0, 1e-12);
+    assert_eq!(tiny.words()[2], 1, "0 would keep all of them");
+    let drawn = counts(&[0.0, 1.0, 0.5], &tiny, 100);
+    assert_eq!(drawn, [0, 100, 0]);
+}
+
+#[test]
 fn what_is_drawn_is_always_allowed() {
     let mut random = Random(4);
     for step in 0..2000 {

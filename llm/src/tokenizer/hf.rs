@@ -80,21 +80,22 @@ impl HfTokenizer {
             return Ok((own, own.is_some()));
         };
         let fields = Fields::of(&file, &json)?;
+        let added = fields.bool("add_bos_token")?.unwrap_or(own.is_some());
         let named = match fields.get("bos_token") {
             None => None,
             Some(token) => {
                 let text = token.as_str().or_else(|| token.get("content")?.as_str());
                 let text =
                     text.ok_or_else(|| fields.wrong("bos_token", token, "text, or its content"))?;
-                let id = self
-                    .id(text)
-                    .ok_or_else(|| fields.wrong("bos_token", token, "a token of the vocabulary"))?;
-                Some(id)
+                let id = self.id(text);
+                if id.is_none() && added {
+                    return Err(fields.wrong("bos_token", token, "a token of the vocabulary"));
+                }
+                id
             }
         };
-        let add = fields.bool("add_bos_token")?.unwrap_or(own.is_some());
         let bos = named.or(own);
-        Ok((bos, add && bos.is_some()))
+        Ok((bos, added && bos.is_some()))
     }
 
     /// The token that the post-processor puts before a text.

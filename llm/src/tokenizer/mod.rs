@@ -129,6 +129,11 @@ impl Tokenizer {
         Streamer::new(self)
     }
 
+    /// Starts to turn ids into text that goes on with the text of `prompt`.
+    pub fn streamer_after(&self, prompt: &[u32]) -> Streamer<'_> {
+        Streamer::after(self, prompt)
+    }
+
     /// The token that begins a text, if the checkpoint names one.
     pub const fn bos(&self) -> Option<u32> {
         self.bos

@@ -7,7 +7,8 @@ const LONGEST: usize = 4;
 
 /// Turns ids into text one by one, and holds back those that end in an incomplete character.
 ///
-/// Together the texts are what [`Tokenizer::decode`] makes of all ids, if that is valid UTF-8.
+/// Together the texts are what [`Tokenizer::decode`] makes of all ids, if that is valid UTF-8; behind a prompt, what
+/// they add to its text.
 #[derive(Debug)]
 pub struct Streamer<'a> {
     tokenizer: &'a Tokenizer,
@@ -23,6 +24,18 @@ impl<'a> Streamer<'a> {
             tokenizer,
             ids: Vec::new(),
             given: 0,
+        }
+    }
+
+    /// Goes on with the text of `prompt`. Some tokenizers leave out the space before the first word of a text, which
+    /// is not that of its continuation.
+    pub fn after(tokenizer: &'a Tokenizer, prompt: &[u32]) -> Self {
+        let shown = |id: &&u32| !tokenizer.decode(&[**id]).is_empty();
+        let last: Vec<u32> = prompt.iter().rfind(shown).copied().into_iter().collect();
+        Self {
+            tokenizer,
+            given: last.len(),
+            ids: last,
         }
     }
 
@@ -63,8 +76,10 @@ impl<'a> Streamer<'a> {
     }
 
     fn give(&mut self, until: usize) {
-        // The ids given now are the context of what follows.
-        if until > self.given {
+        // The ids given now are the context of what follows, unless they are control tokens without a text.
+        if self.given > 0 && self.text_until(until).is_empty() {
+            self.ids.drain(self.given..until);
+        } else {
             self.ids.drain(..self.given);
             self.given = until - self.given;
         }

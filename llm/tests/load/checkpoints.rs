@@ -236,9 +236,9 @@ fn blocks(rows: u8, scale: impl Fn(u8) -> f16) -> Vec<u8> {
 /// Rows of 32 values of a tensor as its file decodes, out of Llama's interleaved order of heads of four.
 fn decoded(path: &Path, tensor: &str, interleaved: bool) -> Vec<f32> {
     let values = GgufFile::open(path).unwrap().read_f32(tensor).unwrap();
-    let from = |row: usize| match interleaved {
-        true => row / 4 * 4 + [0, 2, 1, 3][row % 4],
-        false => row,
+    let from = |row: usize| {
+        let to = [0, 2, 1, 3][row % 4];
+        if interleaved { row / 4 * 4 + to } else { row }
     };
     let rows = 0..values.len() / 32;
     let row = |row| &values[from(row) * 32..][..32];

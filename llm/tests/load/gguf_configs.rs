@@ -22,7 +22,9 @@ fn llama_is_read() {
     file.set("llama.rope.freq_base", Meta::F32(500_000.0));
     file.set("tokenizer.ggml.bos_token_id", Meta::U32(1));
     file.set("tokenizer.ggml.eos_token_id", Meta::U32(2));
-    let tokens = ["a", "b", "c", "<|eot_id|>"].map(String::from).to_vec();
+    let tokens = ["a", "b", "c", "<|eot_id|>", "<|endoftext|>"]
+        .map(String::from)
+        .to_vec();
     file.set("tokenizer.ggml.tokens", Meta::Texts(tokens));
     let c = read(&file);
     assert_eq!((c.vocab, c.hidden, c.ffn, c.layers.len()), (16, 8, 12, 2));
@@ -31,7 +33,7 @@ fn llama_is_read() {
         (c.max_positions, c.norm_eps, c.query_scale),
         (64, 1e-5, 0.5)
     );
-    assert_eq!((c.bos, c.eos.as_slice()), (Some(1), [2, 3].as_slice()));
+    assert_eq!((c.bos, c.eos.as_slice()), (Some(1), [2, 3, 4].as_slice()));
     assert!(c.tied_head && !c.norm_plus_one && !c.post_norms && !c.qk_norms);
     assert_eq!(
         c.ropes,
@@ -84,7 +86,8 @@ fn heads_and_scaled_ropes_are_found() {
         original: 32768.0,
         attention: 1.0 + 0.1 * 4f64.ln(),
     };
-    assert_eq!(read(&file).ropes[0].scaling, yarn);
+    let c = read(&file);
+    assert_eq!((c.ropes[0].scaling, c.max_positions), (yarn, 131_072));
 
     let llama3 = RopeScaling::Llama3 {
         factor: 32.0,

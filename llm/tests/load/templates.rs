@@ -44,6 +44,11 @@ fn templates_use_what_python_has() {
         {{ 'a,b'.split(',')[-1] }}{{ messages | length }}";
     let text = new(source).unwrap().render(&messages(), false).unwrap();
     assert!(text.starts_with("1{") && text.ends_with("b2"), "{text}");
+    let today = new("{{ strftime_now('%Y-%m-%d') }}").unwrap();
+    let today = today.render(&[], false).unwrap();
+    assert!(today.len() == 10 && today.starts_with('2'), "{today}");
+    let none = new("{{ strftime_now('%!') }}").unwrap();
+    assert_names(none.render(&[], false), &["strftime", "!"]);
 }
 
 #[test]

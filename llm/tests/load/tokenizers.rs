@@ -87,6 +87,11 @@ fn a_first_space_is_added_and_removed() {
     assert_eq!(t.decode(&[8, 8]), "ab ab");
     let mut streamer = t.streamer();
     assert_eq!([8, 8, 8].map(|id| streamer.push(id)), ["ab", " ab", " ab"]);
+    // The first word behind a prompt is none of a text, nor is that behind a control token.
+    let mut streamer = t.streamer_after(&[1, 8, 2]);
+    let parts = [8, 2, 8, 11, 2, 12].map(|id| streamer.push(id));
+    assert_eq!(parts, [" ab", "", " ab", "", "", "é"]);
+    assert_eq!(t.streamer_after(&[1]).push(8), "ab");
 }
 
 #[test]

@@ -93,14 +93,14 @@ pub fn run(
         text.perplexity(&mut sequence)
     };
     let dense = perplexity(&judged, None)?;
-    eprintln!("dense: perplexity {dense:.4}");
+    crate::note!("dense: perplexity {dense:.4}");
     let (mut low, mut high) = ((0.0, 0.0), (1.0, f64::INFINITY));
     let mut cett = 0.1;
     for round in 0..TRIES {
         let found = shares(cett);
         let sparse = perplexity(&judged, Some(&found))?;
         let increase = sparse / dense - 1.0;
-        eprintln!(
+        crate::note!(
             "CETT {cett:.5}: perplexity {sparse:.4}, {:+.3} %",
             100.0 * increase
         );
@@ -172,7 +172,7 @@ struct Judged {
 
 impl Judged {
     fn read(file: &Path, checkpoint: &Checkpoint, ctx: usize) -> Result<Self> {
-        let (ids, bos) = text(file, checkpoint)?;
+        let (ids, bos) = text(file, &checkpoint.tokenizer()?)?;
         if Windows::new(&ids, ctx, None, bos)?.scored() == 0 {
             let reason = format!("{} tokens leave none to predict", ids.len());
             return Err(Error::Input(reason));
