@@ -7,6 +7,7 @@ use common::gpu;
 use lacuna::{
     Error, Gpu, Plan, PlanBuilder, Tensor, Weight, compress,
     format::{Dense, Precision},
+    kernel::{Dispatch, Operand, Role},
     verify::Random,
 };
 
@@ -119,4 +120,49 @@ fn what_is_shared_cannot_be_rebound_to_what_is_written() {
     plan.run().unwrap();
     let (alone, _) = run(&gpu, true, &[(&down, &new, &first)]);
     assert_eq!(alone[0], second.read_blocking(&gpu).unwrap());
+}
+
+#[test]
+fn a_launch_of_the_hosts_runs_as_often_as_it_was_appended() {
+    let Some(gpu) = gpu() else { return };
+    // Each adds x to scratch, and the last shows it.
+    let step = |text: &str, operands| Dispatch {
+        name: "step".into(),
+        fragments: vec![
+            format!("{text}\n@compute @workgroup_size(1) fn main() {{ sum[0] += given[0]; }}")
+                .into(),
+        ],
+        params: vec![0],
+        operands,
+        invocations: 1,
+        scratch_bytes: 16,
+        grid: [1, 1, 1],
+        ..Dispatch::default()
+    };
+    let text = "@group(0) @binding(1) var<storage, read> given: array<f32>;
+        @group(0) @binding(2) var<storage, read_write> sum: array<f32>;";
+    let into = |to| {
+        vec![
+            Operand::read("given", 1, Role::Tensor(0)),
+            Operand::write("sum", 2, to),
+        ]
+    };
+    let out = vec![
+        Operand::read("given", 1, Role::Scratch),
+        Operand::write("sum", 2, Role::Tensor(0)),
+    ];
+    let x = gpu.tensor_from(1, 1, &[1.5]).unwrap();
+    let y = gpu.tensor_from(1, 1, &[0.0]).unwrap();
+    let mut builder = PlanBuilder::new(&gpu);
+    for _ in 0..3 {
+        let adds = step(text, into(Role::Scratch));
+        builder.dispatch(adds, std::slice::from_ref(&x)).unwrap();
+    }
+    builder
+        .dispatch(step(text, out), std::slice::from_ref(&y))
+        .unwrap();
+    let plan = builder.build().unwrap();
+    assert_eq!(plan.steps().len(), 4);
+    plan.run().unwrap();
+    assert_eq!(y.read_blocking(&gpu).unwrap(), [4.5]);
 }

@@ -21,6 +21,9 @@ use lacuna::{
 };
 use lacuna_fuzz::sketch_of;
 use lacuna_io::{Origin, RawTensor, ThresholdFile, save};
+use lacuna_prune::{
+    Accumulator, ChannelSums, GateQuantiles, Gated, Quantiles, Shared, StatisticsWriter,
+};
 use std::{collections::BTreeMap, error::Error, fs, path::Path};
 
 type Done = Result<(), Box<dyn Error>>;
@@ -81,6 +84,7 @@ fn main() -> Done {
     layouts()?;
     index()?;
     thresholds()?;
+    statistics()?;
     models()?;
     put("gguf", "every-type", &sample(3).bytes())?;
     put("gguf", "version-2", &sample(2).bytes())
@@ -170,6 +174,39 @@ fn index() -> Done {
         "older-config",
         format!("{index}\n{{}}\n{older}").as_bytes(),
     )
+}
+
+/// The inputs of two modules that share one, and a feed-forward block.
+fn statistics() -> Done {
+    let folder = Folder::new();
+    let path = folder.path("s");
+    let modules = ["l.mlp.gate_proj", "l.mlp.up_proj"]
+        .map(String::from)
+        .to_vec();
+    let shared = [Shared { modules, cols: 3 }];
+    let gated = [Gated {
+        module: "l.mlp".into(),
+        channels: 2,
+    }];
+    for (name, hessian, gates) in [("plain", false, None), ("all", true, Some(&gated[..]))] {
+        let mut inputs = Accumulator::new(3, hessian);
+        inputs.add(&[1.0, -2.0, 0.5, 0.25, 3.0, -1.0])?;
+        let mut writer = StatisticsWriter::create(&path, 2, hessian, &shared, gates)?;
+        writer.inputs("l.mlp.gate_proj", &inputs.finish()?)?;
+        if gates.is_some() {
+            let mut quantiles = Quantiles::default();
+            quantiles.extend([1.0, 2.0, 0.5, 0.25, 3.0, 1.0]);
+            writer.quantiles("l.mlp.gate_proj", &quantiles.finish()?)?;
+            let mut sums = ChannelSums::new(2);
+            sums.add(&[0.5, -1.0, 2.0, 0.25]);
+            let mut gate = GateQuantiles::new(sums.finish(vec![1.0, 0.5])?);
+            gate.add(&[0.5, 1.0, -0.25, 2.0]);
+            writer.gate("l.mlp", &gate.finish()?)?;
+        }
+        writer.finish()?;
+        put("statistics", name, &sketch_of(&fs::read(&path)?, None))?;
+    }
+    Ok(())
 }
 
 fn thresholds() -> Done {

@@ -23,6 +23,7 @@ mod matrix;
 mod packed;
 mod safetensors;
 mod sketch;
+mod statistics;
 mod thresholds;
 mod tokenizer;
 mod walk;
@@ -34,6 +35,7 @@ pub use index::index;
 pub use packed::packed;
 pub use safetensors::{safetensors, tensors};
 pub use sketch::sketch_of;
+pub use statistics::statistics;
 pub use thresholds::thresholds;
 pub use tokenizer::tokenizer;
 
@@ -41,11 +43,12 @@ pub use tokenizer::tokenizer;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its binary and of its folder in `corpus`.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("safetensors", safetensors),
     ("tensors", tensors),
     ("index", index),
     ("thresholds", thresholds),
+    ("statistics", statistics),
     ("gguf", gguf),
     ("formats", formats),
     ("packed", packed),

@@ -68,6 +68,7 @@ pub struct Decoder {
     /// The device that the launches between the products are made for.
     caps: Caps,
     context: usize,
+    kv: KvType,
     chunk: usize,
     activations: Activations,
     prefill: Plan,
@@ -146,6 +147,7 @@ impl Decoder {
             model: Arc::clone(model),
             caps,
             context,
+            kv: options.kv,
             chunk,
             prefill,
             step,

@@ -1,13 +1,18 @@
 //! Rewinds a sequence, saves it to the host and restores it.
 
 use super::{Decoder, Stage};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    glue::KvType,
+    weights::expect,
+};
 use lacuna::{Tensor, gpu::ReadBack};
 
 /// The keys and values of a sequence, copied to the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Saved {
     position: usize,
+    kv: KvType,
     cache: Vec<Vec<u32>>,
 }
 
@@ -44,6 +49,7 @@ impl Decoder {
         let cache = self.activations.cache.iter().map(layer);
         Ok(Saved {
             position: self.position,
+            kv: self.kv,
             cache: cache.collect::<lacuna::Result<_>>()?,
         })
     }
@@ -52,17 +58,27 @@ impl Decoder {
     /// follow.
     ///
     /// # Errors
-    /// [`Error::Shape`] for another number of layers, [`Error::Engine`] for a cache of another size.
+    /// [`Error::Choice`] for keys and values of another type, [`Error::Shape`] for another number of layers or a
+    /// cache of another size; the sequence is then as it was.
     pub fn restore(&mut self, saved: &Saved) -> Result<()> {
-        let ours = self.activations.cache.len();
-        if saved.cache.len() != ours {
-            return Err(Error::Shape {
-                what: "layers of the saved cache".into(),
-                got: saved.cache.len(),
-                expected: ours,
+        if saved.kv != self.kv {
+            return Err(Error::Choice {
+                what: "type of saved keys and values",
+                value: format!("{:?}", saved.kv),
+                supported: format!("{:?}, the decoder's own", self.kv),
             });
         }
-        for (cache, words) in self.activations.cache.iter().zip(&saved.cache) {
+        let (ours, theirs) = (&self.activations.cache, &saved.cache);
+        expect(
+            || "layers of the saved cache".into(),
+            theirs.len(),
+            ours.len(),
+        )?;
+        for (cache, words) in ours.iter().zip(theirs) {
+            let len = cache.batch() * cache.len();
+            expect(|| "elements of a saved cache".into(), words.len(), len)?;
+        }
+        for (cache, words) in ours.iter().zip(theirs) {
             cache.write(self.model.gpu(), words)?;
         }
         self.position = saved.position;

@@ -328,6 +328,28 @@ fn a_saved_cache_goes_on_where_it_was_and_a_rewound_one_forgets() {
         let mut other = Decoder::new(&model, &options).unwrap();
         other.restore(&saved).unwrap();
         assert_eq!(finish(&mut other), expected);
+
+        // What has as many words may still be something else.
+        let context = other.context();
+        let (kv, context) = match kv {
+            KvType::F16 => (KvType::F32, context / 2),
+            KvType::F32 => (KvType::F16, context),
+        };
+        let context = Some(context);
+        let of_other = |kv| Options {
+            context,
+            kv,
+            ..options
+        };
+        let mut typed = Decoder::new(&model, &of_other(kv)).unwrap();
+        assert!(matches!(typed.restore(&saved), Err(Error::Choice { .. })));
+        let shorter = Options {
+            context: Some(24),
+            ..options
+        };
+        let mut shorter = Decoder::new(&model, &shorter).unwrap();
+        assert!(matches!(shorter.restore(&saved), Err(Error::Shape { .. })));
+        assert_eq!((typed.position(), shorter.position()), (0, 0));
     }
 }
 
