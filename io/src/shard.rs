@@ -49,8 +49,8 @@ impl Shard {
         let mut header_len = [0; 8];
         file.read_exact(&mut header_len).map_err(read)?;
         if header_len.starts_with(&MAGIC.to_le_bytes()) {
-            let reason = "it is a GGUF file, not safetensors; GGUF is told by the name ….gguf, and \
-                          read where weights are inspected or compressed and models run";
+            let reason = "it is a GGUF file, and safetensors were expected; a GGUF file is named ….gguf, \
+                          and inspected, compressed and run as a model";
             return Err(malformed(reason.into()));
         }
         if header_len.starts_with(ZIP) {
@@ -61,7 +61,8 @@ impl Shard {
         let limit = MAX_HEADER.min(len - 8);
         if header_len > limit {
             return Err(malformed(format!(
-                "the header length is {header_len}, the limit is {limit}"
+                "it is no safetensors file, or a broken one: the header length is {header_len}, the \
+                 limit is {limit}"
             )));
         }
         let mut json = vec![0; header_len as usize];

@@ -21,9 +21,9 @@ use crate::{
 const RUNS: [&str; 8] = [
     "bench --rounds 25 --shape 4096x4096 --format f32,2:4,2:4x4,2:4x8,1:8,f16,2:4@f16,2:4x8@f16,1:8@f16",
     "bench --rounds 15 --shape 4096x4096,11008x4096 --format f16,2:4@f16,2:4x4@f16,w8g128,w4g128,w3g64,w2g64",
-    "bench --rounds 15 --shape 4096x4096,11008x4096 --format f16,w4g16s50,w4g32s50,w4g64s50",
+    "bench --rounds 15 --shape 4096x4096,11008x4096 --format f16,w4g16s50,w4g32s50,w4g64s50,w4g128s50",
     "bench --rounds 15 --shape 4096x14336 --format f16,w4g128,w4g64s50",
-    "bench --rounds 11 --shape 2048x2048 --batch 128 --format f32,2:4x16,2:4x32,1:8x16,1:8x32,f16,w4g128",
+    "bench --rounds 11 --shape 2048x2048 --batch 128 --format f32,2:4x16,2:4x32,1:8x16,1:8x32,f16,1:8x16@f16,w4g128,w4g64s50",
     "bench --rounds 11 --shape 4096x11008 --op masked --active 10,50,100 --format f32,f16,w4g128",
     "bench --rounds 11 --shape 4096x11008 --op input_sparse --active 10,50,100 --format f32,f16,w4g128",
     "bench-model --random --config benches/models/llama-0.5b.json --format dense,w4g128 \

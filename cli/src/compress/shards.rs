@@ -76,7 +76,14 @@ impl Shards {
 
     /// Opens a folder that was made elsewhere.
     pub fn open(folder: &Path) -> Result<Self> {
-        Ok(Self::of(folder, read_job(&folder.join(JOB))?))
+        let file = folder.join(JOB);
+        if !file.exists() {
+            return Err(shard(
+                folder,
+                &"it is no work folder of compress: it holds no job.json",
+            ));
+        }
+        Ok(Self::of(folder, read_job(&file)?))
     }
 
     fn of(folder: &Path, job: Job) -> Self {

@@ -14,13 +14,13 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// Text to continue
-    #[arg(long, value_name = "TEXT")]
+    #[arg(short, long, value_name = "TEXT")]
     prompt: String,
     /// Puts the prompt into the checkpoint's chat template as a user's message
     #[arg(long)]
     chat: bool,
     /// Most tokens to generate
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
     max_tokens: usize,
     /// Divides logits; 0 always takes the most probable token
     #[arg(long, value_name = "T", default_value_t = 0.0)]
