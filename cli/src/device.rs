@@ -14,13 +14,14 @@ use std::{path::PathBuf, time::Duration};
 
 /// Options of every command that runs on a device.
 #[derive(clap::Args)]
+#[command(next_help_heading = "Device options")]
 pub struct Args {
     /// Adapter to use: its number in `lacuna info`, or a part of its name
     #[arg(long, global = true, value_name = "INDEX|NAME")]
     adapter: Option<String>,
     /// Gives up on the device if one call takes longer
-    #[arg(long, global = true, value_name = "SECONDS")]
-    timeout: Option<u32>,
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
     /// Splits work into submissions of at most this duration: some systems reset devices that work longer
     #[arg(long, global = true, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..))]
     max_dispatch_ms: Option<u32>,
@@ -53,7 +54,8 @@ pub fn open_at(place: Where, args: &Args) -> Result<Option<Gpu>> {
         Where::Cpu => Ok(None),
         Where::Gpu => open(args).map(Some),
         Where::Auto => match open(args) {
-            Err(e) if e.code() == 3 => {
+            // Who names an adapter does not mean the processor.
+            Err(e) if e.code() == 3 && args.adapter.is_none() => {
                 log::warn!("computing on the CPU: {e}");
                 Ok(None)
             }
@@ -62,16 +64,23 @@ pub fn open_at(place: Where, args: &Args) -> Result<Option<Gpu>> {
     }
 }
 
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|&s: &f64| s > 0.0);
+    let duration = seconds.and_then(|s| Duration::try_from_secs_f64(s).ok());
+    duration
+        .filter(|d| !d.is_zero())
+        .ok_or_else(|| "a number of seconds, more than 0".into())
+}
+
 /// Opens the adapter.
 pub fn open(args: &Args) -> Result<Gpu> {
     let adapter = args
         .adapter
         .as_deref()
         .map_or(Selector::Best, Selector::from);
-    let timeout = args.timeout.map(|s| Duration::from_secs(s.into()));
     let mut gpu = Gpu::new_blocking(&Options {
         adapter,
-        timeout,
+        timeout: args.timeout,
         max_submission: args
             .max_dispatch_ms
             .map(|ms| Duration::from_millis(ms.into())),

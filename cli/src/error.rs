@@ -196,7 +196,12 @@ const fn recovery_code(error: &lacuna_recover::Error) -> u8 {
 const fn engine_code(error: &lacuna::Error) -> u8 {
     use lacuna::Error as E;
     match error {
-        E::FormatSyntax { .. } | E::Pattern { .. } => 2,
+        E::FormatSyntax { .. }
+        | E::Pattern { .. }
+        | E::Quant { .. }
+        | E::ZeroPoint { .. }
+        | E::GroupWindow { .. }
+        | E::Sparsity { .. } => 2,
         E::NoAdapter(_)
         | E::NoDevice(_)
         | E::MissingFeature { .. }

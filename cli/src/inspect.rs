@@ -283,6 +283,7 @@ fn text(report: &Report) -> String {
                     obeyed.join(" ")
                 },
                 match &w.exact {
+                    Some(e) if e.bytes >= w.bytes => "n/a (none is smaller)".into(),
                     Some(e) => format!("{} as {}", e.bytes, e.format),
                     None if w.quantised => "n/a (quantised)".into(),
                     None => "n/a (pruning needed)".into(),

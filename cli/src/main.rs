@@ -65,6 +65,9 @@ enum Command {
     /// Trains a compressed model's kept weights against the dense model
     #[cfg(feature = "recover")]
     Recover(recover::Args),
+    /// Trains a compressed model's kept weights against the dense model (not in this build)
+    #[cfg(not(feature = "recover"))]
+    Recover(Unbuilt),
     /// Writes every weight of a file in a form that other programs read: dense or pack-quantized
     Unpack(unpack::Args),
     /// Multiplies vectors by one weight of a file
@@ -87,6 +90,14 @@ enum Command {
     Man(shell::Man),
 }
 
+/// What a command of another build would be given.
+#[cfg(not(feature = "recover"))]
+#[derive(clap::Args)]
+struct Unbuilt {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _arguments: Vec<String>,
+}
+
 fn main() -> ExitCode {
     // wgpu's own warnings concern drivers or repeat what our errors say.
     let log = env_logger::Env::default()
@@ -106,6 +117,10 @@ fn main() -> ExitCode {
         Command::Merge(args) => compress::merge::run(&args),
         #[cfg(feature = "recover")]
         Command::Recover(args) => recover::run(&args),
+        #[cfg(not(feature = "recover"))]
+        Command::Recover(_) => Err(error::Error::Usage(
+            "this build has no `recover`: build it with --features recover".into(),
+        )),
         Command::Unpack(args) => unpack::run(&args),
         Command::Matmul(args) => matmul::run(&args, &device),
         Command::Verify(args) => verify::run(&args, &device),

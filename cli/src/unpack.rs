@@ -3,7 +3,7 @@
 use crate::{
     compress::join::{Place, names_a_file},
     error::{Error, Result},
-    interrupt, progress, weights,
+    interrupt, out, progress, weights,
 };
 use lacuna::format::{Dtype, Format, Matrix};
 use lacuna_io::{Module, Output, WeightFile, Writer, pack_quantized_config, printable, write_file};
@@ -45,7 +45,8 @@ pub fn run(args: &Args) -> Result<()> {
     };
     if !args.input.join(CONFIG).exists() || names_a_file(&args.output) {
         interrupt::defer();
-        return unpacking.write(&args.output);
+        unpacking.write(&args.output)?;
+        return unpacking.report(&args.output);
     }
     let place = Place::new(&args.output, true)?;
     let beside = args.reading.model(&args.input)?.files_beside()?;
@@ -67,7 +68,8 @@ pub fn run(args: &Args) -> Result<()> {
             Ok(())
         },
         |path| unpacking.write(path),
-    )
+    )?;
+    unpacking.report(&args.output)
 }
 
 struct Unpacking<'a> {
@@ -82,6 +84,17 @@ enum Becomes {
 }
 
 impl Unpacking<'_> {
+    fn report(&self, output: &Path) -> Result<()> {
+        let (weights, others) = (
+            self.file.modules().count(),
+            self.file.plain_tensors().count(),
+        );
+        let output = printable(&output.to_string_lossy());
+        out::write(&format!(
+            "{weights} weights and {others} other tensors written to {output}\n"
+        ))
+    }
+
     fn becomes(&self, module: &Module) -> Becomes {
         match (self.form, module.format()) {
             (Form::Dense, _) => Becomes::Dense(Dtype::F32),

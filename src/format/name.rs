@@ -145,12 +145,14 @@ impl FromStr for Format {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let syntax = || Error::FormatSyntax {
+        let syntax = || {
+            Error::FormatSyntax {
             text: text.to_owned(),
-            reason: "formats are f32, f16, bf16, N:M[xV][@TYPE], wBgG, wBrow, N:M[xV]+wBgG and \
-                     wBgGsPP, the last three with -sym, all but the last of them with -real, \
-                     that with -ragged"
+            reason: "formats are f32, f16, bf16; N:M[xV][@TYPE] (2:4x8@f16); codes of B bits in groups of \
+                     G columns wBgG (w4g128), wBrow and N:M+wBgG, also with -sym or -real; groups of \
+                     which PP % are dropped wBgGsPP (w4g16s50), also with -sym or -ragged"
                 .into(),
+        }
         };
         if let Some((pattern, dtype)) = text.split_once('@') {
             return Ok(Self::Nm {

@@ -80,7 +80,7 @@ impl Shards {
         if !file.exists() {
             return Err(shard(
                 folder,
-                &"it is no work folder of compress: it holds no job.json",
+                "it is no work folder of `compress --layers`: it holds no job.json",
             ));
         }
         Ok(Self::of(folder, read_job(&file)?))

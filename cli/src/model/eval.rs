@@ -178,10 +178,23 @@ fn evaluate(
     let checkpoint = args.reading.model(model)?;
     let recipe = recipe(format)?;
     let ctx = args.ctx.unwrap_or(usual_context(checkpoint.config()));
+    let most = checkpoint.config().max_positions;
+    if !(2..=most).contains(&ctx) {
+        return Err(lacuna_llm::Error::Choice {
+            what: "context",
+            value: ctx.to_string(),
+            supported: format!("2 to {most} tokens"),
+        }
+        .into());
+    }
     let text = Text::read(args, &checkpoint)?;
     let windows = Windows::new(&text.ids, ctx, args.stride, text.bos)?;
     if windows.scored() == 0 {
-        let reason = format!("{} tokens leave none to predict", text.ids.len());
+        let file = args.text.as_ref().or(args.tokens.as_ref());
+        let file = file.map_or(String::new(), |f| printable(&f.to_string_lossy()));
+        let tokens = text.ids.len();
+        let reason =
+            format!("{file}: {tokens} tokens leave none to predict, at least 2 are needed");
         return Err(Error::Input(reason));
     }
     if let Some(&last) = args.positions.iter().max() {

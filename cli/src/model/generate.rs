@@ -23,13 +23,23 @@ pub struct Args {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
     max_tokens: usize,
     /// Divides logits; 0 always takes the most probable token
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
     temperature: f32,
     /// Samples from only this many of the most probable tokens; 0 for all
     #[arg(long, value_name = "K", default_value_t = 0)]
     top_k: usize,
     /// Samples from only the most probable tokens that together have this probability
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
     top_p: f32,
     /// Seed of the random draws
     #[arg(long, default_value_t = 0)]
@@ -84,7 +94,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         out::write(&args.prompt)?;
         tokenizer.streamer_after(&prompt)
     };
-    let (mut count, mut first) = (0, None);
+    let (mut count, mut first, mut ended) = (0, None, false);
     // The last token is printed but not fed back, so the cache may already be full.
     let room = (context - prompt.len() + 1).min(args.max_tokens);
     while count < room {
@@ -92,7 +102,8 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         let id = sequence.next_token(&sampling)?;
         first.get_or_insert_with(|| begin.elapsed());
         count += 1;
-        if config.eos.contains(&id) {
+        ended = config.eos.contains(&id);
+        if ended {
             break;
         }
         out::write(&stream.push(id))?;
@@ -100,6 +111,12 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let total = begin.elapsed();
     out::write(&(stream.finish() + "\n"))?;
 
+    if !ended && count < args.max_tokens {
+        let most = config.max_positions;
+        note!(
+            "stopped after {count} tokens: the context of {context} is full (--ctx, at most {most})"
+        );
+    }
     let Some(first) = first else { return Ok(()) };
     let seconds = total.saturating_sub(first).as_secs_f64();
     let decoded = count - 1;

@@ -55,6 +55,11 @@ impl Checkpoint {
     /// As [`open`](Self::open).
     pub fn open_as(path: impl AsRef<Path>, reading: Reading) -> Result<Self> {
         let path = path.as_ref();
+        // Said of what the user named, not of a file that would lie beside it.
+        std::fs::metadata(path).map_err(|reason| Error::Read {
+            file: path.into(),
+            reason,
+        })?;
         let is_gguf = path
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
