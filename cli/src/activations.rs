@@ -12,8 +12,8 @@ pub enum Activations {
     F16,
     /// Rounded to 8-bit integers in blocks of up to 32 columns
     I8,
-    /// Rounded to 24-bit integers, which costs little precision, where a product multiplies bytes;
-    /// else unchanged
+    /// Rounded to 24-bit integers, which costs little precision, where there is a kernel for it; else
+    /// unchanged
     I24,
 }
 

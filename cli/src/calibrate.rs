@@ -172,7 +172,9 @@ fn windows(args: &Args, checkpoint: &Checkpoint, context: usize) -> Result<Vec<V
         all.extend(windows_of(file, checkpoint, context)?);
     }
     if all.is_empty() {
-        return Err(Error::Input("the text has no two tokens".into()));
+        let files = args.text.iter().map(|f| printable(&f.to_string_lossy()));
+        let files = files.collect::<Vec<_>>().join(", ");
+        return Err(Error::Input(format!("{files}: fewer than 2 tokens")));
     }
     if args.tokens < context {
         let tokens = args.tokens;

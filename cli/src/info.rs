@@ -83,10 +83,11 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         let index = found.iter().position(|a| a.info == gpu.info());
         report.selected = Some(selected(index, gpu, index.map(|i| &found[i]))?);
     }
+    let none = matches!(&gpu, Err(e) if e.code() == 3);
     if args.json {
         out::json(&report)?;
     } else {
-        out::write(&text(&report))?;
+        out::write(&text(&report, none))?;
     }
     gpu.map(drop)
 }
@@ -169,7 +170,8 @@ fn product(problem: &Problem, gpu: &Gpu) -> Result<Product> {
     })
 }
 
-fn text(report: &Report) -> String {
+/// `none` of the adapters may be usable.
+fn text(report: &Report, none: bool) -> String {
     let mut lines = vec![
         format!("{} {}, {}", report.tool, report.version, report.os),
         String::new(),
@@ -179,7 +181,9 @@ fn text(report: &Report) -> String {
         lines.push(format!("  {i}: {adapter}"));
     }
     let Some(selected) = &report.selected else {
-        lines.push("  none can be used".into());
+        if none {
+            lines.push("  none can be used".into());
+        }
         return lines.join("\n") + "\n";
     };
     let number = selected.index.map_or("?".into(), |i| i.to_string());

@@ -260,7 +260,7 @@ fn text(report: &Report) -> String {
             "rows x cols",
             "bytes",
             "zeros",
-            "windows not 2:4",
+            "windows beyond 2:4",
             "obeys",
             "bytes compressed",
         ]);

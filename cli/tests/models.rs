@@ -165,7 +165,24 @@ fn what_makes_no_sense_is_said() {
     assert_eq!(code(&lacuna(&["generate", missing, "--prompt", "a"])), 4);
     assert_eq!(generate(&["--prompt", ""]), 2);
     assert_eq!(generate(&["--prompt", "a", "--temperature", "-1"]), 2);
-    assert_eq!(generate(&["--prompt", "a", "--format", "5:4"]), 2);
+    for format in ["5:4", "w9g64", "w4g100", "w4g16s100", "w4g16s50-real"] {
+        assert_eq!(
+            generate(&["--prompt", "a", "--format", format]),
+            2,
+            "{format}"
+        );
+    }
+    let of_nothing = lacuna(&["generate", "nothing", "--prompt", "a"]);
+    let said = String::from_utf8_lossy(&of_nothing.stderr);
+    assert!(
+        code(&of_nothing) == 4 && said.starts_with("error: nothing: "),
+        "{said}"
+    );
+    // Who names an adapter does not mean the reference.
+    assert_eq!(
+        generate(&["--prompt", "a", "--adapter", "no such adapter"]),
+        3
+    );
     assert_eq!(generate(&["--prompt", "abc", "--ctx", "2"]), 2);
     for ctx in ["0", "257"] {
         let args = ["--prompt", "a", "--device", "cpu", "--ctx", ctx];
@@ -173,4 +190,13 @@ fn what_makes_no_sense_is_said() {
     }
     assert_eq!(code(&lacuna(&["eval", MODEL])), 2);
     assert_eq!(code(&lacuna(&["bench-model"])), 2);
+    #[cfg(not(feature = "recover"))]
+    {
+        let unbuilt = lacuna(&["recover", "a", "b", "--text", "c"]);
+        let said = String::from_utf8_lossy(&unbuilt.stderr);
+        assert!(
+            code(&unbuilt) == 2 && said.contains("--features recover"),
+            "{said}"
+        );
+    }
 }

@@ -10,7 +10,7 @@ mod layers;
 pub mod machine;
 mod peak;
 mod product;
-mod record;
+pub mod record;
 mod report;
 mod rotation;
 mod row;

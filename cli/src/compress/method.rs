@@ -35,7 +35,8 @@ pub enum Score {
     Magnitude,
     /// The largest sums of squares times the mean squares of the inputs
     Wanda,
-    /// The least loss by the Hessian of the inputs; later columns make up for it
+    /// The least loss by the Hessian of the inputs; later columns make up for it. For codes this is GPTQ
+    #[value(alias = "gptq")]
     Sparsegpt,
     /// Importance relative to row and column, times the inputs' norms
     Ria,

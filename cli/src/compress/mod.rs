@@ -44,9 +44,9 @@ pub struct Args {
     #[arg(short, long)]
     output: PathBuf,
     /// Weight format: 2:4 or 1:8x16@f16 (N:M pruned), w4g128 or w3row (quantised, a scale for G
-    /// columns or the row), 2:4+w4g64 (both), w4g16s50 (50 % of the groups dropped); quantised
-    /// formats may end in -sym, all but the last in -real, the last in -ragged. Or @FILE with a recipe
-    /// of lines GLOB = FORMAT | dense
+    /// columns or the row), 2:4+w4g64 (both), w4g16s50 (50 % of the groups dropped). Codes may end
+    /// in -sym (no zero points) or -real (f16 zero points, not where groups are dropped), dropped groups
+    /// in -ragged. Or @FILE with a recipe of lines GLOB = FORMAT | dense
     #[arg(long, value_name = "FORMAT|@FILE")]
     format: String,
     #[command(flatten)]

@@ -128,9 +128,13 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     } else {
         args.formats.iter().map(|f| Some(f.as_str())).collect()
     };
-    // A misspelt format should fail before hours of work, not after.
+    // A misspelt format or model should fail before hours of work, not after.
     for format in &formats {
         recipe(*format)?;
+    }
+    for model in &args.models {
+        fs::metadata(model)
+            .map_err(|e| Error::Input(format!("{}: {e}", printable(&model.to_string_lossy()))))?;
     }
     if args.models.len() * formats.len() == 1 {
         let report = evaluate(args, &args.models[0], formats[0], 0, device)?;

@@ -44,7 +44,8 @@ pub struct Args {
     /// Seed of the random draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Tokens that prompt and answer may have together [default: as many as they need]
+    /// Tokens of context: the prompt and all of the answer but its last token [default: as many as
+    /// they need]
     #[arg(long, value_name = "N")]
     ctx: Option<usize>,
 }
@@ -123,10 +124,9 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let rate = |n: usize, s: f64| if s > 0.0 { n as f64 / s } else { 0.0 };
     note!("{}", sequence.adapter());
     note!(
-        "first token after {:.3} s: {} tokens of prompt, {:.1} tokens/s",
+        "first token after {:.3} s (prompt tokens: {}; shaders that were not cached were compiled)",
         first.as_secs_f64(),
-        prompt.len(),
-        rate(prompt.len(), first.as_secs_f64())
+        prompt.len()
     );
     note!(
         "decode {:.2} tokens/s ({decoded} tokens)",

@@ -32,7 +32,8 @@ pub fn run(args: &Args, target: f64, chooser: &Chooser, device: &device::Args) -
         .min(args.tokens.max(2));
     let all = windows_of(file, &checkpoint, ctx)?;
     if all.is_empty() {
-        return Err(Error::Input("the text has no two tokens".into()));
+        let file = lacuna_io::printable(&file.to_string_lossy());
+        return Err(Error::Input(format!("{file}: fewer than 2 tokens")));
     }
     let windows = spread(all, args.tokens.max(ctx), ctx);
     let thresholds = |shares: &Shares| -> Result<ActivationThresholds> {

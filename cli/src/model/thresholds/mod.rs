@@ -7,6 +7,7 @@ mod search;
 use super::{Kv, RunArgs, Sequence, text};
 use crate::{
     activations::Activations,
+    bench::record::share,
     device::{self, Where},
     error::{Error, Result},
     interrupt, out,
@@ -25,11 +26,11 @@ pub struct Args {
     /// How much an activation matters
     #[arg(long, value_enum)]
     method: Method,
-    /// The share of the activations to drop, 0 to 1, the same in every layer
-    #[arg(long, value_name = "SHARE", required_unless_present = "ppl_increase")]
+    /// The share of the activations to drop, such as 0.5 or 50%, the same in every layer
+    #[arg(long, value_name = "SHARE", required_unless_present = "ppl_increase", value_parser = share)]
     sparsity: Option<f64>,
     /// Instead finds the largest shares that raise the perplexity of --text by this much, such as 1%;
-    /// every layer then loses the same share of its outputs
+    /// each layer's outputs then change by about the same share
     #[arg(long, value_name = "PERCENT", conflicts_with_all = ["sparsity", "allocate"])]
     ppl_increase: Option<String>,
     /// How teal divides the sparsity among the products of a layer; greedy needs --model, --text
@@ -94,7 +95,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let share = args.sparsity.unwrap_or(0.0);
     if !(0.0..=1.0).contains(&share) {
         return Err(Error::Usage(format!(
-            "--sparsity is {share}, allowed is 0 to 1"
+            "--sparsity is {share}, allowed is 0 to 1, or 0% to 100%"
         )));
     }
     let greedy = args.allocate == Allocate::Greedy;
