@@ -17,13 +17,16 @@ use std::collections::BTreeMap;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Prints JSON instead of text
+    /// Also lists the other kernels of each product, and why some cannot run it
+    #[arg(long)]
+    candidates: bool,
+    /// Prints JSON instead of text, with all kernels
     #[arg(long)]
     json: bool,
 }
 
 /// The formats and batches that are listed, as examples.
-const FORMATS: [&str; 4] = ["f32", "2:4", "2:4x8", "1:8"];
+const FORMATS: [&str; 6] = ["f32", "f16", "2:4@f16", "2:4x8@f16", "w4g128", "w4g64s50"];
 const BATCHES: [usize; 3] = [1, 8, 64];
 const SIDE: usize = 4096;
 
@@ -87,7 +90,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     if args.json {
         out::json(&report)?;
     } else {
-        out::write(&text(&report, none))?;
+        out::write(&text(&report, none, args.candidates))?;
     }
     gpu.map(drop)
 }
@@ -170,8 +173,8 @@ fn product(problem: &Problem, gpu: &Gpu) -> Result<Product> {
     })
 }
 
-/// `none` of the adapters may be usable.
-fn text(report: &Report, none: bool) -> String {
+/// `none` of the adapters may be usable; the default of each product may come with all `candidates`.
+fn text(report: &Report, none: bool, candidates: bool) -> String {
     let mut lines = vec![
         format!("{} {}, {}", report.tool, report.version, report.os),
         String::new(),
@@ -207,12 +210,19 @@ fn text(report: &Report, none: bool) -> String {
         format!("  tuning: {}", selected.tuning),
         format!("  compiled pipelines: {}", selected.pipelines),
         String::new(),
-        "kernels, the default of each product first".into(),
+        if candidates {
+            "kernels, the default of each product first".into()
+        } else {
+            "the kernel of each product (--candidates lists the others)".into()
+        },
     ]);
     for p in &selected.products {
         let default = p.default.as_deref().unwrap_or("none");
         let tuned = if p.tuned { " (tuned)" } else { "" };
         lines.push(format!("  {}: {default}{tuned}", p.problem));
+        if !candidates {
+            continue;
+        }
         if !p.others.is_empty() {
             lines.push(format!("    also {}", p.others.join(", ")));
         }

@@ -152,7 +152,9 @@ fn info_is_one_block_with_the_candidates() {
     assert!(info["adapters"].as_array().is_some_and(|a| !a.is_empty()));
     let products = info["selected"]["products"].as_array().unwrap();
     assert!(products.len() >= 12 && products.iter().all(|p| p["default"].is_string()));
-    assert!(stdout(&lacuna(&["info"])).contains("gemv/"));
+    let short = stdout(&lacuna(&["info"]));
+    assert!(short.contains("gemv/") && !short.contains("also "));
+    assert!(stdout(&lacuna(&["info", "--candidates"])).contains("also gemv/"));
 }
 
 #[test]

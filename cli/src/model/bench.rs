@@ -178,10 +178,15 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         }
         (None, None) => return Err(Error::Usage("give a model, or --config".into())),
     };
-    let context = args
-        .prompt_tokens
-        .saturating_add(args.tokens)
-        .saturating_add(3);
+    // The tokens that warm decoding up come on top.
+    let (prompt, tokens) = (args.prompt_tokens, args.tokens);
+    let context = prompt.saturating_add(tokens).saturating_add(3);
+    let most = source.config().max_positions;
+    if context > most {
+        return Err(Error::Usage(format!(
+            "--prompt-tokens {prompt} and --tokens {tokens} need a context of {context} tokens, the model has {most}"
+        )));
+    }
     let gpu = device::open(device)?;
     args.activations.check(&gpu)?;
     let bandwidth = Copier::new(&gpu)?.measure()?;
