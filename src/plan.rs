@@ -25,7 +25,7 @@ use crate::{
     kernel::Dispatch,
 };
 use launch::{Bindings, Launch, Step};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 #[cfg(not(target_arch = "wasm32"))]
 use std::sync::{Mutex, PoisonError};
@@ -252,22 +252,35 @@ impl Plan {
     #[allow(clippy::mutable_key_type)]
     pub fn memory(&self) -> Memory {
         let mut weights = BTreeMap::new();
-        let mut tensors = BTreeMap::new();
+        let mut tensors: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for launch in &self.launches {
             for part in &launch.step.parts {
                 weights.insert(part, part.size());
             }
             for tensor in &launch.step.tensors {
-                tensors.insert((&tensor.buffer, tensor.offset), tensor.bytes());
+                let range = tensor.offset..tensor.offset + tensor.bytes();
+                tensors.entry(&tensor.buffer).or_default().push(range);
             }
         }
         Memory {
             weights: weights.values().sum(),
-            tensors: tensors.values().sum(),
+            tensors: tensors.into_values().map(covered).sum(),
             scratch: self.scratch_bytes,
             params: self.params.size(),
         }
     }
+}
+
+/// Bytes in any of `ranges`: tensors may be views of each other.
+fn covered(mut ranges: Vec<Range<u64>>) -> u64 {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut end = 0;
+    let new = ranges.into_iter().map(|range| {
+        let new = range.end.saturating_sub(range.start.max(end));
+        end = range.end.max(end);
+        new
+    });
+    new.sum()
 }
 
 /// What a pass has not written cannot be read back.

@@ -289,7 +289,16 @@ fn a_plan_counts_its_memory_once() {
     assert_eq!(plan.steps().len(), 2);
     assert_eq!(memory.weights, weight.bytes());
     assert_eq!(memory.tensors, x.bytes() + y.bytes());
-    assert_eq!(memory.params, 2 * 256);
+    // Nor do views of each other count twice.
+    let [narrow, wide] = [64, 128].map(|cols| gpu.upload(&self::weight(64, cols)).unwrap());
+    let all = gpu.tensor(1, 128).unwrap();
+    let half = all.view(&gpu, 64, 1, 64).unwrap();
+    let out = gpu.tensor(1, 64).unwrap();
+    let mut builder = PlanBuilder::new(&gpu);
+    builder.linear(&narrow, &half, None, &out).unwrap();
+    builder.linear(&wide, &all, None, &out).unwrap();
+    let memory = builder.build().unwrap().memory();
+    assert_eq!(memory.tensors, all.bytes() + out.bytes());
 }
 
 #[test]
