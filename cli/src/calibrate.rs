@@ -97,6 +97,12 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let begin = Instant::now();
     let checkpoint = args.reading.model(&args.model)?;
     let config = checkpoint.config();
+    if args.tokens < 2 {
+        let tokens = args.tokens;
+        return Err(Error::Usage(format!(
+            "--tokens is {tokens}, at least 2 are needed"
+        )));
+    }
     let usual = usual_context(config).min(args.tokens);
     let context = args.context.unwrap_or(usual);
     let windows = windows(args, &checkpoint, context)?;

@@ -1,8 +1,12 @@
 //! Writing to stdout and stderr, which their readers may close.
 
 use crate::error::{Error, Result};
+use lacuna_io::printable;
 use serde::Serialize;
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 /// Writes `text` and flushes it, so that readers see whole lines.
 pub fn write(text: &str) -> Result<()> {
@@ -13,6 +17,22 @@ pub fn write(text: &str) -> Result<()> {
             io::ErrorKind::BrokenPipe => Error::Pipe,
             _ => Error::Stdout(e),
         })
+}
+
+/// Refuses an output that would take the place of an input.
+pub fn differs(output: &Path, inputs: &[&Path]) -> Result<()> {
+    // What does not exist yet is no input.
+    let Ok(place) = output.canonicalize() else {
+        return Ok(());
+    };
+    let same = |input: &&&Path| input.canonicalize().is_ok_and(|input| input == place);
+    match inputs.iter().find(same) {
+        None => Ok(()),
+        Some(input) => Err(Error::Usage(format!(
+            "{} is an input, the output needs another name",
+            printable(&input.to_string_lossy())
+        ))),
+    }
 }
 
 /// Writes `value` as indented JSON. Numbers that JSON lacks (NaN, infinities) become null.

@@ -39,6 +39,7 @@ enum Form {
 pub fn run(args: &Args) -> Result<()> {
     let file = args.reading.file(&args.input)?;
     file.check_output(&args.output)?;
+    out::differs(&args.output, &[&args.input])?;
     let unpacking = Unpacking {
         file: &file,
         form: args.form,

@@ -4,6 +4,7 @@ mod common;
 
 use common::{COLS, Model, ROWS, code, json, lacuna, stdout, y};
 use lacuna_io::WeightFile;
+use std::fs;
 
 #[test]
 fn a_weight_survives_compressing_inspecting_unpacking_and_multiplying() {
@@ -73,6 +74,32 @@ fn a_weight_survives_compressing_inspecting_unpacking_and_multiplying() {
         product(&model.weights(), "y3"),
         "pruning shows"
     );
+}
+
+#[test]
+fn an_input_is_no_output() {
+    let model = Model::new();
+    let (weights, x) = (model.weights(), model.input(1, COLS));
+    for args in [
+        &["compress", &weights, "-o", &weights, "--format", "2:4"][..],
+        &["unpack", &weights, "-o", &weights],
+        &[
+            "matmul",
+            &weights,
+            "--tensor",
+            "layers.0.up",
+            "--input",
+            &x,
+            "-o",
+            &x,
+        ],
+    ] {
+        let before = [&weights, &x].map(|file| fs::read(file).unwrap());
+        let output = lacuna(args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(code(&output) == 2 && said.contains("is an input"), "{said}");
+        assert_eq!(before, [&weights, &x].map(|file| fs::read(file).unwrap()));
+    }
 }
 
 #[test]
@@ -211,22 +238,4 @@ fn what_fails_leaves_no_file_and_does_not_touch_the_old_one() {
     );
     assert_eq!(model.names(), before);
     assert_eq!(std::fs::read(&out).unwrap(), b"old");
-}
-
-#[test]
-fn a_file_may_replace_its_own_input() {
-    let model = Model::new();
-    let file = model.weights();
-    stdout(&lacuna(&[
-        "compress", &file, "-o", &file, "--format", "1:4",
-    ]));
-    assert_eq!(
-        WeightFile::open(&file)
-            .unwrap()
-            .module("layers.0.up")
-            .unwrap()
-            .format()
-            .to_string(),
-        "1:4@f32"
-    );
 }

@@ -11,6 +11,21 @@ const TUNE: [&str; 9] = [
 ];
 
 #[test]
+fn formats_that_cannot_skip_end_nothing() {
+    let folder = Folder::new();
+    let table = &folder.path("t.txt");
+    let args = ["tune", "--shape", "64x32", "--batch", "1", "--rounds", "1"];
+    let printed = stdout(&lacuna(&[&args[..], &["-o", table]].concat()));
+    let line = |start| printed.lines().find(|line| line.starts_with(start));
+    let columns = line("2:4x8@f16 64x32 in bands batch 1, active columns");
+    assert!(
+        columns.is_some_and(|line| line.trim_end().ends_with("none")),
+        "{printed}"
+    );
+    assert!(fs::read_to_string(table).unwrap().contains("in bands"));
+}
+
+#[test]
 fn a_table_is_written_read_and_refused_elsewhere() {
     let folder = Folder::new();
     let table = &folder.path("tables/here.txt");

@@ -227,9 +227,25 @@ impl WeightFile {
             Error::NoWeight {
                 file: self.path.clone(),
                 module: name.into(),
-                hint: hint.unwrap_or_default(),
+                hint: hint.unwrap_or_else(|| self.similar(name)),
             }
         })
+    }
+
+    /// Weights whose names hold the last words of `name`, for a message.
+    fn similar(&self, name: &str) -> String {
+        let name = name.strip_suffix(DENSE_SUFFIX).unwrap_or(name);
+        let last = name.rsplit('.').next().unwrap_or(name);
+        let near = |part: &str| {
+            let names = self.modules.keys().filter(|m| m.contains(part));
+            names.take(2).map(|m| quoted(m)).collect::<Vec<_>>()
+        };
+        let found = Some(near(name)).filter(|all| !all.is_empty());
+        let found = found.unwrap_or_else(|| if last.is_empty() { vec![] } else { near(last) });
+        if found.is_empty() {
+            return String::new();
+        }
+        format!("; there is {}", found.join(", "))
     }
 
     /// Checks that an output may go to `path` while this file is its input.

@@ -218,6 +218,7 @@ impl<'a> Group<'a> {
                 E::OutOfMemory { .. }
                     | E::Limit { .. }
                     | E::NoKernel { .. }
+                    | E::Unfit { .. }
                     | E::Kernel { .. }
                     | E::Gpu { .. }
             )

@@ -189,8 +189,10 @@ pub fn share(text: &str) -> Result<f64, String> {
         Some(number) => (number, 0.01),
         None => (text, 1.0),
     };
+    // A bare 5 could be 5 % or 500 %.
+    let most = if unit < 1.0 { f64::MAX } else { 1.0 };
     match number.parse::<f64>() {
-        Ok(n) if n.is_finite() && n >= 0.0 => Ok(n * unit),
+        Ok(n) if (0.0..=most).contains(&n) => Ok(n * unit),
         _ => Err("it must be a share such as 5% or 0.05".into()),
     }
 }

@@ -48,9 +48,11 @@ pub enum Recover {
     None,
     /// Each weight: kept values by least squares, then scales
     Layer,
-    /// Each block by gradient, against the dense block's output
+    /// Each block by gradient: `lacuna recover` does that
+    #[value(hide = true)]
     Block,
-    /// Also scales and zeros of the whole model, against the dense model's logits
+    /// Scales and zeros of the whole model by gradient: `lacuna recover` does that
+    #[value(hide = true)]
     Model,
 }
 

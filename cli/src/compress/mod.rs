@@ -92,6 +92,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let place = if whole {
         input.check_output(&args.output)?;
+        crate::out::differs(&args.output, &[&args.input])?;
         Some(Place::new(&args.output, !beside.is_empty())?)
     } else {
         None

@@ -87,9 +87,9 @@ const GEMMA3: Defaults = Defaults {
 
 /// Reads a `config.json`.
 pub(crate) fn read_config(file: &Path) -> Result<Config> {
-    let json = read_json(file)?.ok_or_else(|| Error::Read {
+    let json = read_json(file)?.ok_or_else(|| Error::Malformed {
         file: file.into(),
-        reason: std::io::ErrorKind::NotFound.into(),
+        reason: "a model needs this file beside its weights, and it is not there".into(),
     })?;
     parse(file, &json)
 }

@@ -92,6 +92,7 @@ struct GateShare {
 }
 
 pub fn run(args: &Args, device: &device::Args) -> Result<()> {
+    out::differs(&args.output, &[&args.statistics])?;
     let share = args.sparsity.unwrap_or(0.0);
     if !(0.0..=1.0).contains(&share) {
         return Err(Error::Usage(format!(
@@ -149,10 +150,14 @@ fn percent(text: &str) -> Result<f64> {
         Some(number) => (number, 100.0),
         None => (text, 1.0),
     };
+    // A bare 1 could be 1 % or 100 %.
+    let most = if unit > 1.0 { 1000.0 } else { 1.0 };
     match number.trim().parse::<f64>() {
-        Ok(value) if value > 0.0 && value / unit <= 10.0 => Ok(value / unit),
+        Ok(value) if value > 0.0 && value <= most && (value < 1.0 || unit > 1.0) => {
+            Ok(value / unit)
+        }
         _ => Err(Error::Usage(format!(
-            "--ppl-increase is \"{}\", expected a share such as 1% or 0.01, up to 1000%",
+            "--ppl-increase is \"{}\", expected 1%, up to 1000%, or 0.01, below 1",
             printable(text)
         ))),
     }
