@@ -158,6 +158,33 @@ fn info_is_one_block_with_the_candidates() {
 }
 
 #[test]
+fn activations_that_no_weight_serves_are_said() {
+    if !adapter() {
+        return;
+    }
+    let assets = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/shakespeare");
+    for (format, idle) in [("dense", true), ("w4g32", false)] {
+        let output = lacuna(&[
+            "generate",
+            assets,
+            "--prompt",
+            "a",
+            "--max-tokens",
+            "1",
+            "--device",
+            "gpu",
+            "--activations",
+            "i8",
+            "--format",
+            format,
+        ]);
+        stdout(&output);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said.contains("changes nothing"), idle, "{format}: {said}");
+    }
+}
+
+#[test]
 fn the_adapter_multiplies_like_the_reference() {
     if !adapter() {
         return;

@@ -188,7 +188,7 @@ pub enum Error {
     },
 
     /// A glob that matches no weight, or globs that leave none.
-    #[error("{} of {candidates} weights: {reason}", quoted(glob))]
+    #[error("{} of {candidates} weights: {reason}{}", quoted(glob), such_as(example.as_deref()))]
     NoMatch {
         /// The glob, or all of them.
         glob: String,
@@ -196,6 +196,8 @@ pub enum Error {
         candidates: usize,
         /// Whether it matched nothing or what it matched was excluded.
         reason: &'static str,
+        /// The name of one of the weights.
+        example: Option<String>,
     },
 
     /// The content declared or delivered for an output does not add up.
@@ -250,6 +252,10 @@ impl Error {
             _ => Kind::Input,
         }
     }
+}
+
+fn such_as(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| format!("; one is {}", quoted(name)))
 }
 
 /// `text` on one line without control characters, shortened if it is very long. Meant for names

@@ -77,6 +77,7 @@ impl TensorGlobs {
                 glob,
                 candidates: modules.len(),
                 reason,
+                example: modules.first().map(|&m| m.to_owned()),
             })
         };
         for glob in &self.given {

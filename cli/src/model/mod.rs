@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     interrupt, progress, weights,
 };
-use lacuna::Gpu;
+use lacuna::{Gpu, format::Precision};
 use lacuna_io::{ThresholdFile, printable};
 use lacuna_llm::{
     ActivationThresholds, Checkpoint, Config, Decoder, KvType, Model, Options, Recipe, Source,
@@ -94,6 +94,22 @@ fn warn_of_idle_lines(recipe: &Recipe, config: &Config) {
     }
 }
 
+/// Warns where no product of the layers takes activations in the precision that was asked for.
+fn warn_of_idle_activations(asked: Activations, recipe: &Recipe, checkpoint: &Checkpoint) {
+    let precision = Precision::from(asked);
+    let layers = checkpoint.modules().into_iter();
+    let mut layers = layers.filter(|module| module.starts_with("model.layers."));
+    let served = |module: String| {
+        let format = recipe.format_for(&module);
+        let format = format.map_or_else(|| checkpoint.format(&module), Ok);
+        format.is_ok_and(|format| precision.changes(format))
+    };
+    if precision != Precision::F32 && !layers.any(served) {
+        let asked = asked.name();
+        log::warn!("--activations {asked} changes nothing: no weight has a format that it serves");
+    }
+}
+
 /// The tokens of a text file, and the token to put before each window, if the model has one.
 fn text(file: &Path, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Option<u32>)> {
     let unreadable = |e| Error::Input(format!("{}: {e}", printable(&file.to_string_lossy())));
@@ -158,6 +174,7 @@ impl Sequence {
         }
         if let Some(gpu) = device::open_at(args.device, device)? {
             args.activations.check(&gpu)?;
+            warn_of_idle_activations(args.activations, recipe, checkpoint);
             let model = load(&gpu, checkpoint, recipe, thresholds)?;
             let options = Options {
                 context: Some(context),
