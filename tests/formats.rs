@@ -121,6 +121,16 @@ proptest! {
     }
 
     #[test]
+    fn a_real_zero_far_from_0_is_right_to_half_a_step(value in -1e3f32..1e3, bits in 2u32..=8) {
+        let quant = Quant::new(bits, None, ZeroPoint::Real).unwrap();
+        let dense = Dense::from_f32(1, 1, vec![value]).unwrap();
+        let weight = compress::quantize(&dense, None, quant).unwrap();
+        let step = weight.codes().scales()[0].to_f32() * weight.codes().factor();
+        let error = (Matrix::from(weight).to_dense().get(0, 0) - value).abs();
+        prop_assert!(error <= 0.5001 * step, "{value}: off by {error}, step {step}");
+    }
+
+    #[test]
     fn a_quantised_format_is_read_as_it_is_written(format in coded()) {
         prop_assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
     }

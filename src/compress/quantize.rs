@@ -135,8 +135,8 @@ impl Quantizer {
         let largest = values.iter().copied().reduce(f32::max).unwrap_or(0.0);
         let steps = f32::from(self.quant.max_code());
         // A zero is known to eleven bits, and so is where the values begin: finer steps would gain nothing, and
-        // their zeros might overflow.
-        let finest = least.abs().max(largest.abs()) / 2048.0;
+        // their zeros might overflow. Below 2048, however the scale is rounded, zeros are right to half a step.
+        let finest = least.abs().max(largest.abs()) / 2040.0;
         let step = (clip * (largest / steps - least / steps)).max(finest);
         let scale = half_scale(if step > 0.0 { step / self.factor } else { 1.0 });
         let step = self.factor * scale.to_f32();
