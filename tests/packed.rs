@@ -4,15 +4,16 @@ mod common;
 
 use common::gpu;
 use lacuna::{
-    Caps, Error, Gpu, PlanBuilder,
+    Caps, Error, Gpu, PlanBuilder, Weight,
     caps::DeviceClass,
     compress,
     format::{Dense, Matrix},
     kernel::{self, Candidate, Layout, Packed},
-    reference,
+    reference::{self, Comparison},
     verify::{Case, Random},
     wgpu,
 };
+use std::ops::Range;
 
 fn noop() -> Gpu {
     let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
@@ -173,6 +174,28 @@ fn packed_and_replaced_weights_compute_what_their_matrices_do() {
     }
 }
 
+/// Puts `of` each of `seeds` in the place of a weight, which was `of` 0, and checks what is computed with the one that
+/// is there then. How many took the place, and how many were refused.
+fn replace(
+    gpu: &Gpu,
+    weight: &Weight,
+    of: &dyn Fn(u64) -> Matrix,
+    seeds: Range<u64>,
+    compute: impl Fn(&Matrix) -> Comparison,
+) -> (usize, usize) {
+    let (mut now, mut replaced, mut refused) = (of(0), 0, 0);
+    for seed in seeds {
+        match weight.replace(gpu, &of(seed)) {
+            Ok(()) => (replaced, now) = (replaced + 1, of(seed)),
+            Err(Error::Replace { .. }) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+        let comparison = compute(&now);
+        assert!(comparison.passes(), "{seed}: {comparison:?}");
+    }
+    (replaced, refused)
+}
+
 #[test]
 fn group_pruned_weights_are_replaced_where_their_groups_have_room() {
     let Some(gpu) = gpu() else { return };
@@ -185,7 +208,6 @@ fn group_pruned_weights_are_replaced_where_their_groups_have_room() {
             class,
             ..*gpu.caps()
         };
-        let (mut replaced, mut refused) = (0, 0);
         let of = |seed| matrix(rows, cols, "w4g16s50-ragged", seed);
         let weight = gpu.upload_for(class, &of(0)).unwrap();
         let problem = Case::new(rows, cols, 1, of(0).format(), false).problem;
@@ -193,18 +215,11 @@ fn group_pruned_weights_are_replaced_where_their_groups_have_room() {
         let mut builder = PlanBuilder::new(&gpu);
         builder.linear_with(best, &weight, &x, None, &y).unwrap();
         let plan = builder.build().unwrap();
-        let mut now = of(0);
-        for seed in 1..12 {
-            match weight.replace(&gpu, &of(seed)) {
-                Ok(()) => (replaced, now) = (replaced + 1, of(seed)),
-                Err(Error::Replace { .. }) => refused += 1,
-                Err(other) => panic!("{other}"),
-            }
+        let (replaced, refused) = replace(&gpu, &weight, &of, 1..12, |now| {
             plan.run().unwrap();
-            let truth = reference::linear(&now, &xs, 1, None).unwrap();
-            let comparison = truth.compare(&y.read_blocking(&gpu).unwrap()).unwrap();
-            assert!(comparison.passes(), "{class:?} {seed}: {comparison:?}");
-        }
+            let truth = reference::linear(now, &xs, 1, None).unwrap();
+            truth.compare(&y.read_blocking(&gpu).unwrap()).unwrap()
+        });
         assert!(replaced > 0, "{class:?}: all {refused} were refused");
     }
 }
@@ -331,17 +346,10 @@ fn plans_by_pieces_compute_what_takes_the_place_of_their_weight() {
         .unwrap();
     let plan = builder.build().unwrap();
     assert!(plan.steps().len() > 1, "panels are cut");
-    let (mut now, mut replaced, mut refused) = (first, 0, 0);
-    for seed in 1..8 {
-        match weight.replace(&gpu, &of(seed)) {
-            Ok(()) => (replaced, now) = (replaced + 1, of(seed)),
-            Err(Error::Replace { .. }) => refused += 1,
-            Err(other) => panic!("{other}"),
-        }
+    let (replaced, refused) = replace(&gpu, &weight, &of, 1..8, |now| {
         plan.run().unwrap();
-        let truth = reference::linear(&now, &xs, 1, None).unwrap();
-        let comparison = truth.compare(&y.read_blocking(&gpu).unwrap()).unwrap();
-        assert!(comparison.passes(), "{seed}: {comparison:?}");
-    }
+        let truth = reference::linear(now, &xs, 1, None).unwrap();
+        truth.compare(&y.read_blocking(&gpu).unwrap()).unwrap()
+    });
     assert!(replaced > 0 && refused > 0, "{replaced}, {refused}");
 }

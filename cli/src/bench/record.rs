@@ -189,11 +189,11 @@ pub fn share(text: &str) -> Result<f64, String> {
         Some(number) => (number, 0.01),
         None => (text, 1.0),
     };
-    // A bare 5 could be 5 % or 500 %.
-    let most = if unit < 1.0 { f64::MAX } else { 1.0 };
-    match number.parse::<f64>() {
-        Ok(n) if (0.0..=most).contains(&n) => Ok(n * unit),
-        _ => Err("it must be a share such as 5% or 0.05".into()),
+    // A bare 1 could be 1 % or 100 %.
+    let end = if unit < 1.0 { f64::MAX } else { 1.0 };
+    match number.trim().parse::<f64>() {
+        Ok(n) if (0.0..end).contains(&n) => Ok(n * unit),
+        _ => Err("it must be a share such as 5%, or 0.05, below 1".into()),
     }
 }
 
@@ -286,7 +286,7 @@ mod tests {
     fn shares_are_percents_or_numbers() {
         assert_eq!(share("5%"), Ok(0.05));
         assert_eq!(share("0.5"), Ok(0.5));
-        for wrong in ["", "%", "-1%", "inf", "NaN", "five"] {
+        for wrong in ["", "%", "-1%", "inf", "NaN", "five", "5", "1"] {
             assert!(share(wrong).is_err(), "{wrong}");
         }
     }

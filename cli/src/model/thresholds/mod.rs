@@ -146,21 +146,13 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
 
 /// `1%` or `0.01`.
 fn percent(text: &str) -> Result<f64> {
-    let (number, unit) = match text.strip_suffix('%') {
-        Some(number) => (number, 100.0),
-        None => (text, 1.0),
-    };
-    // A bare 1 could be 1 % or 100 %.
-    let most = if unit > 1.0 { 1000.0 } else { 1.0 };
-    match number.trim().parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= most && (value < 1.0 || unit > 1.0) => {
-            Ok(value / unit)
-        }
-        _ => Err(Error::Usage(format!(
+    let increase = share(text).ok().filter(|&n| n > 0.0 && n <= 10.0);
+    increase.ok_or_else(|| {
+        Error::Usage(format!(
             "--ppl-increase is \"{}\", expected 1%, up to 1000%, or 0.01, below 1",
             printable(text)
-        ))),
-    }
+        ))
+    })
 }
 
 impl Args {
