@@ -29,7 +29,7 @@ pub enum Error {
     Recovery(Box<lacuna_recover::Error>),
 
     /// A file is fine, but one weight in it cannot be worked on.
-    #[error("weight \"{module}\": {reason}")]
+    #[error("weight \"{}\": {reason}", lacuna_io::printable(module))]
     Weight {
         /// The module.
         module: String,

@@ -11,8 +11,13 @@ use lacuna::format::{Dense, Dtype, Format};
 use lacuna_io::{
     Compliance, GgufFile, Sparsity, TensorInfo, WeightFile, printable, stored_bytes, usual_patterns,
 };
+use lacuna_llm::Checkpoint;
 use serde::Serialize;
-use std::{collections::BTreeMap, fmt::Write, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+    path::{Path, PathBuf},
+};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -31,7 +36,7 @@ struct Weight {
     name: String,
     /// How the file stores it.
     layout: String,
-    /// The format in which it is read; for a GGUF file, the type of the tensor.
+    /// The format in which it is read.
     format: String,
     /// How the layout was recognised, and what that implies.
     evidence: Vec<String>,
@@ -105,7 +110,7 @@ struct Report {
 
 pub fn run(args: &Args) -> Result<()> {
     let (weights, refused, others) = if is_gguf(&args.file) {
-        let (weights, others) = gguf(&GgufFile::open(&args.file)?)?;
+        let (weights, others) = gguf(&args.file, &GgufFile::open(&args.file)?)?;
         (weights, vec![], others)
     } else {
         let file = args.reading.any_file(&args.file)?;
@@ -160,7 +165,20 @@ fn safetensors(file: &WeightFile) -> Result<(Vec<Weight>, Vec<Other>)> {
 }
 
 /// The tensors of a GGUF file; its weights are the matrices of readable types.
-fn gguf(file: &GgufFile) -> Result<(Vec<Weight>, Vec<Other>)> {
+///
+/// A model that commands know has Hugging Face's names for its weights, as everywhere else; its codes are
+/// those that commands read.
+fn gguf(path: &Path, file: &GgufFile) -> Result<(Vec<Weight>, Vec<Other>)> {
+    let model = Checkpoint::open(path).ok();
+    let mut modules = HashMap::new();
+    if let Some(model) = &model {
+        for module in model.modules() {
+            modules.insert(
+                format!("{}.weight", model.stored_name(&module)?),
+                (model, module),
+            );
+        }
+    }
     let bar = progress::bar(file.tensors().count());
     let (mut weights, mut others) = (vec![], vec![]);
     for tensor in file.tensors() {
@@ -169,21 +187,32 @@ fn gguf(file: &GgufFile) -> Result<(Vec<Weight>, Vec<Other>)> {
         let ggml_type = tensor.ggml_type;
         match *tensor.shape {
             [rows, cols] if ggml_type.is_readable() && rows * cols > 0 => {
+                let known = modules.get(tensor.name);
                 let dtype = ggml_type.dtype();
+                // Blocks that are no codes of ours are decoded to f16 when they are loaded.
+                let dense = dtype.unwrap_or(Dtype::F16);
+                let format = match known {
+                    Some((model, module)) => model.format(module)?,
+                    None => file.quant(tensor.name)?.map_or(Format::Dense(dense), |quant| {
+                        let pattern = None;
+                        Format::Quantized { pattern, quant }
+                    }),
+                };
                 let stored = Stored {
-                    name: tensor.name,
-                    layout: "GGUF".into(),
-                    format: ggml_type.to_string(),
+                    name: known.map_or(tensor.name, |(_, module)| module),
+                    layout: format!("GGUF {ggml_type}"),
+                    format: format.to_string(),
                     evidence: &[],
                     warnings: &[],
                     dtype,
-                    // Blocks of codes are decoded to f16 when they are loaded.
-                    dense: dtype.unwrap_or(Dtype::F16),
+                    dense,
                     quantised: dtype.is_none(),
                     bytes: tensor.bytes,
                 };
-                let values = file.read_f32(tensor.name)?;
-                weights.push(stored.weight(&Dense::from_f32(rows, cols, values)?));
+                weights.push(stored.weight(&match known {
+                    Some((model, module)) => model.matrix(module)?.to_dense(),
+                    None => Dense::from_f32(rows, cols, file.read_f32(tensor.name)?)?,
+                }));
             }
             _ => others.push(Other {
                 name: tensor.name.into(),

@@ -17,7 +17,8 @@ use std::path::PathBuf;
 pub struct Args {
     /// A .safetensors file, a shard index, or a folder with either
     weights: PathBuf,
-    /// Module name P: the weight is P.weight or a compressed P, with P.bias if there is one
+    /// Module name P: the weight is P.weight or a compressed P, with P.bias if there is one; P.weight
+    /// means P
     #[arg(long, value_name = "P")]
     tensor: String,
     /// A .safetensors file with a tensor x [batch, cols]
@@ -85,7 +86,11 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
 }
 
 /// The weight and its bias. Empty matrices, which files may hold, need no format.
-fn load(file: &WeightFile, module: &str) -> Result<(Matrix, Option<Vec<f32>>)> {
+fn load(file: &WeightFile, name: &str) -> Result<(Matrix, Option<Vec<f32>>)> {
+    let module = match name.strip_suffix(".weight") {
+        Some(module) if file.modules().all(|m| m.name() != name) => module,
+        _ => name,
+    };
     let name = format!("{module}.weight");
     if let Some(tensor) = file.tensor(&name)
         && let &[rows, cols] = tensor.shape

@@ -56,7 +56,8 @@ fn a_weight_survives_compressing_inspecting_unpacking_and_multiplying() {
             "matmul",
             weights,
             "--tensor",
-            "layers.0.up",
+            // The name of the tensor is as good as that of the weight.
+            ["layers.0.up", "layers.0.up.weight"][usize::from(name == "y2")],
             "--input",
             &x,
             "-o",
@@ -100,6 +101,21 @@ fn an_input_is_no_output() {
         assert!(code(&output) == 2 && said.contains("is an input"), "{said}");
         assert_eq!(before, [&weights, &x].map(|file| fs::read(file).unwrap()));
     }
+}
+
+#[test]
+fn weights_of_a_gguf_model_have_one_name_in_every_command() {
+    let model = Model::new();
+    let (file, out) = (model.path("x.gguf"), model.path("out"));
+    fs::copy("../fuzz/corpus/gguf/model", &file).unwrap();
+    let listed = json(&["inspect", &file, "--json"]);
+    let weights = listed["weights"].as_array().unwrap();
+    let gate = weights.iter().find(|w| w["layout"] == "GGUF F32").unwrap();
+    let name = gate["name"].as_str().unwrap();
+    assert!(name.starts_with("model.layers.0."), "{name}");
+    let args = ["--format", "w4g8", "--tensor", name, "--json"];
+    let report = json(&[&["compress", &file, "-o", &out][..], &args].concat());
+    assert_eq!(report["weights"][0]["name"], gate["name"]);
 }
 
 #[test]

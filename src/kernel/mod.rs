@@ -301,12 +301,9 @@ pub fn candidates(problem: &Problem, caps: &Caps) -> Result<Vec<Candidate>> {
         .map(|(c, _)| *c)
         .collect();
     if legal.is_empty() {
-        let reasons: Vec<_> = survey
-            .iter()
-            .filter_map(|(c, why)| why.as_ref().err().map(|why| format!("{c}: {why}")))
-            .collect();
+        let reasons = rejections(&survey);
         let reasons = match (problem.layout, problem.skip) {
-            _ if !reasons.is_empty() => reasons.join("; "),
+            _ if !reasons.is_empty() => reasons,
             _ if problem.precision == Precision::F16 => {
                 "x in f16 meets whole products that lie by rows".into()
             }
@@ -322,6 +319,27 @@ pub fn candidates(problem: &Problem, caps: &Caps) -> Result<Vec<Candidate>> {
         });
     }
     Ok(legal)
+}
+
+/// Why no candidate is legal: each reason once, behind the candidates that it rules out, if it is not all.
+fn rejections(survey: &[(Candidate, Result<()>)]) -> String {
+    let mut by_reason: Vec<(String, Vec<String>)> = vec![];
+    for (candidate, why) in survey {
+        let Err(why) = why else { continue };
+        let (reason, name) = (why.to_string(), candidate.to_string());
+        match by_reason.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, names)) => names.push(name),
+            None => by_reason.push((reason, vec![name])),
+        }
+    }
+    match &by_reason[..] {
+        [(reason, _)] => reason.clone(),
+        several => several
+            .iter()
+            .map(|(reason, names)| format!("{}: {reason}", names.join(", ")))
+            .collect::<Vec<_>>()
+            .join("; "),
+    }
 }
 
 /// WGSL that turns a word of stored values into numbers: `PER_WORD` and

@@ -227,6 +227,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let result = all();
     bar.finish_and_clear();
     let unmatched = args.candidate.as_deref().filter(|name| !report.has(name));
+    let timed = report.has_times();
     match result {
         // The rows measured so far are still worth printing.
         Err(Error::Interrupted) => report.end().and(Err(Error::Interrupted)),
@@ -243,6 +244,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
             let wrong = report.end()?;
             changes?;
             match (wrong, unmatched, slower) {
+                (0, None, None) if !timed => Err(Error::Check("nothing could be timed".into())),
                 (0, None, None) => Ok(()),
                 (0, None, Some(slower)) => Err(Error::Check(slower)),
                 (0, Some(name), _) => {

@@ -112,6 +112,11 @@ impl Report {
         self.rows.iter().any(named)
     }
 
+    /// Whether a row has a time.
+    pub fn has_times(&self) -> bool {
+        self.rows.iter().any(|row| row.median_us.is_some())
+    }
+
     /// The rows so far.
     pub fn rows(&self) -> &[Row] {
         &self.rows
@@ -165,9 +170,11 @@ impl Report {
                     "\nn/a: {format} {rows}x{cols} batch {batch}, {candidate}: {reason}\n"
                 ))
             };
-            let reasons: String = self.rows.iter().filter_map(reason).collect();
+            // Rows that differ in their share of active channels alone have the same reason.
+            let mut reasons: Vec<String> = self.rows.iter().filter_map(reason).collect();
+            reasons.dedup();
             if !reasons.is_empty() {
-                out::write(&reasons)?;
+                out::write(&reasons.concat())?;
             }
         }
         Ok(self.rows.iter().filter(|r| r.wrong).count())
