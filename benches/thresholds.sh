@@ -65,7 +65,7 @@ for method in $methods; do
     for share in $shares; do
         name=$method,$share
         if [ ! -e "$work/$name.json" ]; then
-            choose "$method" "$share" "$work/$name.safetensors"
+            [ -e "$work/$name.safetensors" ] || choose "$method" "$share" "$work/$name.safetensors"
             judge "$name" --thresholds "$work/$name.safetensors"
         fi
         cells+=" $(figure "$name" perplexity 1 4) | $(figure "$name" sparsity 100 1) |"
