@@ -110,8 +110,7 @@ struct Report {
 
 pub fn run(args: &Args) -> Result<()> {
     let (weights, refused, others) = if is_gguf(&args.file) {
-        let (weights, others) = gguf(&args.file, &GgufFile::open(&args.file)?)?;
-        (weights, vec![], others)
+        gguf(&args.file, &GgufFile::open(&args.file)?)?
     } else {
         let file = args.reading.any_file(&args.file)?;
         let (weights, others) = safetensors(&file)?;
@@ -168,7 +167,7 @@ fn safetensors(file: &WeightFile) -> Result<(Vec<Weight>, Vec<Other>)> {
 ///
 /// A model that commands know has Hugging Face's names for its weights, as everywhere else; its codes are
 /// those that commands read.
-fn gguf(path: &Path, file: &GgufFile) -> Result<(Vec<Weight>, Vec<Other>)> {
+fn gguf(path: &Path, file: &GgufFile) -> Result<(Vec<Weight>, Vec<Refused>, Vec<Other>)> {
     let model = Checkpoint::open(path).ok();
     let mut modules = HashMap::new();
     if let Some(model) = &model {
@@ -180,7 +179,7 @@ fn gguf(path: &Path, file: &GgufFile) -> Result<(Vec<Weight>, Vec<Other>)> {
         }
     }
     let bar = progress::bar(file.tensors().count());
-    let (mut weights, mut others) = (vec![], vec![]);
+    let (mut weights, mut refused, mut others) = (vec![], vec![], vec![]);
     for tensor in file.tensors() {
         interrupt::check()?;
         bar.set_message(printable(tensor.name));
@@ -193,10 +192,12 @@ fn gguf(path: &Path, file: &GgufFile) -> Result<(Vec<Weight>, Vec<Other>)> {
                 let dense = dtype.unwrap_or(Dtype::F16);
                 let format = match known {
                     Some((model, module)) => model.format(module)?,
-                    None => file.quant(tensor.name)?.map_or(Format::Dense(dense), |quant| {
-                        let pattern = None;
-                        Format::Quantized { pattern, quant }
-                    }),
+                    None => file
+                        .quant(tensor.name)?
+                        .map_or(Format::Dense(dense), |quant| {
+                            let pattern = None;
+                            Format::Quantized { pattern, quant }
+                        }),
                 };
                 let stored = Stored {
                     name: known.map_or(tensor.name, |(_, module)| module),
@@ -214,6 +215,11 @@ fn gguf(path: &Path, file: &GgufFile) -> Result<(Vec<Weight>, Vec<Other>)> {
                     None => Dense::from_f32(rows, cols, file.read_f32(tensor.name)?)?,
                 }));
             }
+            [_, _] if !ggml_type.is_readable() => refused.push(Refused {
+                name: tensor.name.into(),
+                layout: format!("GGUF {ggml_type}"),
+                reason: format!("blocks of {ggml_type} cannot be decoded"),
+            }),
             _ => others.push(Other {
                 name: tensor.name.into(),
                 dtype: ggml_type.to_string(),
@@ -224,7 +230,7 @@ fn gguf(path: &Path, file: &GgufFile) -> Result<(Vec<Weight>, Vec<Other>)> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok((weights, others))
+    Ok((weights, refused, others))
 }
 
 /// What a file tells about a weight.

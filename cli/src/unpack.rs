@@ -6,7 +6,10 @@ use crate::{
     interrupt, out, progress, weights,
 };
 use lacuna::format::{Dtype, Format, Matrix};
-use lacuna_io::{Module, Output, WeightFile, Writer, pack_quantized_config, printable, write_file};
+use lacuna_io::{
+    Module, Output, WeightFile, Writer, pack_quantized_config, packs_quantized, printable,
+    write_file,
+};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -99,12 +102,10 @@ impl Unpacking<'_> {
     fn becomes(&self, module: &Module) -> Becomes {
         match (self.form, module.format()) {
             (Form::Dense, _) => Becomes::Dense(Dtype::F32),
-            (Form::PackQuantized, format) => match (format.dtype(), format.quant()) {
-                (Some(dtype), _) => Becomes::Dense(dtype),
-                // The layout has no zeros but codes.
-                (None, Some(quant)) if quant.real_zeros() => Becomes::Dense(Dtype::F32),
-                (None, _) => Becomes::Packed,
-            },
+            (Form::PackQuantized, format) if packs_quantized(format, module.cols()) => {
+                Becomes::Packed
+            }
+            (Form::PackQuantized, format) => Becomes::Dense(format.dtype().unwrap_or(Dtype::F32)),
         }
     }
 
@@ -167,7 +168,10 @@ impl Unpacking<'_> {
         };
         let malformed = |e: serde_json::Error| Error::Input(format!("{CONFIG}: {e}"));
         let mut json: Value = serde_json::from_slice(input).map_err(malformed)?;
-        let weights = self.file.modules().map(|m| (m.name(), m.format()));
+        let weights = self
+            .file
+            .modules()
+            .map(|m| (m.name(), m.format(), m.cols()));
         if let Some(fields) = json.as_object_mut() {
             let quantization = pack_quantized_config(weights);
             fields.insert("quantization_config".into(), quantization);

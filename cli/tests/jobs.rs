@@ -31,7 +31,8 @@ fn a_split_job_joins_to_the_same_bytes_as_a_whole_one() {
     let folder = Folder::new();
     let format = ["--format", "w4g16s50-ragged"];
     let whole = folder.path("whole");
-    let report = stdout(&compress(MODEL, &whole, &format));
+    // As a shell completes it.
+    let report = stdout(&compress(MODEL, &format!("{whole}/"), &format));
     assert!(
         !Path::new(&folder.path("whole.parts")).exists(),
         "it cleans up"
@@ -374,4 +375,19 @@ fn what_makes_no_sense_is_refused_before_work_begins() {
     assert_eq!(refused(&[]).0, 2, "the folder is not empty");
     assert_eq!(refused(&["--layers", "0..1"]).0, 2, "it is no work folder");
     assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 1);
+
+    let output = compress(MODEL, &format!("{out}/.."), &format);
+    assert_eq!(code(&output), 2);
+    assert!(error(&output).contains("no name"), "{}", error(&output));
+    #[cfg(unix)]
+    for to in ["empty", "nowhere"] {
+        let (target, link) = (folder.path(to), folder.path(&format!("to_{to}")));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        if to == "empty" {
+            fs::create_dir(&target).unwrap();
+        }
+        let output = compress(MODEL, &link, &format);
+        assert_eq!(code(&output), 2);
+        assert!(error(&output).contains("is a link"), "{}", error(&output));
+    }
 }

@@ -71,7 +71,7 @@ pub use file::{Reading, WeightFile};
 pub use fingerprint::{Fingerprint, sha256, sha256_of_file};
 pub use gguf::{FromGguf, GgmlType, GgufFile, GgufMetadata, GgufTensor, GgufValue};
 pub use globs::TensorGlobs;
-pub use layout::{Layout, Refusal, ZeroPoints, pack_quantized_config};
+pub use layout::{Layout, Refusal, ZeroPoints, pack_quantized_config, packs_quantized};
 pub use modules::{Module, Refused};
 pub use output::{Output, Writer, save};
 pub use sparsity::{Compliance, Sparsity, usual_patterns};

@@ -112,8 +112,8 @@ impl Output {
     /// that stand for 0. `factor` is that of its [`Codes`].
     ///
     /// # Errors
-    /// [`Error::Plan`] if a name is taken, if `format` has no codes, if its zeros are not codes, or if
-    /// a dimension is 0 or beyond u32.
+    /// [`Error::Plan`] if a name is taken, if [`packs_quantized`](crate::packs_quantized) says no, or if a dimension is
+    /// 0 or beyond u32.
     pub fn pack_quantized(
         &mut self,
         module: &str,
@@ -125,10 +125,11 @@ impl Output {
         Declared::new(format, rows, cols).map_err(|reason| plan(module, reason))?;
         let packed = PackedWeight::new(format, rows, cols, factor).ok_or_else(|| {
             let what = match format.quant() {
-                Some(_) => "has zeros that are no codes",
+                Some(quant) if quant.real_zeros() => "has zeros that are no codes",
+                Some(_) => "has groups that do not divide the columns",
                 None => "has no codes",
             };
-            plan(module, format!("format {format} {what}"))
+            plan(module, format!("format {format} of {cols} columns {what}"))
         })?;
         for section in packed.sections() {
             let tensor = format!("{module}{}", section.suffix);

@@ -87,6 +87,7 @@ fn shapes_are_outermost_first_and_rows_can_be_read_alone() {
     let file = Gguf::new()
         .tensor("vector", &[4], 0, &values[..16])
         .tensor("cube", &[4, 3, 2], 0, &values)
+        .tensor("padded", &[4, 3, 1, 1], 0, &values[..48])
         .tensor("scalar", &[], 0, &values[4..8])
         .tensor("empty", &[32, 0], 8, &[])
         .open()
@@ -98,6 +99,7 @@ fn shapes_are_outermost_first_and_rows_can_be_read_alone() {
         file.read_rows_f32("cube", 4..5).unwrap(),
         [16., 17., 18., 19.]
     );
+    assert_eq!(file.tensor("padded").unwrap().shape, [3, 4]);
     assert_eq!(file.tensor("vector").unwrap().rows(), 1);
     assert_eq!(file.read_f32("vector").unwrap(), [0., 1., 2., 3.]);
     assert_eq!(file.read_f32("scalar").unwrap(), [1.0]);

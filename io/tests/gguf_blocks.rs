@@ -198,7 +198,7 @@ fn codes_stand_for_what_blocks_decode_to() {
 fn scales_too_far_apart_or_no_numbers_are_no_codes() {
     for (code, _, bytes) in CODES {
         for scales in [[[0x01, 0x00], [0xff, 0x7b]], [HALF, [0x00, 0x7e]]] {
-            let mut blocks = vec![0; 2 * bytes];
+            let mut blocks = vec![1; 2 * bytes];
             for (block, scale) in blocks.chunks_mut(bytes).zip(scales) {
                 block[..2].copy_from_slice(&scale);
             }
@@ -255,6 +255,10 @@ fn sixteen_numbers_and_trits_are_codes_of_more_bits() {
         [1, 5, 7, 9, 15].map(|col| values.get(0, col)),
         [2.0, 12.0, 24.0, -2.0, -24.0]
     );
+
+    // A block of zeros has the smallest scale, 2⁻¹²⁸, which is no half beside others.
+    let zeros = read(39, 64, &[&[129][..], &nibbles(), &[0; 17]].concat());
+    assert_eq!(zeros.format().to_string(), "w5g32-sym");
 
     // The ternary digits 2 1 0 2 1 as a fraction of 243, in 256ths rounded up; below, quarters 2, 1, 0, 2.
     let trits = (((2 * 81 + 27 + 2 * 3 + 1) * 256 + 242) / 243) as u8;

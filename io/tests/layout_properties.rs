@@ -87,6 +87,7 @@ proptest! {
 /// Writes every format with codes as `pack-quantized` and reads it back.
 #[test]
 fn codes_written_for_others_come_back_as_the_same_values() {
+    const COLS: usize = 128;
     for format in [
         "w4g128",
         "w4g32-sym",
@@ -104,22 +105,22 @@ fn codes_written_for_others_come_back_as_the_same_values() {
         "w2g8s30-sym-ragged",
     ] {
         for size in [1.0, 1e-6, 1e7] {
-            let values = (0..13 * 86).map(|i| size * ((i * 7919 % 211) as f32 - 105.0) / 100.0);
-            let dense = Dense::from_f32(13, 86, values.collect()).unwrap();
+            let values = (0..13 * COLS).map(|i| size * ((i * 7919 % 211) as f32 - 105.0) / 100.0);
+            let dense = Dense::from_f32(13, COLS, values.collect()).unwrap();
             let weight = compress(&dense, format.parse().unwrap()).unwrap();
             let factor = weight.codes().unwrap().factor();
             let folder = Folder::new();
             let mut output = Output::new();
             output
-                .pack_quantized("P", weight.format(), 13, 86, factor)
+                .pack_quantized("P", weight.format(), 13, COLS, factor)
                 .unwrap();
             let path = folder.path("model.safetensors");
             let mut writer = output.create(&path).unwrap();
             writer.pack_quantized("P", &weight).unwrap();
             writer.finish().unwrap();
             let config = pack_quantized_config([
-                ("P", weight.format()),
-                ("lm_head", Format::Dense(Dtype::F16)),
+                ("P", weight.format(), COLS),
+                ("lm_head", Format::Dense(Dtype::F16), COLS),
             ]);
             folder.put(
                 "config.json",
@@ -151,6 +152,9 @@ fn only_codes_are_written_for_others_and_only_as_declared() {
     let mut output = Output::new();
     let none = output.pack_quantized("P", "2:4@f16".parse().unwrap(), 8, 16, 1.0);
     assert!(none.unwrap_err().to_string().contains("has no codes"));
+    // The package refuses a shorter group at the end of a row, and reads [8, 2] scales as groups of 10 columns.
+    let ragged = output.pack_quantized("P", "w4g16".parse().unwrap(), 8, 20, 1.0);
+    assert!(ragged.unwrap_err().to_string().contains("do not divide"));
     output
         .pack_quantized("P", "w4g8".parse().unwrap(), 8, 16, 1.0)
         .unwrap();

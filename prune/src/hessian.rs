@@ -11,34 +11,48 @@ use lacuna::format::{Dense, Format, Matrix};
 use ndarray::{Array2, ArrayView2, Axis, s};
 use std::ops::Range;
 
-/// `E[x xᵀ]`, damped by an addition to its diagonal so that it can be inverted.
+/// `E[x xᵀ]`, as it is or damped by an addition to its diagonal so that it can be inverted.
 #[derive(Debug)]
 pub(crate) struct Hessian {
-    damped: Array2<f64>,
+    matrix: Array2<f64>,
+    /// Its diagonal without damping.
+    diagonal: Vec<f64>,
+    /// The mean of that over live columns.
+    mean: f64,
     dead: Vec<bool>,
 }
 
 impl Hessian {
-    /// Adds `damp` times the mean of the diagonal, over live columns, to the diagonal. An input that
-    /// was always 0 is dead: no output depends on its column. `None` if `inputs` has no Hessian.
-    pub(crate) fn new(inputs: &Inputs, damp: f64) -> Option<Self> {
-        let mut damped = symmetric(inputs)?;
-        let diagonal = damped.diag().to_vec();
-        let dead: Vec<bool> = diagonal.iter().map(|&h| h == 0.0).collect();
+    /// The matrix without damping. An input that was always 0 is dead: no output depends on its column. `None` if
+    /// `inputs` has no Hessian.
+    pub(crate) fn new(inputs: &Inputs) -> Option<Self> {
+        let mut matrix = symmetric(inputs)?;
+        let dead: Vec<bool> = matrix.diag().iter().map(|&h| h == 0.0).collect();
         let living = dead.iter().filter(|&&d| !d).count();
-        let mean = diagonal.iter().sum::<f64>() / living.max(1) as f64;
+        let mean = matrix.diag().sum() / living.max(1) as f64;
         for (col, _) in dead.iter().enumerate().filter(|(_, dead)| **dead) {
-            damped.row_mut(col).fill(0.0);
-            damped.column_mut(col).fill(0.0);
-            damped[(col, col)] = if living == 0 { 1.0 } else { mean };
+            matrix.row_mut(col).fill(0.0);
+            matrix.column_mut(col).fill(0.0);
+            matrix[(col, col)] = if living == 0 { 1.0 } else { mean };
         }
-        damped.diag_mut().mapv_inplace(|h| h + damp * mean);
-        Some(Self { damped, dead })
+        Some(Self {
+            diagonal: matrix.diag().to_vec(),
+            matrix,
+            mean,
+            dead,
+        })
     }
 
-    /// The damped matrix.
+    /// Makes `share` times the mean of the diagonal the addition to the diagonal, in place of the present one.
+    pub(crate) fn damp(&mut self, share: f64) {
+        for (h, undamped) in self.matrix.diag_mut().iter_mut().zip(&self.diagonal) {
+            *h = undamped + share * self.mean;
+        }
+    }
+
+    /// The matrix.
     pub(crate) fn matrix(&self) -> ArrayView2<'_, f64> {
-        self.damped.view()
+        self.matrix.view()
     }
 
     /// Rows of `dense`, with dead columns set to zero.
@@ -52,7 +66,8 @@ impl Hessian {
         })
     }
 
-    /// The groups of columns that `format` keeps: those with the largest `w_Gᵀ H_GG w_G`.
+    /// The groups of columns that `format` keeps: those with the largest `w_Gᵀ H_GG w_G`. As that inverts nothing,
+    /// damping would only make all columns alike: a few inputs much larger than the others carry the mean.
     pub(crate) fn select(&self, dense: &Dense, format: Format) -> Result<Kept> {
         let loss = |row, group: Range<usize>| -> f64 {
             let weight = |col: usize| {
@@ -63,7 +78,7 @@ impl Hessian {
                 }
             };
             let w: Vec<f64> = group.clone().map(weight).collect();
-            let part = self.damped.slice(s![group.clone(), group]);
+            let part = self.matrix.slice(s![group.clone(), group]);
             let terms = part.rows().into_iter().zip(&w);
             terms
                 .map(|(h, &w_i)| w_i * dot(h.to_slice().expect("matrices are row-major"), &w))
@@ -75,7 +90,7 @@ impl Hessian {
     /// The factor of the whole matrix.
     pub(crate) fn factor(&self) -> Result<Factor> {
         let refuse = |(column, pivot)| Error::NotPositive { column, pivot };
-        Factor::new(self.damped.clone()).map_err(refuse)
+        Factor::new(self.matrix.clone()).map_err(refuse)
     }
 
     /// The factor of the submatrix of these `columns`.
@@ -83,7 +98,7 @@ impl Hessian {
         let n = columns.len();
         let mut part = Array2::zeros((n, n));
         for (i, (&row, mut to)) in columns.iter().zip(part.rows_mut()).enumerate() {
-            let from = self.damped.row(row as usize);
+            let from = self.matrix.row(row as usize);
             for (to, &col) in to.iter_mut().zip(&columns[..=i]) {
                 *to = from[col as usize];
             }

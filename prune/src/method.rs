@@ -112,28 +112,27 @@ impl Method {
         } else {
             "the score sparsegpt"
         };
-        let pruned = !matches!(format, Format::Quantized { pattern: None, .. });
-        let damp = |inputs| {
-            if self.recover && pruned {
-                ridge(inputs)
-            } else {
-                DAMP
-            }
-        };
-        let hessian = inputs.and_then(|inputs| Hessian::new(inputs, damp(inputs)));
-        let hessian = hessian.ok_or(Error::NoHessian { what })?;
+        let inputs = inputs.ok_or(Error::NoHessian { what })?;
+        let mut hessian = Hessian::new(inputs).ok_or(Error::NoHessian { what })?;
         let storage = Storage::new(format, dense);
         let rows = if self.recover {
             let kept = match (self.score, format.pattern()) {
-                (Score::SparseGpt, Some(pattern)) => by_walk(dense, &hessian, pattern)?,
+                (Score::SparseGpt, Some(pattern)) => {
+                    hessian.damp(DAMP);
+                    by_walk(dense, &hessian, pattern)?
+                }
                 (Score::SparseGpt, None) => hessian.select(dense, format)?,
-                _ => self.select(dense, format, inputs)?,
+                _ => self.select(dense, format, Some(inputs))?,
             };
+            let pruned = !matches!(format, Format::Quantized { pattern: None, .. });
+            hessian.damp(if pruned { ridge(inputs) } else { DAMP });
             recover(dense, &hessian, &storage, &kept)?
         } else if let Some(pattern) = format.pattern() {
+            hessian.damp(DAMP);
             compensate(dense, &hessian, &storage, Mask::Choose(pattern))?
         } else {
             let kept = hessian.select(dense, format)?;
+            hessian.damp(DAMP);
             compensate(dense, &hessian, &storage, Mask::Fixed(&kept))?
         };
         storage.pack(dense.cols(), &rows)

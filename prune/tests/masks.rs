@@ -74,12 +74,10 @@ proptest! {
         let groups = cols.div_ceil(8);
         let columns = |group: usize| group * 8..cols.min(group * 8 + 8);
         let hessian = inputs.hessian().unwrap();
-        let mean = (0..cols).map(|c| f64::from(hessian[c * (cols + 1)])).sum::<f64>() / cols as f64;
         let loss = |row, group| -> f64 {
             let pairs = columns(group).flat_map(|i| columns(group).map(move |j| (i, j)));
             pairs.map(|(i, j)| {
-                let damp = if i == j { 0.01 * mean } else { 0.0 };
-                let h = f64::from(hessian[i * cols + j]) + damp;
+                let h = f64::from(hessian[i * cols + j]);
                 f64::from(dense.get(row, i)) * h * f64::from(dense.get(row, j))
             }).sum()
         };
@@ -114,6 +112,36 @@ proptest! {
         prop_assert_eq!(by(Score::SparseGpt), by(Score::Magnitude));
         let pruned = lacuna::compress::compress(&dense, format(&name)).unwrap();
         prop_assert_eq!(by(Score::Magnitude), pruned);
+    }
+}
+
+/// Damping by a share of the mean diagonal would drown all ordinary inputs.
+#[test]
+fn one_large_input_does_not_decide_which_other_groups_stay() {
+    let (cols, group) = (64, 8);
+    let even = |col: usize| col / group % 2 == 0;
+    // 8 · 4 · 0.6² for even groups, 8 · 1 · 1² for odd ones.
+    let values = (0..cols).map(|col| if even(col) { 0.6 } else { 1.0 });
+    let dense = Dense::from_f32(1, cols, values.collect()).unwrap();
+    let mut squares: Vec<f32> = (0..cols)
+        .map(|col| if even(col) { 4.0 } else { 1.0 })
+        .collect();
+    squares[0] = 1e6;
+    let mut hessian = vec![0.0; cols * cols];
+    for (col, &square) in squares.iter().enumerate() {
+        hessian[col * (cols + 1)] = square;
+    }
+    let inputs = Inputs::new(1, vec![0.0; cols], squares, Some(hessian)).unwrap();
+    for recover in [false, true] {
+        let packed = compress(
+            method(Score::SparseGpt, recover),
+            &dense,
+            "w8g8s50",
+            &inputs,
+        )
+        .matrix;
+        let kept: Vec<bool> = (0..cols).map(even).collect();
+        assert_eq!(mask(&packed), kept, "recovery: {recover}");
     }
 }
 

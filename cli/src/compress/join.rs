@@ -29,6 +29,11 @@ impl Place {
         let folder = model && !names_a_file(path);
         let metadata = path.metadata().ok();
         let reason = match &metadata {
+            // A folder is put in place by renaming, which follows no link and replaces no mount.
+            _ if folder && path.is_symlink() => Some("it is a link: name the folder it leads to"),
+            Some(m) if folder && is_mount(path, m) => {
+                Some("a volume is mounted there: name a folder in it")
+            }
             Some(m) if !folder && !m.is_file() => Some("it exists and is no regular file"),
             Some(m) if folder && !m.is_dir() => Some("it exists and is no folder, as a model is"),
             Some(_) if folder && fs::read_dir(path).is_ok_and(|mut f| f.next().is_some()) => {
@@ -89,6 +94,22 @@ impl Place {
         fs::rename(&whole, &self.path).map_err(write)?;
         Ok(())
     }
+}
+
+/// Whether `path` lies on another file system than the folder it is in.
+#[cfg(unix)]
+fn is_mount(path: &Path, metadata: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let around = path.canonicalize().and_then(|path| match path.parent() {
+        Some(parent) => parent.metadata(),
+        None => path.metadata(),
+    });
+    around.is_ok_and(|around| around.dev() != metadata.dev())
+}
+
+#[cfg(not(unix))]
+const fn is_mount(_: &Path, _: &fs::Metadata) -> bool {
+    false
 }
 
 /// Whether an output's name makes it a file even if the input is a model.

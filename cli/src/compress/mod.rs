@@ -68,6 +68,11 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let whole = args.layers.is_none();
+    let folder = if whole {
+        work_folder(&args.output)?
+    } else {
+        args.output.clone()
+    };
     let target = Target::parse(&args.format)?;
     let input = Input::open(
         &args.input,
@@ -99,11 +104,6 @@ pub fn run(args: &Args) -> Result<()> {
     };
 
     interrupt::defer();
-    let folder = if whole {
-        work_folder(&args.output)
-    } else {
-        args.output.clone()
-    };
     let shards = Shards::create(&folder, job, &beside)?;
     let work = Work {
         input: &input,
@@ -124,11 +124,17 @@ pub fn run(args: &Args) -> Result<()> {
     report.print(args.json)
 }
 
-/// The work folder of an output, `OUT.parts`.
-fn work_folder(output: &Path) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
+/// The work folder of an output, `OUT.parts` beside it.
+fn work_folder(output: &Path) -> Result<PathBuf> {
+    let Some(name) = output.file_name() else {
+        let shown = printable(&output.to_string_lossy());
+        let reason =
+            format!("the output {shown} has no name of its own that {shown}.parts could follow");
+        return Err(Error::Usage(reason));
+    };
+    let mut name = name.to_owned();
     name.push(".parts");
-    name.into()
+    Ok(output.with_file_name(name))
 }
 
 /// Bytes that the weights compressed at the same time may take, by [`Method::cost`].

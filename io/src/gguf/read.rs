@@ -225,13 +225,18 @@ impl Grids {
     /// Adds a group. The engine has no scale of 0: if the group has one, all its codes must become the
     /// code that is returned.
     fn add(&mut self, group: Group<'_>) -> Option<u8> {
-        let constant = group.scale == 0.0;
+        let middle = self.quant.middle();
+        // A group of zeros has any scale: MXFP4's is then the smallest, 2^-128.
+        let zeros = !self.quant.real_zeros()
+            && group.scale.is_finite()
+            && group.codes.iter().all(|&code| code == middle);
+        let constant = group.scale == 0.0 || zeros;
         if !constant {
             self.most = group.codes.iter().copied().fold(self.most, u8::max);
         }
         if !self.quant.real_zeros() {
-            self.scales.push(group.scale);
-            return constant.then_some(self.quant.middle());
+            self.scales.push(if constant { 0.0 } else { group.scale });
+            return constant.then_some(middle);
         }
         // For a scale of 0, the magnitude of the least value serves as scale, and code 0 stands for it.
         let scale = if constant {

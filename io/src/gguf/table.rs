@@ -17,7 +17,8 @@ pub struct GgufTensor<'a> {
     pub name: &'a str,
     /// How its values are stored.
     pub ggml_type: GgmlType,
-    /// Its shape, outermost dimension first: `[rows, cols]`. The file has the reverse order.
+    /// Its shape, outermost dimension first: `[rows, cols]`. The file has the reverse order. Of more than two
+    /// dimensions, outer ones of 1 are left out.
     pub shape: &'a [usize],
     /// Its size in the file.
     pub bytes: u64,
@@ -96,6 +97,10 @@ pub(super) fn read(
         let mut shape = Vec::new();
         for _ in 0..dimensions {
             shape.push(cursor.u64(format_args!("the dimensions of {shown}"))?);
+        }
+        // To ggml every tensor has four dimensions, and some programs write those of 1 as well.
+        while shape.len() > 2 && shape.last() == Some(&1) {
+            shape.pop();
         }
         shape.reverse();
         let code = cursor.u32(format_args!("the type of {shown}"))?;

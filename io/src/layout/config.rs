@@ -92,10 +92,15 @@ impl Quantization {
 
     /// Columns in a group, if `cols` columns have `groups` groups. A field that does not fit is
     /// ignored. `None` if the columns cannot be divided so.
+    ///
+    /// Of several sizes, which are those of other weights as well, only one that divides the columns counts:
+    /// compressed-tensors has no shorter groups at the end.
     pub fn group_cols(&self, cols: usize, groups: usize) -> Option<usize> {
-        let fits = |&g: &usize| cols.div_ceil(g) == groups;
-        let said = self.groups.iter().copied().find(fits);
-        said.or_else(|| (groups > 0 && cols % groups == 0).then(|| cols / groups))
+        let even = (groups > 0 && cols % groups == 0).then(|| cols / groups);
+        match self.groups[..] {
+            [said] if cols.div_ceil(said) == groups => Some(said),
+            _ => even,
+        }
     }
 }
 
@@ -118,4 +123,23 @@ fn json(file: &Path) -> Result<Value> {
     })?;
     serde_json::from_slice(&bytes)
         .map_err(|e| malformed(format!("it is no valid JSON: {}", parser_words(&e))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_said_of_other_weights_does_not_override_an_even_division() {
+        let said = |groups: &[usize]| Quantization {
+            groups: groups.to_vec(),
+            ..Quantization::default()
+        };
+        assert_eq!(said(&[128, 96]).group_cols(192, 2), Some(96));
+        assert_eq!(said(&[128, 96]).group_cols(256, 2), Some(128));
+        assert_eq!(said(&[128, 96]).group_cols(200, 3), None);
+        // Of GPTQ and AWQ, with a shorter group at the end.
+        assert_eq!(said(&[128]).group_cols(192, 2), Some(128));
+        assert_eq!(said(&[]).group_cols(192, 2), Some(96));
+    }
 }

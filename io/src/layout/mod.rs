@@ -20,7 +20,7 @@ mod refusal;
 mod view;
 
 pub use gptq::ZeroPoints;
-pub use packed::pack_quantized_config;
+pub use packed::{pack_quantized_config, packs_quantized};
 pub use refusal::Refusal;
 
 pub(crate) use config::Quantization;

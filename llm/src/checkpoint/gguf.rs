@@ -71,7 +71,15 @@ impl GgufTensors {
     fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
         let name = self.name(name)?;
         let tensor = self.find(&name)?;
-        if tensor.shape == shape {
+        // To ggml outer dimensions of 1 are nothing.
+        let bare = |shape: &[usize]| {
+            shape
+                .iter()
+                .skip_while(|&&d| d == 1)
+                .copied()
+                .collect::<Vec<_>>()
+        };
+        if bare(tensor.shape) == bare(shape) {
             return Ok(());
         }
         Err(Error::TensorShape {

@@ -64,6 +64,10 @@ impl<'a> Fields<'a> {
         format!("{}{key}", self.prefix)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
     /// Whether the key is there, even as null.
     pub fn has(&self, key: &str) -> bool {
         self.map.contains_key(key)

@@ -14,7 +14,7 @@ pub(super) struct Ropes {
     pub sliding: Option<Rope>,
 }
 
-/// Reads `rope_parameters` (newer files), else `rope_theta` and `rope_scaling`.
+/// Reads `rope_parameters` (newer files), else `rope_theta` and `rope_scaling`; both if they agree.
 ///
 /// `theta` is the default base. `local` is that of windowed layers, if the architecture has one for them.
 pub(super) fn ropes(config: &Fields<'_>, theta: f64, local: Option<f64>) -> Result<Ropes> {
@@ -42,21 +42,33 @@ pub(super) fn ropes(config: &Fields<'_>, theta: f64, local: Option<f64>) -> Resu
         parameters.object("full_attention")?,
         parameters.object("sliding_attention")?,
     );
-    if full.is_none() && sliding.is_none() {
-        return Ok(Ropes {
+    let ropes = if full.is_none() && sliding.is_none() {
+        Ropes {
             full: rope(&parameters, theta, config)?,
             sliding: local.map(plain),
-        });
+        }
+    } else {
+        Ropes {
+            full: match full {
+                Some(full) => rope(&full, theta, config)?,
+                None => plain(theta),
+            },
+            sliding: match sliding {
+                Some(sliding) => Some(rope(&sliding, local.unwrap_or(theta), config)?),
+                None => local.map(plain),
+            },
+        }
+    };
+    // Model cards tell users to add `rope_scaling`. Which of two that differ counts depends on the architecture, and
+    // on what else the file says.
+    if let Some(scaling) = config.object("rope_scaling")?
+        && let Some(value) = config.get("rope_scaling").filter(|_| !scaling.is_empty())
+        && rope(&scaling, theta, config)?.scaling != ropes.full.scaling
+    {
+        let supported = "the scaling of rope_parameters, which is the place for it in this file";
+        return Err(config.unsupported("rope_scaling", value, supported));
     }
-    let full = match full {
-        Some(full) => rope(&full, theta, config)?,
-        None => plain(theta),
-    };
-    let sliding = match sliding {
-        Some(sliding) => Some(rope(&sliding, local.unwrap_or(theta), config)?),
-        None => local.map(plain),
-    };
-    Ok(Ropes { full, sliding })
+    Ok(ropes)
 }
 
 fn rope(scaling: &Fields<'_>, theta: f64, config: &Fields<'_>) -> Result<Rope> {

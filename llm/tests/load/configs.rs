@@ -209,6 +209,10 @@ fn both_styles_of_rope_are_read() {
             scaling
         }]
     );
+    let linear = json!({ "rope_type": "linear", "factor": 2 });
+    let both = json!({ "rope_parameters": linear, "rope_scaling": linear });
+    let c = read(&with(config("qwen3"), both));
+    assert_eq!(c.ropes[0].scaling, RopeScaling::Linear(2.0));
     let legacy = json!({ "rope_scaling": { "type": "linear", "factor": 2 } });
     let c = read(&with(config("qwen2"), legacy));
     assert_eq!(c.ropes[0].scaling, RopeScaling::Linear(2.0));
@@ -275,6 +279,13 @@ fn what_is_not_supported_is_refused_by_name() {
         (
             json!({ "rope_scaling": { "type": "dynamic", "factor": 4.0 } }),
             ["rope_scaling.type", "dynamic", "linear"],
+        ),
+        (
+            json!({
+                "rope_parameters": { "rope_type": "default", "rope_theta": 1e6 },
+                "rope_scaling": { "rope_type": "yarn", "factor": 4.0 },
+            }),
+            ["rope_scaling", "yarn", "rope_parameters"],
         ),
         (
             json!({ "rope_parameters": { "rope_type": "longrope" } }),

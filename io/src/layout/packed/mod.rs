@@ -17,7 +17,7 @@
 pub(super) mod read;
 pub(crate) mod write;
 
-pub use write::pack_quantized_config;
+pub use write::{pack_quantized_config, packs_quantized};
 
 use lacuna::format::bits;
 

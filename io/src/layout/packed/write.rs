@@ -13,6 +13,24 @@ use std::collections::BTreeMap;
 /// The version of the package that packs codes in this way.
 const VERSION: &str = "0.20.0";
 
+/// The scheme under which a weight of `cols` columns is written: its own, with the whole row as the group where
+/// one covers it. `None` for what the package has no scheme for: weights without codes, zeros that are no codes, and
+/// groups that do not divide the columns.
+fn scheme(format: Format, cols: usize) -> Option<Quant> {
+    let quant = format.quant().filter(|quant| !quant.real_zeros())?;
+    match quant.group() {
+        Some(group) if group >= cols => Quant::new(quant.bits(), None, quant.zero_point()).ok(),
+        Some(group) if cols % group != 0 => None,
+        _ => Some(quant),
+    }
+}
+
+/// Whether weights of this format and so many columns can be written as `pack-quantized`: they have codes, zeros that
+/// are codes too, and groups that divide the columns.
+pub fn packs_quantized(format: Format, cols: usize) -> bool {
+    scheme(format, cols).is_some()
+}
+
 /// What is written for a weight.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PackedWeight {
@@ -24,13 +42,12 @@ pub(crate) struct PackedWeight {
 }
 
 impl PackedWeight {
-    /// For a weight of codes, whether it keeps all columns or not. `None` for other weights, and if
-    /// zeros are not codes.
+    /// For a weight of codes, whether it keeps all columns or not. `None` where [`packs_quantized`] says no.
     pub fn new(format: Format, rows: usize, cols: usize, factor: f32) -> Option<Self> {
         #[allow(clippy::float_cmp, reason = "powers of two are exact")]
         let plain = factor == 1.0;
         Some(Self {
-            quant: format.quant().filter(|quant| !quant.real_zeros())?,
+            quant: scheme(format, cols)?,
             rows,
             cols,
             scale: if plain { Dtype::F16 } else { Dtype::F32 },
@@ -68,7 +85,7 @@ impl PackedWeight {
     pub fn bytes(&self, weight: &Matrix) -> Vec<Vec<u8>> {
         let Self { rows, cols, .. } = *self;
         let (quant, groups) = (self.quant, self.quant.groups(cols));
-        let whole = Whole::of(weight, quant);
+        let whole = Whole::of(weight, weight.format().quant().unwrap_or(quant));
         let mut packed = vec![];
         for codes in whole.codes.chunks(cols) {
             packed.extend(words(codes.iter().copied(), quant.bits()));
@@ -181,13 +198,15 @@ fn bytes_of(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// The `quantization_config` for the `config.json` beside a file of `weights`, which are names and
-/// formats. It declares those that have codes, with codes for zeros, and lists the others as ignored.
-pub fn pack_quantized_config<'a>(weights: impl IntoIterator<Item = (&'a str, Format)>) -> Value {
+/// The `quantization_config` for the `config.json` beside a file of `weights`, which are names, formats and numbers of
+/// columns. It declares those that are written so ([`packs_quantized`]), and lists the others as ignored.
+pub fn pack_quantized_config<'a>(
+    weights: impl IntoIterator<Item = (&'a str, Format, usize)>,
+) -> Value {
     let mut targets: BTreeMap<String, (Quant, Vec<&str>)> = BTreeMap::new();
     let mut ignore = vec![];
-    for (name, format) in weights {
-        match format.quant().filter(|quant| !quant.real_zeros()) {
+    for (name, format, cols) in weights {
+        match scheme(format, cols) {
             None => ignore.push(name),
             Some(quant) => {
                 let key = format!("{quant} {}", quant.symmetric());
