@@ -138,8 +138,8 @@ fn codes_written_for_others_come_back_as_the_same_values() {
             let quant = weight.format().quant().unwrap();
             let read = module.format().quant().unwrap();
             assert_eq!(
-                (read.bits(), read.group()),
-                (quant.bits(), quant.group()),
+                (read.bits(), read.group_cols(COLS)),
+                (quant.bits(), quant.group_cols(COLS)),
                 "{format}"
             );
         }
