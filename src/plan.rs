@@ -37,7 +37,7 @@ pub struct Plan {
     /// Steps that were left out because launches before their place have done the same, with that place.
     shared: Vec<(usize, Step)>,
     params: wgpu::Buffer,
-    scratch: wgpu::Buffer,
+    workspace: Workspace,
     scratch_bytes: u64,
     #[cfg(not(target_arch = "wasm32"))]
     pace: Mutex<pace::Pace>,
@@ -124,6 +124,7 @@ impl Plan {
         }
         let mut encoder = self.gpu.encoder();
         self.encode(&mut encoder)?;
+        let _turn = self.workspace.turn();
         self.gpu.submit(encoder)
     }
 
@@ -134,14 +135,24 @@ impl Plan {
     /// Each call makes new bind groups, and a pipeline where operands of a step share a buffer for the first time.
     ///
     /// # Errors
-    /// [`Error::Shape`] and [`Error::Dtype`] where a pair differs, [`Error::Aliasing`],
-    /// [`Error::DeviceLost`]; nothing is recorded then.
+    /// [`Error::Shape`] where no launch has an old tensor, or two pairs have the same; [`Error::Shape`] and
+    /// [`Error::Dtype`] where a pair differs, [`Error::Aliasing`], [`Error::DeviceLost`]; nothing is recorded then.
     pub fn encode_with(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         pairs: &[(&Tensor, &Tensor)],
     ) -> Result<()> {
         self.gpu.alive()?;
+        for (i, (old, _)) in pairs.iter().enumerate() {
+            let again = pairs[..i].iter().filter(|(before, _)| before == old);
+            expect("pairs with the same old tensor", 1 + again.count(), 1)?;
+            // Launches leave out what is empty.
+            expect(
+                "launches with an old tensor",
+                usize::from(old.is_empty() || self.has(old)),
+                1,
+            )?;
+        }
         let rebound = self.rebound(pairs)?;
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for (launch, other) in self.launches.iter().zip(&rebound) {
@@ -176,6 +187,12 @@ impl Plan {
         Ok(count)
     }
 
+    fn has(&self, tensor: &Tensor) -> bool {
+        let launches = self.launches.iter().map(|launch| &launch.step);
+        let mut steps = launches.chain(self.shared.iter().map(|(_, step)| step));
+        steps.any(|step| step.tensors.contains(tensor))
+    }
+
     /// For each launch that has an old tensor of `pairs`, the same with the new ones.
     fn rebound(&self, pairs: &[(&Tensor, &Tensor)]) -> Result<Vec<Option<Launch>>> {
         for (old, new) in pairs {
@@ -184,13 +201,7 @@ impl Plan {
                 ("rebound vectors", new.batch(), old.batch()),
                 ("rebound elements", new.len(), old.len()),
             ] {
-                if got != expected {
-                    return Err(Error::Shape {
-                        what,
-                        got,
-                        expected,
-                    });
-                }
+                expect(what, got, expected)?;
             }
         }
         let swapped = |tensor: &Tensor| {
@@ -217,7 +228,7 @@ impl Plan {
             let bindings = Bindings {
                 params: &self.params,
                 params_offset: launch.params_offset,
-                scratch: &self.scratch,
+                scratch: &self.workspace.scratch,
             };
             let group = bindings.group(&self.gpu, &pipeline, &step)?;
             Ok(Some(Launch {
@@ -285,12 +296,15 @@ fn covered(mut ranges: Vec<Range<u64>>) -> u64 {
 
 /// What a pass has not written cannot be read back.
 fn check_passes(timestamps: &Timestamps, expected: usize) -> Result<()> {
-    let got = timestamps.passes();
+    expect("timed passes", timestamps.passes(), expected)
+}
+
+fn expect(what: &'static str, got: usize, expected: usize) -> Result<()> {
     if got == expected {
         return Ok(());
     }
     Err(Error::Shape {
-        what: "timed passes",
+        what,
         got,
         expected,
     })

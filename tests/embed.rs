@@ -206,6 +206,16 @@ fn what_cannot_stand_in_a_slot_is_refused() {
         matches!(refused, Err(Error::Aliasing { .. })),
         "{refused:?}"
     );
+    for (pairs, words) in [
+        (
+            &[(&x, &right), (&right, &right)][..],
+            "launches with an old",
+        ),
+        (&[(&x, &right), (&x, &right)], "pairs with the same old"),
+    ] {
+        let refused = plan.encode_with(&mut encoder, pairs).unwrap_err();
+        assert!(refused.to_string().starts_with(words), "{refused}");
+    }
     // A slot has no memory of its own.
     let refused = x.read_blocking(&gpu);
     assert!(matches!(refused, Err(Error::Buffer { .. })), "{refused:?}");

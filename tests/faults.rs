@@ -228,6 +228,32 @@ fn buffers_that_are_foreign_destroyed_or_mapped_are_errors() {
     product.plan.run().unwrap();
 }
 
+// 44
+#[test]
+fn two_devices_that_the_engine_opened_do_not_take_each_others_buffers() {
+    let Some(gpu) = gpu() else { return };
+    let other = Gpu::new_blocking(&Options::default()).unwrap();
+    let case = Case::new(64, 64, 1, "2:4".parse().unwrap(), false);
+    let (own, foreign) = (Product::new(&gpu, &case), Product::new(&other, &case));
+    let refused = |result: lacuna::Result<()>| match result {
+        Err(Error::Gpu { message, .. }) => {
+            assert!(message.contains("doesn't match Device"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    };
+    refused(foreign.x.write(&gpu, &case.x));
+    refused(foreign.y.read_blocking(&gpu).map(drop));
+    refused(foreign.weight.replace(&gpu, &case.weight));
+    for (weight, x) in [(&foreign.weight, &own.x), (&own.weight, &foreign.x)] {
+        let mut builder = PlanBuilder::new(&gpu);
+        builder.linear(weight, x, None, &own.y).unwrap();
+        refused(builder.build().map(drop));
+    }
+    own.plan.run().unwrap();
+    let y = own.y.read_blocking(&gpu).unwrap();
+    assert!(case.reference().unwrap().compare(&y).unwrap().passes());
+}
+
 // 45
 #[test]
 fn what_a_submission_uses_may_be_dropped_before_it_has_run() {
@@ -414,6 +440,14 @@ fn a_read_that_is_asked_for_twice_or_given_up_is_no_loss() {
     copy().unwrap();
     let y = read_back.read_blocking::<f32>(&gpu).unwrap();
     assert!(case.reference().unwrap().compare(&y).unwrap().passes());
+
+    // The buffer of a read that is given up may be gone with its device.
+    copy().unwrap();
+    let mut last = Box::pin(read_back.read::<f32>(&gpu));
+    assert!(last.as_mut().poll(&mut context).is_pending());
+    gpu.device().destroy();
+    drop(last);
+    assert!(is_lost(read_back.read_blocking::<f32>(&gpu)));
 }
 
 // 59

@@ -5,7 +5,7 @@ mod common;
 
 use common::gpu;
 use lacuna::{
-    Gpu, Plan, PlanBuilder,
+    Gpu, Plan, PlanBuilder, Workspace,
     format::Precision,
     gpu::Options,
     kernel::Skip,
@@ -53,6 +53,36 @@ fn a_plan_in_many_submissions_gives_the_same_bits() {
     assert_eq!(chain(&limited, &Plan::run), whole);
     let second = Duration::from_secs(1);
     assert_eq!(chain(&gpu, &|plan| plan.run_within(second)), whole);
+}
+
+#[test]
+fn plans_of_two_threads_share_a_workspace() {
+    let Some(gpu) = gpu() else { return };
+    // Many vectors of a pattern shared by rows: x is transposed in scratch.
+    let case = Case::new(64, 256, 40, "2:4x16".parse().unwrap(), false);
+    let truth = case.reference().unwrap();
+    let weight = gpu.upload(&case.weight).unwrap();
+    let workspace = Workspace::new(&gpu, 1 << 20).unwrap();
+    let work = |scale: f32| {
+        let values: Vec<f32> = case.x.iter().map(|x| scale * x).collect();
+        let x = gpu.tensor_from(40, 256, &values).unwrap();
+        let y = gpu.tensor(40, 64).unwrap();
+        let mut builder = PlanBuilder::new(&gpu).workspace(&workspace);
+        builder.linear(&weight, &x, None, &y).unwrap();
+        let plan = builder.build().unwrap();
+        assert!(plan.memory().scratch > 0 && plan.steps().len() > 1);
+        for _ in 0..20 {
+            plan.run_within(NOTHING).unwrap();
+            // Powers of two scale without rounding.
+            let y = y.read_blocking(&gpu).unwrap();
+            let y: Vec<f32> = y.iter().map(|y| y / scale).collect();
+            assert!(truth.compare(&y).unwrap().passes());
+        }
+    };
+    std::thread::scope(|threads| {
+        threads.spawn(|| work(1.0));
+        threads.spawn(|| work(1024.0));
+    });
 }
 
 #[test]

@@ -14,15 +14,17 @@ use std::{
 
 /// Bytes that are hashed at the beginning of a file, where headers are.
 const HEAD: u64 = 1 << 20;
-/// Number of evenly spaced places after the head, and the bytes hashed at each.
-const PLACES: u64 = 1024;
+/// Bytes that are hashed at each of the evenly spaced places after the head, the fewest places, and the most bytes
+/// from one to the next.
 const PLACE: u64 = 1 << 10;
+const PLACES: u64 = 1024;
+const STEP: u64 = 1 << 18;
 
 /// Length and hash of a file; its name does not count.
 ///
-/// Of a long file, the first MiB and 1 KiB at each of 1024 evenly spaced places are hashed. In
-/// little time this tells apart files of the same header and length, such as two trainings of one
-/// model. It is no protection against someone who wants two files to look the same.
+/// Of a long file, the first MiB and 1 KiB at each of evenly spaced places are hashed: 1024 places, or one every
+/// 256 KiB. In little time this tells apart files of the same header and length, such as two trainings of one
+/// model. What changes less than 256 KiB may be missed, and someone who wants two files to look the same will succeed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Fingerprint {
     bytes: u64,
@@ -56,12 +58,13 @@ fn sampled(file: &mut File, len: u64) -> io::Result<String> {
     let mut hash = Sha256::new();
     io::copy(&mut file.take(HEAD), &mut hash)?;
     let rest = len.saturating_sub(HEAD);
+    let places = PLACES.max(rest.div_ceil(STEP) + 1);
     if rest <= PLACES * PLACE {
         io::copy(&mut file.take(rest), &mut hash)?;
     } else {
-        for place in 0..PLACES {
+        for place in 0..places {
             // The last place ends where the file does.
-            let at = u128::from(rest - PLACE) * u128::from(place) / u128::from(PLACES - 1);
+            let at = u128::from(rest - PLACE) * u128::from(place) / u128::from(places - 1);
             file.seek(SeekFrom::Start(HEAD + at as u64))?;
             io::copy(&mut file.take(PLACE), &mut hash)?;
         }

@@ -3,6 +3,9 @@
 use crate::error::{Error, Result};
 use std::time::Duration;
 
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::LazyLock;
+
 /// Which adapter to open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Selector {
@@ -73,7 +76,18 @@ pub(super) fn cooperative(adapter: &wgpu::Adapter) -> Option<u32> {
     [16, 8].into_iter().find(has)
 }
 
+/// The instance of this process. wgpu numbers resources instance by instance, so it would take a buffer of another
+/// one's for its own of the same number; devices of one instance it tells apart.
+#[cfg(not(target_arch = "wasm32"))]
 fn instance() -> wgpu::Instance {
+    static INSTANCE: LazyLock<wgpu::Instance> = LazyLock::new(new_instance);
+    INSTANCE.clone()
+}
+
+#[cfg(target_arch = "wasm32")]
+use new_instance as instance;
+
+fn new_instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
 }
 

@@ -349,7 +349,7 @@ impl Gpu {
                 mapped.map_err(|e| self.lost_or("filling a buffer", &e.to_string()))?;
             mapped.slice(..contents.len()).copy_from_slice(contents);
             drop(mapped);
-            buffer.unmap();
+            self.scoped(what, size, || buffer.unmap())?;
         }
         Ok(buffer)
     }

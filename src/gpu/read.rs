@@ -118,7 +118,7 @@ impl ReadBack {
         let mapped = map(gpu, &self.staging)?;
         if let Err(error) = gpu.wait() {
             // Cancels the mapping: while it is pending, the next copy would be refused.
-            self.staging.unmap();
+            unmap(gpu, &self.staging);
             return Err(error);
         }
         self.finish(gpu, &pollster::block_on(mapped))
@@ -135,9 +135,12 @@ impl ReadBack {
             return Ok(vec![]);
         }
         let mapped = map(gpu, &self.staging)?;
-        let mut asked = Asked(Some(&self.staging));
+        let mut asked = Asked {
+            gpu,
+            buffer: Some(&self.staging),
+        };
         let mapped = Polled { gpu, mapped }.await;
-        asked.0 = None;
+        asked.buffer = None;
         self.finish(gpu, &mapped)
     }
 
@@ -150,14 +153,22 @@ impl ReadBack {
 
 /// A pending mapping, which is cancelled if the read is given up before it comes, because the next copy needs the
 /// buffer.
-struct Asked<'a>(Option<&'a wgpu::Buffer>);
+struct Asked<'a> {
+    gpu: &'a Gpu,
+    buffer: Option<&'a wgpu::Buffer>,
+}
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        if let Some(buffer) = self.0 {
-            buffer.unmap();
+        if let Some(buffer) = self.buffer {
+            unmap(self.gpu, buffer);
         }
     }
+}
+
+/// A host that destroys its device destroys the buffer with it, at any time; that is no error of unmapping.
+fn unmap(gpu: &Gpu, buffer: &wgpu::Buffer) {
+    let _ = gpu.scoped("read-back", buffer.size(), || buffer.unmap());
 }
 
 type Mapped = oneshot::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>;
@@ -210,7 +221,7 @@ pub(super) fn finish_read<T: bytemuck::Pod>(
     let view = view.map_err(|e| gpu.lost_or("read-back", &e.to_string()))?;
     let data = bytemuck::pod_collect_to_vec(&view);
     drop(view);
-    staging.unmap();
+    unmap(gpu, staging);
     Ok(data)
 }
 

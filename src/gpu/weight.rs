@@ -31,9 +31,11 @@ pub struct Part {
 impl Gpu {
     /// Copies `weight` to the device, cut into parts where a binding could not hold it.
     ///
+    /// Waits for everything submitted so far, the host's as well: until then wgpu keeps a second copy.
+    ///
     /// # Errors
     /// [`Error::Limit`] where the rows of one index set are larger than
-    /// a binding, [`Error::OutOfMemory`].
+    /// a binding, [`Error::OutOfMemory`], [`Error::Timeout`].
     pub fn upload(&self, weight: &Matrix) -> Result<Weight> {
         self.upload_for(self.caps().class, weight)
     }
@@ -132,10 +134,10 @@ impl Weight {
     /// as they are, and compute with the new values.
     ///
     /// It must have the same format and shape. How much memory a group-pruned weight needs depends on where its
-    /// kept groups lie; one that needs more than this one is refused.
+    /// kept groups lie; one that needs more than this one is refused. Waits as [`Gpu::upload`] does.
     ///
     /// # Errors
-    /// [`Error::Replace`], after which the old weight is untouched; [`Error::DeviceLost`].
+    /// [`Error::Replace`], after which the old weight is untouched; [`Error::DeviceLost`], [`Error::Timeout`].
     pub fn replace(&self, gpu: &Gpu, weight: &Matrix) -> Result<()> {
         gpu.alive()?;
         let parts = self.places(gpu, weight)?;

@@ -239,7 +239,7 @@ impl PlanBuilder {
             shared,
             ..
         } = self;
-        let scratch = match workspace {
+        let workspace = match workspace {
             Some(w) if w.scratch.size() < scratch_bytes => {
                 return Err(Error::Limit {
                     what: "bytes of scratch in the workspace",
@@ -247,17 +247,17 @@ impl PlanBuilder {
                     limit: w.scratch.size(),
                 });
             }
-            Some(w) => w.scratch,
-            None => gpu.buffer("scratch", scratch_bytes, wgpu::BufferUsages::STORAGE, None)?,
+            Some(w) => w,
+            None => Workspace::new(&gpu, scratch_bytes)?,
         };
 
-        let (params, launches) = launch::launches(&gpu, steps, &scratch)?;
+        let (params, launches) = launch::launches(&gpu, steps, &workspace.scratch)?;
         Ok(Plan {
             gpu,
             launches,
             shared,
             params,
-            scratch,
+            workspace,
             scratch_bytes,
             #[cfg(not(target_arch = "wasm32"))]
             pace: std::sync::Mutex::default(),

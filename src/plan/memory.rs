@@ -1,13 +1,18 @@
 //! What plans take on the device, and share.
 
 use crate::{error::Result, gpu::Gpu};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Scratch memory that several plans share; they must not run at the same time.
 ///
-/// Commands of one queue run one after the other, so plans of one [`Gpu`] may share one.
+/// Commands of one queue run one after the other, so plans of one [`Gpu`] may share one. A plan that runs in several
+/// submissions keeps others that share its workspace from running in between, but not command buffers that
+/// the host submits: where [`Options::max_submission`](crate::gpu::Options::max_submission) is set or
+/// `Plan::run_within` is called, those must come from the same thread.
 #[derive(Debug, Clone)]
 pub struct Workspace {
     pub(super) scratch: wgpu::Buffer,
+    turn: Arc<Mutex<()>>,
 }
 
 impl Workspace {
@@ -18,7 +23,13 @@ impl Workspace {
     pub fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
         Ok(Self {
             scratch: gpu.buffer("workspace", bytes, wgpu::BufferUsages::STORAGE, None)?,
+            turn: Arc::default(),
         })
+    }
+
+    /// Held by the plan that is being submitted.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -61,6 +61,7 @@ impl Plan {
             return Ok(());
         }
         let submissions = self.submissions(&mut pace, budget)?;
+        let _turn = self.workspace.turn();
         submissions
             .iter()
             .try_for_each(|launches| self.submit(launches))
@@ -105,6 +106,7 @@ impl Plan {
 
     /// Runs every launch by itself, and returns what each took.
     fn measure(&self) -> Result<Vec<Duration>> {
+        let _turn = self.workspace.turn();
         self.gpu.wait()?;
         let launch = |launch| {
             let begin = Instant::now();
@@ -145,7 +147,7 @@ impl Plan {
             let Step { tensors, parts, .. } = &launch.step;
             let step = |dispatch| Step::new(dispatch, tensors.clone(), parts.clone());
             let steps = pieces.into_iter().map(step).collect();
-            let (_, pieces) = launch::launches(&self.gpu, steps, &self.scratch)?;
+            let (_, pieces) = launch::launches(&self.gpu, steps, &self.workspace.scratch)?;
             cut.insert(i, pieces);
         }
         Ok(cut)

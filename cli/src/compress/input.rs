@@ -44,6 +44,9 @@ pub struct Tensor {
     pub bytes: u64,
 }
 
+/// Tensors of more bytes are certain to change a [`Fingerprint`].
+const SHORT: u64 = 1 << 20;
+
 impl Input {
     /// Opens a GGUF file, safetensors, or a folder. A folder with a `config.json` is a model; with
     /// `file_only` it may also be a model of an unknown kind.
@@ -84,6 +87,12 @@ impl Input {
         };
         let of = |file: PathBuf| Ok(Fingerprint::of(file)?.to_string());
         let mut all: Vec<String> = files.into_iter().map(of).collect::<Result<_>>()?;
+        // Norms and biases are so short that a fingerprint may miss them.
+        let mut short = vec![];
+        for tensor in self.tensors()?.iter().filter(|t| t.bytes < SHORT) {
+            short.extend(self.tensor(tensor)?);
+        }
+        all.push(sha256(&short));
         if let Self::File { weights, .. } = self {
             // How codes of other programs are read also depends on options and a configuration.
             let told = weights.modules().filter(|m| !m.evidence().is_empty());

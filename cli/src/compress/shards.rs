@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 use lacuna_io::{WeightFile, printable, sha256, sha256_of_file, write_file};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -62,7 +63,15 @@ impl Shards {
                 .into());
             }
             fs::create_dir_all(folder).map_err(write)?;
-            write_file(&file, job.to_text().as_bytes())?;
+            let mut new = tempfile::NamedTempFile::new_in(folder).map_err(write)?;
+            new.write_all(job.to_text().as_bytes()).map_err(write)?;
+            // Another run may have begun in the meantime.
+            match new.persist_noclobber(&file) {
+                Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => {
+                    job.check_same(folder, &read_job(&file)?)?;
+                }
+                other => drop(other.map_err(|e| write(e.error))?),
+            }
         }
         let shards = Self::of(folder, job);
         if !beside.is_empty() {
