@@ -28,7 +28,8 @@ fn everything(gpu: &Gpu) -> Result<Vec<f32>> {
     let active = gpu.active(BATCH, COLS)?;
     let threshold = gpu.tensor_from(1, 1, &[0.5f32])?;
     let workspace = Workspace::new(gpu, 1 << 20)?;
-    let mut builder = PlanBuilder::new(gpu).workspace(&workspace);
+    let mut builder = PlanBuilder::new(gpu);
+    builder.workspace(&workspace);
     builder.linear(&first, &x, None, &ys[0])?;
     builder.linear(&second, &x, None, &ys[1])?;
     builder.threshold(&x, &threshold, Activation::None, &active)?;

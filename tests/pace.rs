@@ -67,7 +67,8 @@ fn plans_of_two_threads_share_a_workspace() {
         let values: Vec<f32> = case.x.iter().map(|x| scale * x).collect();
         let x = gpu.tensor_from(40, 256, &values).unwrap();
         let y = gpu.tensor(40, 64).unwrap();
-        let mut builder = PlanBuilder::new(&gpu).workspace(&workspace);
+        let mut builder = PlanBuilder::new(&gpu);
+        builder.workspace(&workspace);
         builder.linear(&weight, &x, None, &y).unwrap();
         let plan = builder.build().unwrap();
         assert!(plan.memory().scratch > 0 && plan.steps().len() > 1);

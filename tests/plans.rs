@@ -339,7 +339,8 @@ fn a_workspace_that_is_too_small_is_refused() {
         .find(|(c, _)| c.to_string().contains("each") && c.kernel.name() == "gemm_lanes")
         .unwrap();
     let build = |workspace: &Workspace| {
-        let mut builder = PlanBuilder::new(&gpu).workspace(workspace);
+        let mut builder = PlanBuilder::new(&gpu);
+        builder.workspace(workspace);
         builder.linear_with(*lanes, &weight, &x, None, &y).unwrap();
         builder.build()
     };

@@ -153,18 +153,11 @@ impl Quantizer {
         let max = values.iter().copied().fold(0.0, f32::max) * clip;
         let half = |scale: f32| half_scale(scale / self.factor);
         let (scale, zero) = if quant.symmetric() {
-            // Codes of two bits reach two steps to one side of zero and one to the other: the sign of the scale
-            // points the longer side at the larger end.
+            // Codes reach one step further to one side of zero than to the other: the sign of the scale points the
+            // longer side at the larger end. The scale of nothing but zeros is the smallest, since kernels multiply
+            // the rounding of their sums by it.
             let end = if -min >= max { min } else { max };
-            let scale = if quant.bits() == 2 {
-                end / -2.0
-            } else {
-                end.abs() / f32::from(quant.middle() - 1)
-            };
-            (
-                half(if end == 0.0 { self.factor } else { scale }),
-                quant.middle(),
-            )
+            (half(end / -f32::from(quant.middle())), quant.middle())
         } else if min >= max {
             (half(self.factor), 0)
         } else {

@@ -140,7 +140,13 @@ impl Gpu {
     /// The next call that makes, submits or reads something notices that the device is lost; a host that knows
     /// before says so with [`mark_lost`](Self::mark_lost).
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        Self::assemble(device, queue, Arc::default(), &Options::default())
+        Self::from_wgpu_with(device, queue, &Options::default())
+    }
+
+    /// [`from_wgpu`](Self::from_wgpu) with `options`, of which those that choose an adapter and its features have
+    /// no effect.
+    pub fn from_wgpu_with(device: wgpu::Device, queue: wgpu::Queue, options: &Options) -> Self {
+        Self::assemble(device, queue, Arc::default(), options)
     }
 
     /// The same device, which then also uses the cooperative matrices of `adapter`, the adapter that it is of, if
@@ -330,7 +336,7 @@ impl Gpu {
         };
         if size > limit {
             return Err(Error::Limit {
-                what,
+                what: "bytes of one buffer",
                 value: size,
                 limit,
             });

@@ -240,6 +240,12 @@ impl Tensor {
                 "{elements} elements from {first} on end past its {held}"
             ));
         }
+        // Kernels write whole words: of an element that shares one, only its own tensor may be written.
+        if self.dtype.size() == 2 && elements % 2 != 0 && first + elements != held {
+            return refuse(format!(
+                "{elements} elements of 16 bits end within a word, whose other half is not the view's"
+            ));
+        }
         // Nothing lies nowhere: behind the last element there is no memory to bind.
         let first = if elements == 0 { 0 } else { first };
         let offset = first as u64 * self.dtype.size() as u64;

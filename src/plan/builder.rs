@@ -17,6 +17,7 @@ use crate::{
 /// Where the heaviest panel of rows keeps this many times what the mean one does, equal tasks are faster than
 /// panels. Measured on llvmpipe: 0.62 × at 1, 1.22 × at 2; interpolated between them.
 const UNBALANCED: f64 = 1.6;
+
 /// Collects the steps of a [`Plan`].
 pub struct PlanBuilder {
     pub(super) gpu: Gpu,
@@ -27,6 +28,13 @@ pub struct PlanBuilder {
     pub(super) wide: Wide,
     /// Steps that were left out because those before their place have done the same, with that place.
     shared: Vec<(usize, Step)>,
+}
+
+impl std::fmt::Debug for PlanBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let dispatches = self.steps.iter().map(|step| &step.dispatch);
+        f.debug_list().entries(dispatches).finish()
+    }
 }
 
 impl PlanBuilder {
@@ -44,8 +52,7 @@ impl PlanBuilder {
     }
 
     /// Uses `workspace` for scratch instead of a buffer of the plan's own.
-    #[must_use]
-    pub fn workspace(mut self, workspace: &Workspace) -> Self {
+    pub fn workspace(&mut self, workspace: &Workspace) -> &mut Self {
         self.workspace = Some(workspace.clone());
         self
     }

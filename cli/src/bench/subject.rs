@@ -164,7 +164,7 @@ fn plan(
 ) -> Result<Plan> {
     let mut builder = PlanBuilder::new(gpu);
     if let Some(workspace) = workspace {
-        builder = builder.workspace(workspace);
+        builder.workspace(workspace);
     }
     // Products share no prepared x, as each is timed as if it stood alone.
     builder.sharing(false);

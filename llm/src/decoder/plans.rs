@@ -168,11 +168,11 @@ impl Builder<'_> {
     }
 
     fn plan(&self, workspace: Option<&Workspace>) -> PlanBuilder {
-        let plan = PlanBuilder::new(self.gpu);
-        match workspace {
-            Some(workspace) => plan.workspace(workspace),
-            None => plan,
+        let mut plan = PlanBuilder::new(self.gpu);
+        if let Some(workspace) = workspace {
+            plan.workspace(workspace);
         }
+        plan
     }
 
     /// The first `tokens` rows of a tensor of activations.

@@ -21,6 +21,9 @@ use lacuna_llm::{
 
 /// Size of a step, as a share of a layer's weights.
 const STEP: f64 = 0.02;
+/// Its largest size as a share of the product whose inputs it drops: by shares of a layer alone, keys and values of few
+/// heads would be dropped half or not at all.
+const MOST_STEP: f64 = 0.05;
 
 pub fn run(args: &Args, target: f64, chooser: &Chooser, device: &device::Args) -> Result<Shares> {
     let (model, file) = args.model_and_text("--allocate greedy")?;
@@ -73,8 +76,9 @@ pub fn run(args: &Args, target: f64, chooser: &Chooser, device: &device::Args) -
                 interrupt::check()?;
                 let gate = (layer, Gate::Input(linear));
                 let before = shares[&gate];
-                let share = (before + step / weight).min(1.0);
-                // A product's last step may be shorter, so steps are compared by error per weight dropped.
+                let share = (before + (step / weight).min(MOST_STEP)).min(1.0);
+                // Steps of small products and last steps are shorter, so they are compared by error per weight
+                // dropped.
                 let gain = weight * (share - before);
                 if gain < 1e-9 {
                     continue;

@@ -126,10 +126,16 @@ impl Whole {
     fn of(weight: &Matrix, quant: Quant) -> Self {
         let (rows, cols) = (weight.rows(), weight.cols());
         let (groups, group) = (quant.groups(cols), quant.group_cols(cols));
+        // What is not kept is exactly 0 with code and zero 0; without zeros, nearly so with the smallest scale.
+        let sizes = weight.codes().into_iter().flat_map(|codes| {
+            let size = |scale: &f16| codes.factor() * scale.to_f32().abs();
+            codes.scales().iter().map(size)
+        });
+        let zero = if quant.symmetric() { quant.middle() } else { 0 };
         let mut whole = Self {
             codes: vec![0; rows * cols],
-            scales: vec![1.0; rows * groups],
-            zeros: vec![quant.middle(); rows * groups],
+            scales: vec![sizes.reduce(f32::min).unwrap_or(1.0); rows * groups],
+            zeros: vec![zero; rows * groups],
         };
         for row in 0..rows {
             match weight {
