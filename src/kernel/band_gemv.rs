@@ -6,11 +6,12 @@
 //! loads. `searching` variants find the active columns themselves instead of reading a list.
 
 use super::{
-    Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, bands, fragment, layout,
+    Config, Const, Dispatch, Kernel, PartLayout, Problem, bands, fragment, layout,
     layout::Layout,
     packet::{Load, gcd},
     problem::{self, Skip, unfit},
     shader,
+    sum::Sum,
 };
 use crate::{
     caps::{Caps, DeviceClass},
@@ -66,9 +67,6 @@ const MOST_AHEAD: u32 = 8;
 
 /// Most sums of a lane that teams exchange at a time: 8 KiB of workgroup memory at 256 lanes.
 const MOST_EXCHANGED: usize = 8;
-
-/// Lanes of a workgroup of `band_sum`.
-const SUM_LANES: u32 = 64;
 
 pub struct BandGemv;
 
@@ -249,7 +247,16 @@ impl Kernel for BandGemv {
             if slices == 1 {
                 dispatches.push(launch);
             } else {
-                dispatches.extend(in_slices(launch, problem, (i, part), slices, caps));
+                let sums = u64::from(part.rows) * problem.batch as u64;
+                let sum = Sum {
+                    name: "band_sum",
+                    consts: vec![("SLICES", Const::U32(slices))],
+                    fragments: vec![shader!("band_sum")],
+                    reads_part: false,
+                    pieces: sums * u64::from(slices),
+                    lanes: sums,
+                };
+                dispatches.extend(sum.after(launch, problem, i, caps));
             }
         }
         Ok(dispatches)
@@ -410,41 +417,4 @@ fn searched(problem: &Problem, slices: u32, workgroup: u32) -> Result<(u32, u32)
     let slices = (slices..=units.max(slices)).find(|&s| blocks(s) <= workgroup);
     let slices = slices.ok_or_else(|| unfit("columns of a group", unit, "at most 16 a lane"))?;
     Ok((slices, blocks(slices)))
-}
-
-/// Makes a launch leave its sums in scratch, and adds a second one that sums the slices into y.
-fn in_slices(
-    mut launch: Dispatch,
-    problem: &Problem,
-    (number, part): (usize, &PartLayout),
-    slices: u32,
-    caps: &Caps,
-) -> [Dispatch; 2] {
-    let sums = u64::from(part.rows) * problem.batch as u64;
-    launch.scratch_bytes = sums * u64::from(slices) * 4;
-    launch.operands.retain(|o| o.name != "bias");
-    for operand in launch.operands.iter_mut().filter(|o| o.name == "y") {
-        operand.role = Role::Scratch;
-    }
-    let pieces = Operand::read("pieces", 1, Role::Scratch);
-    let sum = Dispatch {
-        name: format!("band_sum {}", problem.format),
-        consts: vec![
-            ("WORKGROUP", Const::U32(SUM_LANES)),
-            ("SLICES", Const::U32(slices)),
-        ],
-        fragments: vec![
-            fragment!("linear"),
-            fragment!("y_words"),
-            problem.bias_fragment(),
-            shader!("band_sum"),
-        ],
-        params: launch.params.clone(),
-        operands: problem.operands(pieces, number, false, false),
-        invocations: SUM_LANES,
-        scratch_bytes: launch.scratch_bytes,
-        grid: super::fold(sums.div_ceil(u64::from(SUM_LANES)), caps.max_workgroups),
-        ..Dispatch::default()
-    };
-    [launch, sum]
 }

@@ -6,12 +6,12 @@
 
 use super::{
     Config, Const, Dispatch, Kernel, PartLayout, Problem, check_launches, fragment,
-    gqs_sum::Pieces,
     packet::Load,
     panels::{self, check_panels},
     problem::{self, unfit},
     quantize::{Packing, Quotients, Source},
     shader,
+    sum::Sum,
     variant::{self, X},
 };
 use crate::{
@@ -178,6 +178,7 @@ impl Kernel for GqsGemv {
             consts[0] = ("BATCH", Const::U32(batch));
             for (i, part) in parts.iter().enumerate() {
                 let panels = part.rows.div_ceil(config.rows);
+                let workgroups = if by_tasks { TASKS } else { panels };
                 let launch = Dispatch {
                     name: format!("gqs_gemv/{config} {}", problem.format),
                     consts: consts.clone(),
@@ -187,20 +188,28 @@ impl Kernel for GqsGemv {
                     invocations: config.workgroup,
                     workgroup_bytes: config.rows * batch * config.workgroup * 4,
                     scratch_bytes: source.scratch_bytes,
-                    grid: super::fold(u64::from(panels), caps.max_workgroups),
+                    grid: super::fold(u64::from(workgroups), caps.max_workgroups),
                     ..Dispatch::default()
                 };
                 if by_tasks {
-                    let tasks = Pieces {
-                        workgroups: TASKS,
-                        most: TASKS + panels,
-                        fragment: fragment!("tasks"),
+                    let sum = Sum {
+                        name: "gqs_sum",
                         consts: vec![
+                            ("BATCH", Const::U32(batch)),
+                            ("PANEL", Const::U32(config.rows)),
                             ("BLOCK", Const::U32(panels::BLOCK as u32)),
                             ("TASKS", Const::U32(TASKS)),
                         ],
+                        fragments: vec![
+                            fragment!("index_words"),
+                            fragment!("tasks"),
+                            shader!("gqs_sum"),
+                        ],
+                        reads_part: true,
+                        pieces: u64::from(TASKS + panels) * u64::from(config.rows * batch),
+                        lanes: part.rows.into(),
                     };
-                    dispatches.extend(tasks.take(launch, problem, (i, part), batch, caps));
+                    dispatches.extend(sum.after(launch, problem, i, caps));
                 } else {
                     dispatches.push(launch);
                 }

@@ -7,12 +7,12 @@
 
 use super::{
     Config, Const, Dispatch, Kernel, Operand, PartLayout, Problem, Role, check_launches, fragment,
-    gqs_sum::Pieces,
     packet::Load,
     panels::{self, check_panels},
     problem::unfit,
     quantize::Source,
     runs, shader,
+    sum::Sum,
 };
 use crate::{
     caps::{Caps, DeviceClass},
@@ -115,6 +115,11 @@ impl Kernel for GqsRuns {
             let batch = (config.batch as usize).min(problem.batch - vector_base) as u32;
             for (i, part) in parts.iter().enumerate() {
                 let by_pieces = config.variant.starts_with("tasks") && part.pieces > 0;
+                let workgroups = if by_pieces {
+                    part.pieces
+                } else {
+                    part.rows.div_ceil(config.rows)
+                };
                 let mut consts = consts.clone();
                 consts.extend([
                     ("BATCH", Const::U32(batch)),
@@ -142,20 +147,26 @@ impl Kernel for GqsRuns {
                     subgroups: spread,
                     int64: spread,
                     scratch_bytes: source.scratch_bytes,
-                    grid: super::fold(
-                        u64::from(part.rows.div_ceil(config.rows)),
-                        caps.max_workgroups,
-                    ),
+                    grid: super::fold(u64::from(workgroups), caps.max_workgroups),
                     ..Dispatch::default()
                 };
                 if by_pieces {
-                    let pieces = Pieces {
-                        workgroups: part.pieces,
-                        most: part.pieces,
-                        fragment: fragment!("pieces"),
-                        consts: vec![],
+                    let sum = Sum {
+                        name: "gqs_sum",
+                        consts: vec![
+                            ("BATCH", Const::U32(batch)),
+                            ("PANEL", Const::U32(config.rows)),
+                        ],
+                        fragments: vec![
+                            fragment!("index_words"),
+                            fragment!("pieces"),
+                            shader!("gqs_sum"),
+                        ],
+                        reads_part: true,
+                        pieces: u64::from(part.pieces) * u64::from(config.rows * batch),
+                        lanes: part.rows.into(),
                     };
-                    dispatches.extend(pieces.take(launch, problem, (i, part), batch, caps));
+                    dispatches.extend(sum.after(launch, problem, i, caps));
                 } else {
                     dispatches.push(launch);
                 }

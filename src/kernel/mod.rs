@@ -23,7 +23,6 @@ mod gqs_gemv;
 mod gqs_lanes;
 mod gqs_rows;
 mod gqs_runs;
-mod gqs_sum;
 mod gqs_tiled;
 mod grid;
 mod held;
@@ -35,6 +34,7 @@ mod problem;
 mod quantize;
 mod reader;
 mod runs;
+mod sum;
 mod transpose;
 mod variant;
 
