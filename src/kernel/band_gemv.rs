@@ -228,18 +228,16 @@ impl Kernel for BandGemv {
         let mut dispatches = vec![];
         for (i, part) in parts.iter().enumerate() {
             let quads = load != Load::Words;
+            let workgroups = spans(part) * u64::from(slices) * tiles;
             let mut launch = Dispatch {
-                name: format!("band_gemv/{config} {}", problem.format),
                 consts: consts.clone(),
                 fragments: fragments.clone(),
                 params: problem.params(part, 0, 0),
                 operands: problem.operands(problem::X, i, !quads || spread, quads),
-                invocations: config.workgroup,
                 workgroup_bytes: memory,
                 subgroups: spread,
                 int64: load.int64(),
-                grid: super::fold(spans(part) * u64::from(slices) * tiles, caps.max_workgroups),
-                ..Dispatch::default()
+                ..problem.launch(self, config, workgroups, caps)
             };
             if problem.skip == Skip::Cols && !variant.searching {
                 launch.operands.push(problem.list());

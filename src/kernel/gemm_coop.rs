@@ -123,20 +123,14 @@ impl Kernel for GemmCoop {
         consts.extend(numbers.map(|(name, value)| (name, Const::U32(value))));
         let across = problem.batch.div_ceil(config.batch as usize) as u64;
         let dispatches = parts.iter().enumerate().map(|(i, part)| Dispatch {
-            name: format!("gemm_coop/{config} {}", problem.format),
             enables: vec!["f16", "wgpu_cooperative_matrix"],
             consts: consts.clone(),
             fragments: fragments.clone(),
             params: problem.params(part, 0, 0),
             operands: problem.operands(problem::X, i, !wide || sparse, wide),
-            invocations: config.workgroup,
             workgroup_bytes: shape.bytes(config),
             subgroups: true,
-            grid: super::fold(
-                u64::from(part.rows.div_ceil(config.rows)) * across,
-                caps.max_workgroups,
-            ),
-            ..Dispatch::default()
+            ..problem.launch(self, config, config.tiles(part) * across, caps)
         });
         Ok(dispatches.collect())
     }

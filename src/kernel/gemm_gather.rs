@@ -131,19 +131,13 @@ impl Kernel for GemmGather {
         ]);
         let across = problem.batch.div_ceil(config.batch as usize) as u64;
         let products = parts.iter().enumerate().map(|(i, part)| Dispatch {
-            name: format!("gemm_gather/{config} {}", problem.format),
             consts: consts.clone(),
             fragments: fragments.clone(),
             params: problem.params(part, turned.stride, 0),
             operands: problem.operands(Turned::OPERAND, i, true, !coded),
-            invocations: config.workgroup,
             workgroup_bytes: config.words * (config.rows / 4 + 1 + config.batch / 4) * 16,
             scratch_bytes: turned.scratch_bytes,
-            grid: super::fold(
-                u64::from(part.rows.div_ceil(config.rows)) * across,
-                caps.max_workgroups,
-            ),
-            ..Dispatch::default()
+            ..problem.launch(self, config, config.tiles(part) * across, caps)
         });
         let transpose = turned.launch(problem, false, caps);
         Ok(std::iter::once(transpose).chain(products).collect())

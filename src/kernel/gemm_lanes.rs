@@ -165,7 +165,7 @@ impl Kernel for GemmLanes {
             let strips = strips as usize;
             return Err(unfit("strips", strips, "a multiple of what a load takes"));
         }
-        let across = problem.batch.div_ceil(config.batch as usize);
+        let across = problem.batch.div_ceil(config.batch as usize) as u64;
         let turned = Turned::new(problem, config.batch);
         let transpose = turned.launch(problem, variant.x > 1, caps);
         let coded = problem.format.quant().is_some();
@@ -238,21 +238,14 @@ impl Kernel for GemmLanes {
         fragments.extend([variant.x_fragment(), shader!("gemm_lanes")]);
         let sparse = problem.format.pattern().is_some();
         let products = parts.iter().enumerate().map(|(i, part)| Dispatch {
-            name: format!("gemm_lanes/{config} {}", problem.format),
-            enables: vec![],
             consts: consts.clone(),
             fragments: fragments.clone(),
             params: problem.params(part, turned.stride, 0),
             operands: problem.operands(Turned::OPERAND, i, !pairs || sparse, pairs),
-            invocations: config.workgroup,
-            workgroup_bytes: 0,
             subgroups: variant.spread,
             int64: variant.x > 1 || pairs,
             scratch_bytes: turned.scratch_bytes,
-            grid: super::fold(
-                u64::from(part.rows.div_ceil(config.rows)) * across as u64,
-                caps.max_workgroups,
-            ),
+            ..problem.launch(self, config, config.tiles(part) * across, caps)
         });
         Ok(std::iter::once(transpose).chain(products).collect())
     }

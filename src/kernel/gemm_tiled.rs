@@ -188,19 +188,13 @@ impl Kernel for GemmTiled {
         consts.push(("EDGE", Const::Bool(edge)));
         let across = problem.batch.div_ceil(config.batch as usize) as u64;
         dispatches.extend(parts.iter().enumerate().map(|(i, part)| Dispatch {
-            name: format!("gemm_tiled/{config} {}", problem.format),
             consts: consts.clone(),
             fragments: fragments.clone(),
             params: problem.params(part, source.stride, 0),
             operands: problem.operands(source.operand, i, !wide || sparse, wide),
-            invocations: config.workgroup,
             workgroup_bytes: shape.bytes(),
             scratch_bytes: source.scratch_bytes,
-            grid: super::fold(
-                u64::from(part.rows.div_ceil(config.rows)) * across,
-                caps.max_workgroups,
-            ),
-            ..Dispatch::default()
+            ..problem.launch(self, config, config.tiles(part) * across, caps)
         }));
         Ok(dispatches)
     }

@@ -135,8 +135,9 @@ impl Kernel for Gemv {
             fragments.push(shader!("gemv"));
             let list = listed.then(|| problem.list());
             dispatches.extend(parts.iter().enumerate().map(|(i, part)| {
+                // Lists are dealt to two halves of the launch.
+                let workgroups = config.tiles(part).next_multiple_of(1 + u64::from(listed));
                 Dispatch {
-                    name: format!("gemv/{config} {}", problem.format),
                     consts: consts.clone(),
                     fragments: fragments.clone(),
                     params: problem.params(part, 0, vector_base),
@@ -145,17 +146,10 @@ impl Kernel for Gemv {
                         .into_iter()
                         .chain(list)
                         .collect(),
-                    invocations: config.workgroup,
                     workgroup_bytes: frame.workgroup_bytes,
                     subgroups: variant.reduce != Reduce::Shared,
                     int64: variant.load.int64() || variant.x.int64(),
-                    grid: super::fold(
-                        // Lists are dealt to two halves of the launch.
-                        u64::from(part.rows.div_ceil(config.rows))
-                            .next_multiple_of(1 + u64::from(listed)),
-                        caps.max_workgroups,
-                    ),
-                    ..Dispatch::default()
+                    ..problem.launch(self, config, workgroups, caps)
                 }
             }));
         }

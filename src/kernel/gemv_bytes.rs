@@ -112,19 +112,16 @@ impl Kernel for GemvBytes {
             fragments.extend(held.fragments);
             let workgroup_bytes = held.bytes;
             dispatches.extend(parts.iter().enumerate().map(|(i, part)| {
-                let workgroups = part.rows.div_ceil(config.rows);
-                let [x, y, _] = super::fold(workgroups.into(), caps.max_workgroups);
-                Dispatch {
-                    name: format!("gemv_bytes/{config} {}", problem.format),
+                let mut launch = Dispatch {
                     consts: consts.clone(),
                     fragments: fragments.clone(),
                     params: problem.params(part, 0, vector_base),
                     operands: problem.operands(problem::X, i, false, true),
-                    invocations: config.workgroup,
                     workgroup_bytes,
-                    grid: [x, y, turns],
-                    ..Dispatch::default()
-                }
+                    ..problem.launch(self, config, config.tiles(part), caps)
+                };
+                launch.grid[2] = turns;
+                launch
             }));
         }
         Ok(dispatches)

@@ -173,24 +173,20 @@ impl Kernel for GemvI8 {
             ]);
             frame.consts.extend(source.consts.iter().copied());
             frame.fragments.extend(source.fragments.iter().cloned());
-            let grid = |part: &PartLayout| {
-                let [x, y, _] =
-                    super::fold(part.rows.div_ceil(config.rows).into(), caps.max_workgroups);
-                [x, y, turns]
-            };
-            dispatches.extend(parts.iter().enumerate().map(|(i, part)| Dispatch {
-                name: format!("gemv_i8/{config} {}", problem.format),
-                consts: frame.consts.clone(),
-                fragments: frame.fragments.clone(),
-                params: problem.params(part, 0, vector_base),
-                operands: problem.operands(source.operand, i, false, true),
-                invocations: config.workgroup,
-                workgroup_bytes: frame.workgroup_bytes,
-                subgroups: variant.reduce != Reduce::Shared,
-                int64: load.int64(),
-                scratch_bytes: source.scratch_bytes,
-                grid: grid(part),
-                ..Dispatch::default()
+            dispatches.extend(parts.iter().enumerate().map(|(i, part)| {
+                let mut launch = Dispatch {
+                    consts: frame.consts.clone(),
+                    fragments: frame.fragments.clone(),
+                    params: problem.params(part, 0, vector_base),
+                    operands: problem.operands(source.operand, i, false, true),
+                    workgroup_bytes: frame.workgroup_bytes,
+                    subgroups: variant.reduce != Reduce::Shared,
+                    int64: load.int64(),
+                    scratch_bytes: source.scratch_bytes,
+                    ..problem.launch(self, config, config.tiles(part), caps)
+                };
+                launch.grid[2] = turns;
+                launch
             }));
         }
         Ok(dispatches)

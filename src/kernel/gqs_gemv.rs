@@ -180,16 +180,13 @@ impl Kernel for GqsGemv {
                 let panels = part.rows.div_ceil(config.rows);
                 let workgroups = if by_tasks { TASKS } else { panels };
                 let launch = Dispatch {
-                    name: format!("gqs_gemv/{config} {}", problem.format),
                     consts: consts.clone(),
                     fragments: fragments.clone(),
                     params: problem.params(part, source.stride, vector_base),
                     operands: problem.operands(source.operand, i, true, !load.words()),
-                    invocations: config.workgroup,
                     workgroup_bytes: config.rows * batch * config.workgroup * 4,
                     scratch_bytes: source.scratch_bytes,
-                    grid: super::fold(u64::from(workgroups), caps.max_workgroups),
-                    ..Dispatch::default()
+                    ..problem.launch(self, config, workgroups.into(), caps)
                 };
                 if by_tasks {
                     let sum = Sum {

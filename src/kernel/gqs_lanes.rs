@@ -123,20 +123,14 @@ impl Kernel for GqsLanes {
         ];
         let across = problem.batch.div_ceil(config.batch as usize) as u64;
         let launch = |(i, part): (usize, &PartLayout)| Dispatch {
-            name: format!("gqs_lanes/{config} {}", problem.format),
             consts: consts.clone(),
             fragments: fragments.clone(),
             params: problem.params(part, 0, 0),
             operands: problem.operands(problem::X, i, true, !load.words()),
-            invocations: config.workgroup,
             workgroup_bytes: config.rows * config.batch * 4,
             subgroups: spread,
             int64: load.int64() || x.int64(),
-            grid: super::fold(
-                u64::from(part.rows.div_ceil(config.rows)) * across,
-                caps.max_workgroups,
-            ),
-            ..Dispatch::default()
+            ..problem.launch(self, config, config.tiles(part) * across, caps)
         };
         Ok(parts.iter().enumerate().map(launch).collect())
     }

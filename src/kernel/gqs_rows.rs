@@ -101,19 +101,16 @@ impl Kernel for GqsRows {
             let fragments = [fragments(problem, whole_loads), held.fragments].concat();
             let workgroup_bytes = held.bytes;
             dispatches.extend(parts.iter().enumerate().map(|(i, part)| {
-                let [x, y, _] =
-                    super::fold(part.rows.div_ceil(config.rows).into(), caps.max_workgroups);
-                Dispatch {
-                    name: format!("gqs_rows/{config} {}", problem.format),
+                let mut launch = Dispatch {
                     consts: consts.clone(),
                     fragments: fragments.clone(),
                     params: problem.params(part, 0, vector_base),
                     operands: problem.operands(problem::X, i, !whole_loads, whole_loads),
-                    invocations: config.workgroup,
                     workgroup_bytes,
-                    grid: [x, y, turns],
-                    ..Dispatch::default()
-                }
+                    ..problem.launch(self, config, config.tiles(part), caps)
+                };
+                launch.grid[2] = turns;
+                launch
             }));
         }
         Ok(dispatches)

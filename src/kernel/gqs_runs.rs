@@ -137,18 +137,15 @@ impl Kernel for GqsRuns {
                     operands.push(Operand::read("longs", 6, Role::Part(i)));
                 }
                 let launch = Dispatch {
-                    name: format!("gqs_runs/{config} {}", problem.format),
                     consts,
                     fragments,
                     params: problem.params(part, source.stride, vector_base),
                     operands,
-                    invocations: config.workgroup,
                     workgroup_bytes: config.rows * batch * config.workgroup * 4,
                     subgroups: spread,
                     int64: spread,
                     scratch_bytes: source.scratch_bytes,
-                    grid: super::fold(u64::from(workgroups), caps.max_workgroups),
-                    ..Dispatch::default()
+                    ..problem.launch(self, config, workgroups.into(), caps)
                 };
                 if by_pieces {
                     let sum = Sum {

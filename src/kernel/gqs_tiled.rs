@@ -113,19 +113,13 @@ impl Kernel for GqsTiled {
         let staged = config.words * (group as u32 * 4 + 8);
         let across = problem.batch.div_ceil(config.batch as usize) as u64;
         let launch = |(i, part): (usize, &PartLayout)| Dispatch {
-            name: format!("gqs_tiled/{config} {}", problem.format),
             consts: consts.clone(),
             fragments: fragments.clone(),
             params: problem.params(part, source.stride, 0),
             operands: problem.operands(source.operand, i, true, false),
-            invocations: config.workgroup,
             workgroup_bytes: staged + config.rows * config.workgroup * 16,
             scratch_bytes: source.scratch_bytes,
-            grid: super::fold(
-                u64::from(part.rows.div_ceil(config.rows)) * across,
-                caps.max_workgroups,
-            ),
-            ..Dispatch::default()
+            ..problem.launch(self, config, config.tiles(part) * across, caps)
         };
         dispatches.extend(parts.iter().enumerate().map(launch));
         Ok(dispatches)

@@ -83,6 +83,13 @@ impl fmt::Display for Config {
     }
 }
 
+impl Config {
+    /// Workgroups that compute the rows of `part`.
+    fn tiles(&self, part: &PartLayout) -> u64 {
+        part.rows.div_ceil(self.rows).into()
+    }
+}
+
 /// One way to compute a linear product.
 pub trait Kernel: Sync {
     /// The kernel's name: the stem of its shader.

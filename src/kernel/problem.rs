@@ -1,6 +1,8 @@
 //! A linear product to be computed, and what all its kernels share.
 
-use super::{Config, Const, Layout, Operand, PartLayout, Role, bands, fragment, layout};
+use super::{
+    Config, Const, Dispatch, Kernel, Layout, Operand, PartLayout, Role, bands, fragment, layout,
+};
 use crate::{
     caps::{Caps, DeviceClass},
     error::{Error, Result},
@@ -206,6 +208,22 @@ impl Problem {
             part.factor,
             vector_base as u32,
         ]
+    }
+
+    /// What every kernel says alike of a launch of so many workgroups.
+    pub(super) fn launch(
+        &self,
+        kernel: &dyn Kernel,
+        config: &Config,
+        workgroups: u64,
+        caps: &Caps,
+    ) -> Dispatch {
+        Dispatch {
+            name: format!("{}/{config} {}", kernel.name(), self.format),
+            invocations: config.workgroup,
+            grid: super::fold(workgroups, caps.max_workgroups),
+            ..Dispatch::default()
+        }
     }
 
     /// Consts that describe the format.
