@@ -141,10 +141,7 @@ impl Case {
         let mut all: Vec<(Candidate, Result<()>)> = vec![];
         for class in [DeviceClass::Cpu, DeviceClass::Gpu] {
             for (candidate, legal) in kernel::survey(&self.problem, &Caps { class, ..*caps })? {
-                if !all
-                    .iter()
-                    .any(|(c, _)| c.to_string() == candidate.to_string())
-                {
+                if !all.iter().any(|(c, _)| *c == candidate) {
                     all.push((candidate, legal));
                 }
             }
@@ -170,9 +167,7 @@ impl Case {
             ..
         } = self.problem;
         // Candidates for the other class of devices may want another layout.
-        let is_own = |(c, legal): &(Candidate, Result<()>)| {
-            legal.is_ok() && c.to_string() == candidate.to_string()
-        };
+        let is_own = |(c, legal): &(Candidate, Result<()>)| legal.is_ok() && *c == candidate;
         let class = match gpu.caps().class {
             own if kernel::survey(&self.problem, gpu.caps())?
                 .iter()

@@ -149,6 +149,13 @@ pub struct Candidate {
     pub config: Config,
 }
 
+/// Kernels are told apart by their names.
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kernel.name(), self.config) == (other.kernel.name(), other.config)
+    }
+}
+
 impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.kernel.name(), self.config)

@@ -307,10 +307,8 @@ impl<'a> Group<'a> {
         let mut tried = self.try_out(format, product, candidates)?;
         let seconds = tried.iter().map(|s| s.seconds);
         let fastest = seconds.fold(f64::INFINITY, f64::min);
-        let first = candidates.first().map(ToString::to_string);
-        tried.retain(|s| {
-            s.seconds <= fastest * TRIAL_MARGIN || Some(s.candidate.to_string()) == first
-        });
+        let first = candidates.first();
+        tried.retain(|s| s.seconds <= fastest * TRIAL_MARGIN || Some(&s.candidate) == first);
         if tried.len() > 1 {
             self.compete(&mut tried, rounds)?;
         }
@@ -340,8 +338,7 @@ impl<'a> Group<'a> {
     }
 
     fn is_baseline(&self, format: Format, candidate: Candidate) -> bool {
-        let baseline = self.baselines.get(&format.to_string());
-        baseline.is_some_and(|b| b.to_string() == candidate.to_string())
+        self.baselines.get(&format.to_string()) == Some(&candidate)
     }
 
     /// Whether other subjects are compared with this one.

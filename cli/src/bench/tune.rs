@@ -185,7 +185,7 @@ impl Group<'_> {
         };
         let gains = ranking
             .iter()
-            .find(|s| same(&s.candidate, default))
+            .find(|s| s.candidate == *default)
             .map(|s| ratios(s, fastest));
         let gain = |p| gains.as_ref().and_then(|g| percentile(g, p)).unwrap_or(1.0);
         // Faster by the median, and faster at all in nine rounds of ten.
@@ -250,10 +250,6 @@ fn ratios(a: &Subject, b: &Subject) -> Vec<f64> {
         .map(|(a, b)| a / b)
         .filter(|r| r.is_finite())
         .collect()
-}
-
-fn same(a: &Candidate, b: &Candidate) -> bool {
-    a.to_string() == b.to_string()
 }
 
 /// The share at which the relative time reaches 1, interpolated between `points` of
