@@ -81,11 +81,10 @@ impl Layout {
     }
 }
 
-/// Words that a [`PartLayout`] is stored in.
-pub(super) const LAYOUT_WORDS: usize = 12;
-
 /// Where the sections of one part lie. Offsets and strides are in words of four bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+/// Packed weights store the fields as words, in this order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
 pub struct PartLayout {
     /// First row of the weight that this part holds.
     pub row_base: u32,
@@ -115,41 +114,6 @@ pub struct PartLayout {
 }
 
 impl PartLayout {
-    pub(super) const fn to_words(self) -> [u32; LAYOUT_WORDS] {
-        [
-            self.row_base,
-            self.rows,
-            self.values,
-            self.value_stride,
-            self.indices,
-            self.index_stride,
-            self.scales,
-            self.scale_stride,
-            self.words,
-            self.panel_rows,
-            self.pieces,
-            self.factor,
-        ]
-    }
-
-    /// `words` holds [`LAYOUT_WORDS`].
-    pub(super) fn from_words(words: &[u32]) -> Self {
-        Self {
-            row_base: words[0],
-            rows: words[1],
-            values: words[2],
-            value_stride: words[3],
-            indices: words[4],
-            index_stride: words[5],
-            scales: words[6],
-            scale_stride: words[7],
-            words: words[8],
-            panel_rows: words[9],
-            pieces: words[10],
-            factor: words[11],
-        }
-    }
-
     /// Words from the start of each section to that of the next.
     fn rooms(&self) -> [u32; 3] {
         let mut starts = [self.values, self.indices, self.scales, self.words];

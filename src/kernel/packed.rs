@@ -10,11 +10,7 @@
 //! ```
 //! All are little-endian words; numbers of 64 bits have two, the low one first.
 
-use super::{
-    Layout, PartLayout, bands,
-    layout::{self, LAYOUT_WORDS},
-    panels, runs,
-};
+use super::{Layout, PartLayout, bands, layout, panels, runs};
 use crate::{
     caps::{Caps, DeviceClass},
     error::{Error, Result},
@@ -25,6 +21,9 @@ const MAGIC: &[u8; 8] = b"LACUNAPK";
 
 /// Changes with every change of a layout.
 const VERSION: u32 = 2;
+
+/// Words of a [`PartLayout`].
+const LAYOUT_WORDS: usize = size_of::<PartLayout>() / 4;
 
 /// The packed parts of a weight, for [`Gpu::upload_packed`](crate::Gpu::upload_packed).
 #[derive(Debug, Clone, PartialEq)]
@@ -91,7 +90,7 @@ impl Packed {
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         put(&mut bytes, &[self.parts.len() as u32]);
         for (part, _) in &self.parts {
-            put(&mut bytes, &part.to_words());
+            put(&mut bytes, &bytemuck::cast::<_, [u32; LAYOUT_WORDS]>(*part));
         }
         for (_, words) in &self.parts {
             put(&mut bytes, words);
@@ -143,7 +142,9 @@ impl Packed {
         let mut layouts = vec![];
         for _ in 0..count {
             let words = reader.words(LAYOUT_WORDS)?;
-            layouts.push(PartLayout::from_words(&words));
+            layouts.push(*bytemuck::from_bytes::<PartLayout>(bytemuck::cast_slice(
+                &words,
+            )));
         }
         let mut parts = vec![];
         for part in layouts {
