@@ -1,5 +1,7 @@
 //! Chat templates: turn a conversation into text of the form that a model was trained on.
 
+mod python;
+
 use crate::{
     error::{Error, Result},
     gguf::vocabulary,
@@ -7,7 +9,6 @@ use crate::{
 };
 use lacuna_io::GgufFile;
 use minijinja::{Environment, ErrorKind, Value, context};
-use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::Serialize;
 use std::{
     fmt, fs,
@@ -69,7 +70,8 @@ impl ChatTemplate {
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
         environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(unknown_method_callback);
+        environment.set_unknown_method_callback(python::method);
+        environment.add_filter("tojson", python::tojson);
         environment.add_function("raise_exception", |message: String| {
             Err::<Value, _>(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
@@ -78,7 +80,7 @@ impl ChatTemplate {
                 .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string()))
         });
         environment
-            .add_template_owned(NAME, source.to_owned())
+            .add_template_owned(NAME, python::source(source))
             .map_err(|e| template_error(&file, &e))?;
         Ok(Self {
             file,

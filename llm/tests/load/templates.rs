@@ -51,6 +51,128 @@ fn templates_use_what_python_has() {
     assert_names(none.render(&[], false), &["strftime", "!"]);
 }
 
+/// What `source` gives for the two messages.
+#[track_caller]
+fn shown(source: &str) -> String {
+    let rendered = new(source).and_then(|template| template.render(&messages(), false));
+    rendered.unwrap_or_else(|e| panic!("{source}: {e}"))
+}
+
+#[test]
+fn loops_see_their_neighbours() {
+    let source = "{% for m in messages %}{{ loop.previtem.role if loop.previtem }}<{{ m.role }}>\
+        {{ loop.nextitem.role if loop.nextitem is defined }};{% endfor %}";
+    assert_eq!(shown(source), "<system>user;system<user>;");
+}
+
+#[test]
+fn blocks_of_generation_render_their_body() {
+    let source = "{% for m in messages -%} \n {%- generation -%} \n{{ m.content.strip() }}\n\
+        {%- endgeneration %}.{% endfor %}";
+    assert_eq!(shown(source), "be brief.hi.");
+    assert_eq!(shown("a {% generation %}\nb {%endgeneration%} c"), "a b  c");
+    assert_eq!(
+        shown("{% generation %}{{ 'generation' }}{% endgeneration %}"),
+        "generation"
+    );
+    // As in transformers, whose blocks are macros.
+    assert_eq!(
+        shown("{% set a = 1 %}{% generation %}{% set a = 2 %}{% endgeneration %}{{ a }}"),
+        "1"
+    );
+    assert_names(new("{% generation %}"), &["x.jinja"]);
+}
+
+#[test]
+fn every_end_of_a_line_is_a_newline() {
+    assert_eq!(shown("a\r\nb{{ 'x' }}\r\n"), "a\nbx");
+    assert_eq!(shown("{% if true %}\r\nx\r{% endif %}\r\nz"), "x\nz");
+}
+
+/// The expected texts are those of Python 3.
+#[test]
+fn json_is_that_of_python() {
+    for (template, expected) in [
+        (
+            "messages",
+            r#"[{"role": "system", "content": " be brief "}, {"role": "user", "content": "hi"}]"#,
+        ),
+        ("'<a&b>é\u{1F600}\\n\"'", "\"<a&b>é\u{1F600}\\n\\\"\""),
+        (
+            "[1, 1.0, 1e16, 1.5e-7, true, none, [], {}]",
+            "[1, 1.0, 1e+16, 1.5e-07, true, null, [], {}]",
+        ),
+        ("{'b': 1, 'a': {2: none}}", r#"{"b": 1, "a": {"2": null}}"#),
+    ] {
+        assert_eq!(shown(&format!("{{{{ {template} | tojson }}}}")), expected);
+    }
+    for (options, expected) in [
+        (
+            "indent=2",
+            "{\n  \"b\": [\n    1,\n    \"é\u{1F600}\"\n  ],\n  \"a\": {}\n}",
+        ),
+        (
+            "separators=(',', ':')",
+            "{\"b\":[1,\"é\u{1F600}\"],\"a\":{}}",
+        ),
+        ("sort_keys=true", "{\"a\": {}, \"b\": [1, \"é\u{1F600}\"]}"),
+        (
+            "ensure_ascii=True, indent=none",
+            r#"{"b": [1, "\u00e9\ud83d\ude00"], "a": {}}"#,
+        ),
+    ] {
+        let value = "{'b': [1, 'é\u{1F600}'], 'a': {}}";
+        assert_eq!(
+            shown(&format!("{{{{ {value} | tojson({options}) }}}}")),
+            expected
+        );
+    }
+    let refused =
+        |source: &str, part| assert_names(new(source).unwrap().render(&[], false), &[part]);
+    refused("{{ 1 | tojson(width=3) }}", "width");
+    refused("{{ 1 | tojson(separators=':') }}", "separators");
+    refused("{{ nothing | tojson }}", "undefined");
+    let deep =
+        "{% set ns = namespace(x=1) %}{% for i in range(200) %}{% set ns.x = [ns.x] %}{% endfor %}";
+    refused(&format!("{deep}{{{{ ns.x | tojson }}}}"), "deep");
+}
+
+#[test]
+fn maps_keep_their_order() {
+    assert_eq!(
+        shown("{% for k, v in messages[1].items() %}{{ k }}={{ v }} {% endfor %}"),
+        "role=user content=hi "
+    );
+    assert_eq!(shown("{{ {'b': 1, 'a': 2}.keys() | join }}"), "ba");
+}
+
+/// The expected texts are those of Python 3.
+#[test]
+fn texts_have_the_methods_of_python() {
+    for (call, expected) in [
+        ("'a,b,c'.rsplit(',', 1)", r#"["a,b", "c"]"#),
+        ("'a,b,c'.rsplit(',')", r#"["a", "b", "c"]"#),
+        ("' a  b '.rsplit()", r#"["a", "b"]"#),
+        ("' a  b c '.rsplit(none, 1)", r#"[" a  b", "c"]"#),
+        ("'aab'.removeprefix('a')", r#""ab""#),
+        ("'abb'.removesuffix('b')", r#""ab""#),
+        ("'abb'.removesuffix('x')", r#""abb""#),
+        ("'k=v=w'.partition('=')", r#"["k", "=", "v=w"]"#),
+        ("'k'.partition('=')", r#"["k", "", ""]"#),
+        ("'A'.lower()", r#""a""#),
+    ] {
+        assert_eq!(
+            shown(&format!("{{{{ {call} | tojson }}}}")),
+            expected,
+            "{call}"
+        );
+    }
+    assert_names(
+        new("{{ 'a'.partition('') }}").unwrap().render(&[], false),
+        &["separator"],
+    );
+}
+
 #[test]
 fn refusals_and_defects_are_errors() {
     let template = new(TURNS).unwrap();
