@@ -52,7 +52,8 @@ pub struct Config {
     pub query_scale: f32,
     /// The factor of embeddings (Gemma: √hidden; else 1).
     pub embedding_scale: f32,
-    /// Whether the head is the embedding.
+    /// Whether the head is the embedding. `false` for a checkpoint that stores a head that differs from it, whatever its
+    /// `config.json` says.
     pub tied_head: bool,
     /// Token that is put before a text if the tokenizer asks for one.
     pub bos: Option<u32>,

@@ -1,7 +1,7 @@
 //! Tensors of a Hugging Face checkpoint.
 
 use crate::{
-    config::Config,
+    config::{Config, EMBEDDING, HEAD},
     error::{Error, Result},
     hf,
 };
@@ -39,7 +39,7 @@ impl HfTensors {
                 _ => Path::new("."),
             }
         };
-        let config = hf::read(folder)?;
+        let mut config = hf::read(folder)?;
         let weights = WeightFile::open_as(path, reading)?;
         for module in weights.modules() {
             for warning in module.warnings() {
@@ -51,15 +51,16 @@ impl HfTensors {
             weights.tensor(&norm).is_some()
         };
         let prefix = PREFIXES.into_iter().find(known).unwrap_or_default();
-        let folder = folder.into();
-        Ok((
-            config,
-            Self {
-                folder,
-                weights,
-                prefix,
-            },
-        ))
+        let tensors = Self {
+            folder: folder.into(),
+            weights,
+            prefix,
+        };
+        // As transformers 5 has it: fine-tunes of tied models have trained the head without changing the flag.
+        if config.tied_head && tensors.has_other_head([config.vocab, config.hidden])? {
+            config.tied_head = false;
+        }
+        Ok((config, tensors))
     }
 
     pub fn files(&self) -> impl Iterator<Item = &Path> {
@@ -111,6 +112,39 @@ impl HfTensors {
             Some(t) if t.shape != [len] => Err(self.wrong_shape(name, t.shape, &[len])),
             Some(_) => Ok(()),
         }
+    }
+
+    /// Whether a head is stored and differs from the embedding.
+    fn has_other_head(&self, shape: [usize; 2]) -> Result<bool> {
+        let head = self.check_weight(HEAD, shape);
+        if matches!(head, Err(Error::MissingTensor { .. })) {
+            return Ok(false);
+        }
+        if head.and(self.check_weight(EMBEDDING, shape)).is_err() {
+            // Whoever checks all weights says what is wrong with it.
+            return Ok(true);
+        }
+        let dense = |module| Ok::<_, Error>(matches!(self.format(module)?, Format::Dense(_)));
+        if !(dense(HEAD)? && dense(EMBEDDING)?) {
+            let values = |module| Ok::<_, Error>(self.matrix(module)?.to_dense().values().to_f32());
+            return Ok(values(HEAD)? != values(EMBEDDING)?);
+        }
+        // In slices, because both may be large.
+        let [rows, cols] = shape;
+        let step = (1usize << 22).div_ceil(cols);
+        for start in (0..rows).step_by(step) {
+            let slice = start..rows.min(start + step);
+            let values = |module| {
+                let slice = self
+                    .weights
+                    .weight_rows(&self.name(module), slice.clone())?;
+                Ok::<_, Error>(slice.values().to_f32())
+            };
+            if values(HEAD)? != values(EMBEDDING)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub fn matrix(&self, module: &str) -> Result<Matrix> {

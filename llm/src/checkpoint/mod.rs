@@ -25,7 +25,8 @@ use std::{
 /// A checkpoint, open for reading: a Hugging Face folder, or a GGUF file.
 ///
 /// Opening reads headers and checks that every tensor that the configuration demands is there and has its
-/// shape. Values are read when asked for, one tensor at a time.
+/// shape. Values are read when asked for, one tensor at a time; only where a head is stored although the
+/// configuration ties it to the embedding, opening compares the two.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,

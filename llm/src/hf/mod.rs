@@ -235,10 +235,8 @@ fn shape(
     } else {
         head_dim as f64
     };
-    let tied = match text.bool("tie_word_embeddings")? {
-        Some(tied) => tied,
-        None => top.bool("tie_word_embeddings")?.unwrap_or(defaults.tied),
-    };
+    // Transformers 5 heeds the outer object only.
+    let tied = top.bool("tie_word_embeddings")?.unwrap_or(defaults.tied);
     Ok(Config {
         architecture: model_type.to_owned(),
         vocab: size("vocab_size", MAX_VOCAB, defaults.vocab)?,

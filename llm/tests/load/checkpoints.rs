@@ -163,6 +163,65 @@ fn biases_are_read_where_they_are() {
     assert_names(c.vector(name), &[name, "[4]", "[8]"]);
 }
 
+/// A tied model that stores a head of `values` under `name`.
+fn with_head(config: &serde_json::Value, name: &str, values: &[f32]) -> Folder {
+    let folder = Folder::new(config);
+    let tensors = shapes(false).into_iter().map(|(name, shape)| {
+        let values = ramp(shape.iter().product());
+        (name, RawTensor::from_f32(&shape, &values))
+    });
+    let head = (name.to_owned(), RawTensor::from_f32(&[16, 8], values));
+    save(
+        folder.path().join("model.safetensors"),
+        tensors.chain([head]),
+    )
+    .unwrap();
+    folder
+}
+
+#[test]
+fn a_stored_head_counts_where_it_differs_from_the_embedding() {
+    let tied = config("llama");
+    let same = Checkpoint::open(with_head(&tied, "lm_head.weight", &ramp(128)).path()).unwrap();
+    assert!(same.config().tied_head);
+    let mut other = ramp(128);
+    other[127] += 0.5;
+    let c = Checkpoint::open(with_head(&tied, "lm_head.weight", &other).path()).unwrap();
+    assert!(!c.config().tied_head && c.modules().contains(&HEAD.to_owned()));
+    assert_eq!(values(&c.matrix(HEAD).unwrap()), other);
+    assert_eq!(values(&c.matrix(EMBEDDING).unwrap()), ramp(128));
+    // What cannot be the head is refused, not ignored.
+    let mut shapes = shapes(false);
+    shapes.insert("lm_head.weight".into(), vec![15, 8]);
+    let opened = Checkpoint::open(Folder::new(&tied).tensors(&shapes).path());
+    assert_names(opened, &["lm_head.weight", "[15, 8]", "[16, 8]"]);
+}
+
+#[test]
+fn codes_of_an_embedding_are_compared_with_the_head() {
+    let said = json!({ "quant_method": "compressed-tensors",
+        "config_groups": { "group_0": { "weights": { "num_bits": 4 } } } });
+    let said = json!({ "quantization_config": said });
+    let folder = Folder::new(&with(config("llama"), said));
+    // Words whose codes all stand for 0.
+    let words = RawTensor {
+        dtype: lacuna_io::TensorDtype::I32,
+        shape: vec![16, 1],
+        bytes: vec![0x88; 64],
+    };
+    for (head, tied) in [(0.0, true), (1.0, false)] {
+        let mut tensors = with_codes(EMBEDDING, &words);
+        tensors.push((
+            "lm_head.weight".into(),
+            RawTensor::from_f32(&[16, 8], &[head; 128]),
+        ));
+        save(folder.path().join("model.safetensors"), tensors).unwrap();
+        let c = Checkpoint::open(folder.path()).unwrap();
+        assert_eq!(c.config().tied_head, tied);
+        assert_eq!(values(&c.matrix(HEAD).unwrap()), [head; 128]);
+    }
+}
+
 /// The rows in the order in which llama.cpp's converter puts those of heads of 4.
 fn interleaved(rows: &[Vec<f32>]) -> Vec<f32> {
     let heads = rows.chunks(4);

@@ -110,6 +110,22 @@ fn gemma_has_norms_scales_and_ropes_of_its_own() {
     assert_eq!(c.eos, [1, 106]);
     assert!(c.tied_head && c.norm_plus_one && c.post_norms && c.qk_norms);
 
+    // Whether the head is tied is what the outer object says, or the architecture.
+    for (outer, tied) in [
+        (json!(true), true),
+        (json!(null), true),
+        (json!(false), false),
+    ] {
+        let text = with(json.clone(), json!({ "tie_word_embeddings": !tied }));
+        let gemma = json!({ "model_type": "gemma3", "text_config": text });
+        let opened = open(&with(gemma, json!({ "tie_word_embeddings": outer })));
+        if tied {
+            assert!(opened.unwrap().config().tied_head);
+        } else {
+            assert_names(opened, &["lm_head.weight"]);
+        }
+    }
+
     // The same as the text part of a model with vision, where linear scaling is common.
     let text = with(
         json,
