@@ -158,6 +158,10 @@ fn refuse_options(config: &Fields<'_>) -> Result<()> {
     {
         return Err(config.unsupported("use_bidirectional_attention", value, "false"));
     }
+    // Models of embeddings attend in both directions.
+    if let Some(value) = config.get("is_causal").filter(|v| **v != Value::Bool(true)) {
+        return Err(config.unsupported("is_causal", value, "true"));
+    }
     if let Some(part) = config
         .get("partial_rotary_factor")
         .filter(|v| v.as_f64() != Some(1.0))

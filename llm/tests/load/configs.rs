@@ -353,6 +353,20 @@ fn what_is_not_supported_is_refused_by_name() {
 }
 
 #[test]
+fn models_that_see_the_future_are_refused() {
+    for fine in [json!(true), serde_json::Value::Null] {
+        let mut json = config("llama");
+        json["is_causal"] = fine;
+        read(&json);
+    }
+    let both = json!({ "is_causal": false });
+    assert_names(
+        open(&with(config("llama"), both)),
+        &["is_causal", "false", "true"],
+    );
+}
+
+#[test]
 fn numbers_that_make_no_sense_are_refused() {
     for (changes, parts) in [
         (json!({ "hidden_size": 0 }), ["hidden_size", "0", "1 to"]),
