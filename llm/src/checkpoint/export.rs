@@ -2,6 +2,7 @@
 
 use super::{Checkpoint, Tensors, bias_len, demands, weight_shape};
 use crate::{
+    config::Linear,
     error::{Error, Result},
     gguf::VOCABULARY,
     hf,
@@ -58,7 +59,7 @@ impl Checkpoint {
                 Ok(files)
             }
             Tensors::Gguf(tensors) => {
-                let json = hf::write::to_json(&self.path, &self.config)?;
+                let json = self.json()?;
                 Ok(vec![
                     (CONFIG.into(), format!("{json:#}\n").into_bytes()),
                     (VOCABULARY.into(), tensors.file().without_tensors()?),
@@ -88,36 +89,62 @@ impl Checkpoint {
         weight_shape(&self.config, module)
     }
 
+    /// The `config.json` of a folder made of a GGUF file.
+    fn json(&self) -> Result<Value> {
+        let mut with_bias = vec![];
+        for linear in Linear::ALL {
+            for layer in 0..self.config.layers.len() {
+                let bias = self.vector(&format!("{}.bias", linear.module(layer)))?;
+                if bias.is_some_and(|bias| bias.iter().any(|&b| b != 0.0)) {
+                    with_bias.push(linear);
+                    break;
+                }
+            }
+        }
+        hf::write::to_json(&self.path, &self.config, &with_bias)
+    }
+
     /// All norms and biases: the names of their tensors, `P.weight` and `P.bias`, and their lengths.
     ///
     /// # Errors
-    /// [`Error::TensorShape`] for a bias, and errors of reading.
+    /// [`Error::TensorShape`] for a bias, errors of reading, and those of [`files_beside`](Self::files_beside).
     pub fn vectors(&self) -> Result<Vec<(String, usize)>> {
         let mut vectors = vec![];
         for norm in demands::norms(&self.config) {
             let len = demands::norm_len(&self.config, &norm)?;
             vectors.push((format!("{norm}.weight"), len));
         }
+        let biased = match &self.tensors {
+            Tensors::Hf(tensors) => tensors.biased().to_vec(),
+            // A folder has all biases that its configuration demands, a GGUF file perhaps some of them.
+            Tensors::Gguf(_) => hf::biased(&self.path, &self.json()?)?,
+        };
         for module in self.modules() {
-            let bias = format!("{module}.bias");
-            if let Some(values) = self.vector(&bias)? {
-                vectors.push((bias, values.len()));
+            if demands::linear(&self.config, &module).is_some_and(|l| biased.contains(&l)) {
+                let [len, _] = weight_shape(&self.config, &module)?;
+                vectors.push((format!("{module}.bias"), len));
             }
         }
         Ok(vectors)
     }
 
     /// The values of one of [`vectors`](Self::vectors), as they are stored beside the `config.json` of
-    /// [`files_beside`](Self::files_beside): norms as w where that architecture means 1 + w.
+    /// [`files_beside`](Self::files_beside): norms as w where that architecture means 1 + w, and zeros for a bias that
+    /// only the folder must have.
     ///
     /// # Errors
     /// [`Error::UnknownModule`], and errors of reading.
     pub fn stored_vector(&self, tensor: &str) -> Result<Vec<f32>> {
         if bias_len(&self.config, tensor).is_ok() {
-            return self.vector(tensor)?.ok_or_else(|| Error::MissingTensor {
-                file: self.path.clone(),
-                tensor: tensor.into(),
-            });
+            let len = bias_len(&self.config, tensor)?;
+            return match (self.vector(tensor)?, &self.tensors) {
+                (Some(values), _) => Ok(values),
+                (None, Tensors::Gguf(_)) => Ok(vec![0.0; len]),
+                (None, Tensors::Hf(_)) => Err(Error::MissingTensor {
+                    file: self.path.clone(),
+                    tensor: tensor.into(),
+                }),
+            };
         }
         let mut values = self.norm(tensor)?;
         if hf::write::model_type(&self.config).1 {

@@ -1,7 +1,7 @@
 //! Tensors of a Hugging Face checkpoint.
 
 use crate::{
-    config::{Config, EMBEDDING, HEAD},
+    config::{Config, EMBEDDING, HEAD, Linear},
     error::{Error, Result},
     hf,
 };
@@ -27,6 +27,8 @@ pub(super) struct HfTensors {
     folder: PathBuf,
     weights: WeightFile,
     prefix: (&'static str, &'static str),
+    /// The products that have a bias, by the configuration.
+    biased: Vec<Linear>,
 }
 
 impl HfTensors {
@@ -39,7 +41,7 @@ impl HfTensors {
                 _ => Path::new("."),
             }
         };
-        let mut config = hf::read(folder)?;
+        let (mut config, biased) = hf::read(folder)?;
         let weights = WeightFile::open_as(path, reading)?;
         for module in weights.modules() {
             for warning in module.warnings() {
@@ -55,6 +57,7 @@ impl HfTensors {
             folder: folder.into(),
             weights,
             prefix,
+            biased,
         };
         // As transformers 5 has it: fine-tunes of tied models have trained the head without changing the flag.
         if config.tied_head && tensors.has_other_head([config.vocab, config.hidden])? {
@@ -69,6 +72,11 @@ impl HfTensors {
 
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The products that have a bias.
+    pub fn biased(&self) -> &[Linear] {
+        &self.biased
     }
 
     /// The file's name of a module or tensor.
@@ -145,6 +153,41 @@ impl HfTensors {
             }
         }
         Ok(false)
+    }
+
+    /// Checks that the biases are those that the configuration demands.
+    pub fn check_biases(&self, config: &Config) -> Result<()> {
+        let layers = 0..config.layers.len();
+        for (layer, linear) in layers.flat_map(|layer| Linear::ALL.map(|linear| (layer, linear))) {
+            let bias = format!("{}.bias", linear.module(layer));
+            if self.biased.contains(&linear) {
+                self.check_vector(&bias, config.shape(linear)[0])?;
+                continue;
+            }
+            let name = self.name(&bias);
+            if self.weights.tensor(&name).is_none() {
+                continue;
+            }
+            // Some programs add it, others ignore it. Zeros, which old exporters of GPTQ write, do no harm.
+            if self
+                .weights
+                .f32_tensor(&name)?
+                .values
+                .iter()
+                .any(|&b| b != 0.0)
+            {
+                let value = "stored, against config.json or its architecture";
+                let supported = "zeros, and biases by attention_bias (llama, qwen3, gemma3), by mlp_bias (llama), and of \
+                    q, k and v (qwen2)";
+                return Err(Error::unsupported(
+                    self.weights.path(),
+                    name,
+                    value,
+                    supported,
+                ));
+            }
+        }
+        Ok(())
     }
 
     pub fn matrix(&self, module: &str) -> Result<Matrix> {

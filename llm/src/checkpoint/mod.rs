@@ -118,7 +118,11 @@ impl Checkpoint {
                 Tensors::Gguf(t) => t.check_vector(&format!("{norm}.weight"), len)?,
             }
         }
-        Ok(())
+        match &self.tensors {
+            Tensors::Hf(t) => t.check_biases(&self.config),
+            // There is no key that demands or denies them.
+            Tensors::Gguf(_) => Ok(()),
+        }
     }
 
     /// The module whose tensor holds `module`: the embedding for a tied head.

@@ -6,7 +6,7 @@ mod rope;
 pub(crate) mod write;
 
 use crate::{
-    config::{Activation, Config},
+    config::{Activation, Config, Linear},
     error::{Error, Result},
     limits::{self, MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH},
 };
@@ -87,16 +87,23 @@ const GEMMA3: Defaults = Defaults {
 
 /// Reads a `config.json`.
 pub(crate) fn read_config(file: &Path) -> Result<Config> {
-    let json = read_json(file)?.ok_or_else(|| Error::Malformed {
-        file: file.into(),
-        reason: "a model needs this file beside its weights, and it is not there".into(),
-    })?;
-    parse(file, &json)
+    parse(file, &demanded(file)?)
 }
 
-/// Reads `config.json` of `folder`, and adds the end tokens of `generation_config.json`.
-pub(crate) fn read(folder: &Path) -> Result<Config> {
-    let mut config = read_config(&folder.join("config.json"))?;
+fn demanded(file: &Path) -> Result<Value> {
+    read_json(file)?.ok_or_else(|| Error::Malformed {
+        file: file.into(),
+        reason: "a model needs this file beside its weights, and it is not there".into(),
+    })
+}
+
+/// Reads `config.json` of `folder`, and adds the end tokens of `generation_config.json`. Also gives the
+/// [products with a bias](biased).
+pub(crate) fn read(folder: &Path) -> Result<(Config, Vec<Linear>)> {
+    let file = folder.join("config.json");
+    let json = demanded(&file)?;
+    let mut config = parse(&file, &json)?;
+    let biased = biased(&file, &json)?;
     let file = folder.join("generation_config.json");
     if let Some(json) = read_json(&file)? {
         let ids = Fields::of(&file, &json)?.tokens("eos_token_id")?;
@@ -104,7 +111,24 @@ pub(crate) fn read(folder: &Path) -> Result<Config> {
         let new = ids.into_iter().flatten().filter(|&id| known.insert(id));
         config.eos.extend(new);
     }
-    Ok(config)
+    Ok((config, biased))
+}
+
+/// The products of each layer that add a bias, by the configuration in `json` and its architecture.
+pub(crate) fn biased(file: &Path, json: &Value) -> Result<Vec<Linear>> {
+    let top = Fields::of(file, json)?;
+    let text = top.object("text_config")?;
+    let model_type = top.text("model_type")?.unwrap_or_default();
+    let text = text.filter(|_| model_type == "gemma3").unwrap_or(top);
+    let on = |key| Ok::<_, Error>(text.bool(key)?.unwrap_or(false));
+    let (attention, mlp) = (on("attention_bias")?, on("mlp_bias")?);
+    let has = |linear: &Linear| match (model_type, linear) {
+        ("llama", Linear::Gate | Linear::Up | Linear::Down) => mlp,
+        ("mistral", _) | (_, Linear::Gate | Linear::Up | Linear::Down) => false,
+        ("qwen2", linear) => *linear != Linear::O,
+        _ => attention,
+    };
+    Ok(Linear::ALL.into_iter().filter(has).collect())
 }
 
 /// Reads the configuration in `json`; `file` is for messages.

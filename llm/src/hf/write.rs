@@ -1,19 +1,34 @@
 //! [`Config`] → `config.json`, for models that come from files of another kind.
 
-use super::parse;
+use super::{biased, parse};
 use crate::{
-    config::{Activation, Config, RopeScaling},
+    config::{Activation, Config, Linear, RopeScaling},
     error::{Error, Result},
 };
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// The `config.json` of a model. `file` is where the model comes from, for error messages.
+/// The `config.json` of a model whose products `with_bias` have biases. `file` is where the model comes from, for error
+/// messages.
 ///
 /// # Errors
 /// [`Error::Unsupported`] if reading the result would give another model.
-pub(crate) fn to_json(file: &Path, config: &Config) -> Result<Value> {
-    let json = Value::Object(fields(config));
+pub(crate) fn to_json(file: &Path, config: &Config, with_bias: &[Linear]) -> Result<Value> {
+    let mut fields = fields(config);
+    for linear in with_bias {
+        let mlp = matches!(linear, Linear::Gate | Linear::Up | Linear::Down);
+        let key = if mlp { "mlp_bias" } else { "attention_bias" };
+        fields.insert(key.into(), true.into());
+    }
+    let json = Value::Object(fields);
+    let granted = biased(file, &json)?;
+    if let Some(denied) = with_bias.iter().find(|linear| !granted.contains(linear)) {
+        let (model_type, _) = model_type(config);
+        let key = format!("{}.bias", denied.name());
+        let supported =
+            format!("no bias there for {model_type}, whose config.json cannot state it");
+        return Err(Error::unsupported(file, key, "in the model", supported));
+    }
     let read = parse(file, &json)?;
     // The architecture decides how norms are stored, and whoever writes them follows it, so neither is
     // compared.
@@ -145,7 +160,7 @@ mod tests {
     fn survives(json: &Value) -> Value {
         let file = Path::new("config.json");
         let config = parse(file, json).expect("a configuration");
-        let written = to_json(file, &config).expect("it can be written");
+        let written = to_json(file, &config, &[]).expect("it can be written");
         assert_eq!(parse(file, &written).expect("it is read again"), config);
         written
     }

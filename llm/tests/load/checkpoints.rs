@@ -1,6 +1,8 @@
 //! Tensors of checkpoints.
 
-use crate::files::{Folder, Gguf, Meta, assert_names, config, ramp, shapes, with};
+use crate::files::{
+    Folder, Gguf, Meta, QWEN2, add_biases, assert_names, config, ramp, shapes, with,
+};
 use half::f16;
 use lacuna::format::{Dtype, Format, Matrix, Values};
 use lacuna_io::{GgufFile, Output, RawTensor, save};
@@ -150,17 +152,80 @@ fn what_the_model_does_not_have_is_refused() {
 }
 
 #[test]
-fn biases_are_read_where_they_are() {
-    let mut shapes = shapes(false);
-    let name = "model.layers.1.self_attn.q_proj.bias";
-    shapes.insert(name.into(), vec![8]);
-    let folder = Folder::new(&config("qwen2")).tensors(&shapes);
-    let c = Checkpoint::open(folder.path()).unwrap();
-    assert_eq!(c.vector(name).unwrap(), Some(ramp(8)));
-    shapes.insert(name.into(), vec![4]);
-    let folder = Folder::new(&config("qwen2")).tensors(&shapes);
-    let c = Checkpoint::open(folder.path()).unwrap();
-    assert_names(c.vector(name), &[name, "[4]", "[8]"]);
+fn biases_are_those_that_the_configuration_demands() {
+    let open = |json: &serde_json::Value, shapes: &_| {
+        Checkpoint::open(Folder::new(json).tensors(shapes).path())
+    };
+    let (attention, mlp) = (&Linear::ALL[..4], &Linear::ALL[4..]);
+    let said = with(
+        config("llama"),
+        json!({ "attention_bias": true, "mlp_bias": true }),
+    );
+    for (json, linears) in [(&config("qwen2"), &QWEN2[..]), (&said, &Linear::ALL)] {
+        let mut shapes = shapes(false);
+        add_biases(&mut shapes, linears);
+        let c = open(json, &shapes).unwrap();
+        let names: Vec<String> = shapes
+            .keys()
+            .filter(|n| n.ends_with("bias"))
+            .cloned()
+            .collect();
+        for name in names {
+            let shape = shapes[&name].clone();
+            assert_eq!(c.vector(&name).unwrap(), Some(ramp(shape[0])));
+            shapes.insert(name.clone(), vec![3]);
+            assert_names(open(json, &shapes), &[&name, "[3]", &format!("{shape:?}")]);
+            shapes.remove(&name);
+            let missing = open(json, &shapes);
+            assert!(matches!(missing, Err(Error::MissingTensor { .. })));
+            assert_names(missing, &[&name]);
+            shapes.insert(name, shape);
+        }
+    }
+    let only_attention = with(config("llama"), json!({ "attention_bias": true }));
+    let only_mlp = with(
+        config("llama"),
+        json!({ "attention_bias": false, "mlp_bias": true }),
+    );
+    for (json, granted, denied) in [
+        (config("llama"), &[][..], attention),
+        (config("llama"), &[], mlp),
+        (config("mistral"), &[], attention),
+        (config("qwen2"), &QWEN2, &attention[3..]),
+        (config("qwen2"), &QWEN2, mlp),
+        (only_attention, attention, mlp),
+        (only_mlp, mlp, attention),
+    ] {
+        for &linear in denied {
+            let mut shapes = shapes(false);
+            add_biases(&mut shapes, granted);
+            open(&json, &shapes).unwrap();
+            add_biases(&mut shapes, &[linear]);
+            let refused = open(&json, &shapes);
+            assert!(matches!(refused, Err(Error::Unsupported { .. })));
+            let name = format!("{}.bias", linear.module(0));
+            assert_names(refused, &[&name, "attention_bias", "mlp_bias"]);
+        }
+    }
+}
+
+#[test]
+fn zeros_are_no_bias() {
+    let folder = Folder::new(&config("llama"));
+    let tensors = shapes(false).into_iter().map(|(name, shape)| {
+        let values = ramp(shape.iter().product());
+        (name, RawTensor::from_f32(&shape, &values))
+    });
+    let bias = (
+        "model.layers.0.mlp.down_proj.bias".to_owned(),
+        RawTensor::from_f32(&[8], &[0.0; 8]),
+    );
+    save(
+        folder.path().join("model.safetensors"),
+        tensors.chain([bias]),
+    )
+    .unwrap();
+    Checkpoint::open(folder.path()).unwrap();
 }
 
 /// A tied model that stores a head of `values` under `name`.

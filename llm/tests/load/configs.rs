@@ -1,6 +1,6 @@
 //! `config.json`.
 
-use crate::files::{Folder, assert_names, config, shapes, with};
+use crate::files::{Folder, QWEN2, add_biases, assert_names, config, shapes, with};
 use lacuna_llm::{Activation, Checkpoint, Config, Error, Rope, RopeScaling};
 use serde_json::{Value, json};
 
@@ -10,6 +10,9 @@ fn open(json: &Value) -> Result<Checkpoint, Error> {
         .unwrap_or("")
         .starts_with("gemma3");
     let mut shapes = shapes(gemma);
+    if json["model_type"] == "qwen2" {
+        add_biases(&mut shapes, &QWEN2);
+    }
     if json["model_type"] == "qwen3" {
         for layer in 0..2 {
             for norm in ["q_norm", "k_norm"] {

@@ -1,6 +1,6 @@
 //! GGUF files as folders, which must be the same models.
 
-use crate::files::{Gguf, Meta};
+use crate::files::{Gguf, Meta, assert_names};
 use lacuna_io::{RawTensor, save};
 use lacuna_llm::{Checkpoint, Config, Message};
 use std::fs;
@@ -41,8 +41,26 @@ fn model(architecture: &str) -> Gguf {
 
 #[test]
 fn a_gguf_file_and_the_folder_made_of_it_are_one_model() {
-    for architecture in ["llama", "qwen2", "qwen3", "gemma3"] {
-        let (_dir, path) = model(architecture).save();
+    let biased = |architecture: &str, tensors: &[&str]| {
+        let mut file = model(architecture);
+        for tensor in tensors {
+            let rows = file.tensors[&format!("{tensor}.weight")].0[0];
+            file.f32s(&format!("{tensor}.bias"), &[rows], &vec![0.25; rows]);
+        }
+        (architecture.to_owned(), file)
+    };
+    for (architecture, file) in [
+        biased("llama", &[]),
+        biased("qwen2", &[]),
+        biased("qwen3", &[]),
+        biased("gemma3", &[]),
+        // The folder needs all biases of its kind; those that the file lacks are zeros.
+        biased("llama", &["blk.0.attn_q", "blk.1.ffn_down"]),
+        biased("qwen2", &["blk.1.attn_v"]),
+        biased("gemma3", &["blk.0.attn_output"]),
+    ] {
+        let architecture = architecture.as_str();
+        let (_dir, path) = file.save();
         let from = Checkpoint::open(path).unwrap();
         let folder = tempfile::tempdir().unwrap();
         for (name, bytes) in from.files_beside().unwrap() {
@@ -70,10 +88,10 @@ fn a_gguf_file_and_the_folder_made_of_it_are_one_model() {
             let dense = |c: &Checkpoint| c.matrix(&module).unwrap().to_dense();
             assert_eq!(dense(&from), dense(&to), "{architecture} {module}");
         }
-        for (name, _) in from.vectors().unwrap() {
+        for (name, len) in from.vectors().unwrap() {
             let values = |c: &Checkpoint| {
                 c.norm(&name)
-                    .or_else(|_| c.vector(&name).map(Option::unwrap))
+                    .or_else(|_| c.vector(&name).map(|b| b.unwrap_or(vec![0.0; len])))
             };
             let pairs = values(&from).unwrap().into_iter().zip(values(&to).unwrap());
             // A multiplier near 0 may lose bits, because 1 + w is rounded.
@@ -92,5 +110,20 @@ fn a_gguf_file_and_the_folder_made_of_it_are_one_model() {
             .render(&[Message::new("user", "hi")], false)
             .unwrap();
         assert_eq!(text, "hi!");
+    }
+}
+
+#[test]
+fn biases_that_a_folder_cannot_state_are_refused() {
+    for (architecture, tensor, bias) in [
+        ("qwen2", "blk.0.attn_output", "self_attn.o_proj.bias"),
+        ("qwen3", "blk.0.ffn_up", "mlp.up_proj.bias"),
+    ] {
+        let mut file = model(architecture);
+        let rows = file.tensors[&format!("{tensor}.weight")].0[0];
+        file.f32s(&format!("{tensor}.bias"), &[rows], &vec![0.25; rows]);
+        let (_dir, path) = file.save();
+        let c = Checkpoint::open(path).unwrap();
+        assert_names(c.files_beside(), &[bias, architecture]);
     }
 }

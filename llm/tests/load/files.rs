@@ -3,6 +3,7 @@
 use half::bf16;
 use lacuna::format::{Dtype, Values};
 use lacuna_io::{RawTensor, save};
+use lacuna_llm::Linear;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs, path::PathBuf};
 use tempfile::TempDir;
@@ -76,6 +77,17 @@ pub fn shapes(gemma: bool) -> BTreeMap<String, Vec<usize>> {
     }
     shapes
 }
+
+/// Adds the biases of these products of [`config`].
+pub fn add_biases(shapes: &mut BTreeMap<String, Vec<usize>>, linears: &[Linear]) {
+    for module in (0..2).flat_map(|layer| linears.iter().map(move |l| l.module(layer))) {
+        let rows = shapes[&format!("{module}.weight")][0];
+        shapes.insert(format!("{module}.bias"), vec![rows]);
+    }
+}
+
+/// The products that have a bias in every Qwen 2.
+pub const QWEN2: [Linear; 3] = [Linear::Q, Linear::K, Linear::V];
 
 /// A Hugging Face folder.
 pub struct Folder {

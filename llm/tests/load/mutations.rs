@@ -1,6 +1,6 @@
 //! `config.json` with every value replaced.
 
-use crate::files::{Folder, config, shapes};
+use crate::files::{Folder, QWEN2, add_biases, config, shapes};
 use lacuna_llm::Checkpoint;
 use serde_json::{Value, json};
 
@@ -46,7 +46,11 @@ fn no_mutation_panics() {
         base.as_object_mut()
             .unwrap()
             .extend(full.as_object().unwrap().clone());
-        let folder = Folder::new(&base).tensors(&shapes(true));
+        let mut shapes = shapes(true);
+        if model_type == "qwen2" {
+            add_biases(&mut shapes, &QWEN2);
+        }
+        let folder = Folder::new(&base).tensors(&shapes);
         let keys: Vec<String> = base.as_object().unwrap().keys().cloned().collect();
         for key in keys {
             for value in &values {
