@@ -4,7 +4,9 @@ use crate::{
     error::{Error, Result},
     hf::fields::{Fields, read_json},
 };
+use serde::Deserialize;
 use std::{
+    collections::BTreeSet,
     fs, panic,
     path::Path,
     sync::{PoisonError, RwLock},
@@ -18,7 +20,21 @@ pub(super) struct HfTokenizer {
     /// Takes names of control tokens in a text as text, except while [`encode`](Self::encode) holds the
     /// lock for writing.
     inner: RwLock<Tokenizer>,
+    /// The ids of control tokens that text must not give.
+    control: BTreeSet<u32>,
     vocab_len: usize,
+}
+
+/// The part of a `tokenizer.json` that says which token stands for what the vocabulary lacks.
+#[derive(Deserialize)]
+struct Unknown {
+    model: UnknownToken,
+}
+
+#[derive(Deserialize)]
+struct UnknownToken {
+    unk_id: Option<u32>,
+    unk_token: Option<String>,
 }
 
 impl std::fmt::Debug for HfTokenizer {
@@ -64,10 +80,23 @@ impl HfTokenizer {
             .with_truncation(None)
             .map_err(|e| wrong(e.to_string()))?;
         inner.set_encode_special_tokens(true);
+        let mut control: BTreeSet<u32> = inner
+            .get_added_tokens_decoder()
+            .into_iter()
+            .filter_map(|(id, token)| token.special.then_some(id))
+            .collect();
+        // The unknown token is often special, and what any text may give.
+        if let Ok(Unknown { model }) = serde_json::from_slice(json) {
+            let named = model.unk_token.and_then(|token| inner.token_to_id(&token));
+            for id in model.unk_id.into_iter().chain(named) {
+                control.remove(&id);
+            }
+        }
         let last = inner.get_vocab(true).into_values().max();
         Ok(Self {
             vocab_len: last.map_or(0, |last| last as usize + 1),
             inner: RwLock::new(inner),
+            control,
         })
     }
 
@@ -117,7 +146,16 @@ impl HfTokenizer {
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, String> {
         if !special {
             let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-            return ids(&inner, text);
+            let ids = ids(&inner, text)?;
+            // Some models, Unigram above all, have the names of control tokens in their vocabulary, so that they find
+            // them in any text.
+            return match ids.iter().find(|id| self.control.contains(id)) {
+                None => Ok(ids),
+                Some(&id) => Err(format!(
+                    "\"{}\" in the text is a control token, and this vocabulary cannot write it as text",
+                    inner.id_to_token(id).unwrap_or_default()
+                )),
+            };
         }
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         inner.set_encode_special_tokens(false);

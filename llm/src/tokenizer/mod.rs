@@ -23,6 +23,11 @@ const MODEL: &str = "tokenizer.ggml.model";
 ///
 /// [`encode`](Self::encode) takes the names of control tokens in a text as text, so that nobody can end a
 /// turn by writing one. [`encode_special`](Self::encode_special) recognises them.
+///
+/// Patterns in a `tokenizer.json` are regular expressions as the Rust crate `fancy-regex` has them. Hugging Face's Python
+/// package uses Oniguruma, whose `\w`, `\b`, `[[:alpha:]]`, `$` and repeated groups such as `\p{N}{1,3}+` mean something
+/// else; the patterns of the common models do not differ. `add_bos_token` of `tokenizer_config.json` counts more than the
+/// post-processor of `tokenizer.json`; in transformers that depends on its version and on the model's class.
 #[derive(Debug)]
 pub struct Tokenizer {
     file: PathBuf,
@@ -90,7 +95,8 @@ impl Tokenizer {
     /// The ids of `text`, without [`bos`](Self::bos) before them.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] for text that the vocabulary cannot express.
+    /// [`Error::Tokenizer`] for text that the vocabulary cannot express. Some vocabularies, as of Unigram, have no way to
+    /// write the name of a control token as text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_as(text, false)
     }

@@ -103,6 +103,41 @@ fn control_tokens_in_texts_are_text() {
     assert_eq!(t.encode_special("a</s>").unwrap(), [3, 2]);
 }
 
+#[test]
+fn control_tokens_that_a_vocabulary_finds_in_texts_are_refused() {
+    let folder = Folder::new(&config("llama"));
+    let token = |id: u32, content: &str| {
+        json!({ "id": id, "content": content, "special": true,
+        "single_word": false, "lstrip": false, "rstrip": false, "normalized": false })
+    };
+    let mut tokenizer = json!({
+        "added_tokens": [token(0, "<unk>"), token(1, "</s>")],
+        "model": { "type": "Unigram", "unk_id": 0, "vocab":
+            [["<unk>", 0.0], ["</s>", 0.0], ["a", -1.0], ["<", -2.0], ["/", -2.0], ["s", -2.0], [">", -2.0]] },
+    });
+    let open = |json: &serde_json::Value| {
+        folder.put("tokenizer.json", json.to_string().as_bytes());
+        Tokenizer::from_folder(folder.path()).unwrap()
+    };
+    let t = open(&tokenizer);
+    assert_eq!(t.encode("a<s>a").unwrap(), [2, 3, 5, 6, 2]);
+    // What is unknown, and the name of the token that stands for it.
+    assert_eq!(t.encode("xa<unk>").unwrap(), [0, 2, 0]);
+    let refused = t.encode("a</s>");
+    assert!(matches!(refused, Err(Error::Tokenizer { .. })));
+    assert_names(refused, &["tokenizer.json", "</s>", "control token"]);
+    assert_eq!(t.encode_special("a</s>").unwrap(), [2, 1]);
+
+    tokenizer["model"] = json!({ "type": "WordLevel", "unk_token": "<unk>", "vocab":
+        { "<unk>": 0, "</s>": 1, "a": 2 } });
+    let t = open(&tokenizer);
+    assert_eq!(
+        (t.encode("a").unwrap(), t.encode("b").unwrap()),
+        (vec![2], vec![0])
+    );
+    assert_names(t.encode("</s>"), &["</s>"]);
+}
+
 /// A byte-level vocabulary: letters, space, and a merge of two of them.
 fn bpe(pre: &str) -> Gguf {
     let tokens = ["a", "b", "Ġ", "ab", "Ġab", "1", "11", "<eos>", "Ã", "©"];
