@@ -50,10 +50,8 @@ pub(super) fn layers(
     // Either the last of every `every` layers sees everything, or windows begin at layer `first`.
     let (every, first) = match model_type {
         "gemma3" | "gemma3_text" => {
-            let every = match config.size("sliding_window_pattern", MAX_POSITIONS)? {
-                None => config.size("_sliding_window_pattern", MAX_POSITIONS)?,
-                every => every,
-            };
+            // Not `_sliding_window_pattern`, which transformers writes beside `layer_types` and does not read.
+            let every = config.size("sliding_window_pattern", MAX_POSITIONS)?;
             (Some(every.unwrap_or(6)), 0)
         }
         "qwen2" | "qwen3" => (None, first_window(config)?),

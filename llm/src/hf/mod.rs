@@ -229,7 +229,11 @@ fn shape(
     let kv_heads = size(
         "num_key_value_heads",
         MAX_HEADS,
-        defaults.kv_heads.or(Some(heads)),
+        // Null means one for each head, whatever the default.
+        defaults
+            .kv_heads
+            .filter(|_| !text.has("num_key_value_heads"))
+            .or(Some(heads)),
     )?;
     let stated = text.size("head_dim", MAX_HEAD_DIM)?;
     let head_dim = if let Some(head_dim) = stated.or(defaults.head_dim) {
@@ -246,7 +250,7 @@ fn shape(
         Some(defaults.positions),
     )?;
     let count = size("num_hidden_layers", MAX_LAYERS, None)?;
-    let ropes = rope::ropes(text, defaults.theta, defaults.local_theta)?;
+    let ropes = rope::ropes(text, defaults)?;
     // Some files state the context before it is lengthened.
     let lengthened = ropes.full.scaling.positions().unwrap_or(0.0) as usize;
     let max_positions = max_positions.max(lengthened.min(MAX_POSITIONS));

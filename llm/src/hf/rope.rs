@@ -1,6 +1,6 @@
 //! Rotary embeddings as `config.json` describes them, in the old style and the new one.
 
-use super::fields::Fields;
+use super::{Defaults, fields::Fields};
 use crate::{
     config::{Rope, RopeScaling},
     error::Result,
@@ -16,10 +16,10 @@ pub(super) struct Ropes {
 
 /// Reads `rope_parameters` (newer files), else `rope_theta` and `rope_scaling`; both if they agree.
 ///
-/// `theta` is the default base. `local` is that of windowed layers, if the architecture has one for them.
-pub(super) fn ropes(config: &Fields<'_>, theta: f64, local: Option<f64>) -> Result<Ropes> {
-    let theta = config.positive("rope_theta")?.unwrap_or(theta);
-    let local = match local {
+/// `defaults` has the base, and that of windowed layers, if the architecture has one for them.
+pub(super) fn ropes(config: &Fields<'_>, defaults: &Defaults) -> Result<Ropes> {
+    let theta = config.positive("rope_theta")?.unwrap_or(defaults.theta);
+    let local = match defaults.local_theta {
         Some(base) => Some(config.positive("rope_local_base_freq")?.unwrap_or(base)),
         None => None,
     };
@@ -27,10 +27,15 @@ pub(super) fn ropes(config: &Fields<'_>, theta: f64, local: Option<f64>) -> Resu
         theta,
         scaling: RopeScaling::None,
     };
+    let rope = |scaling: &Fields<'_>, theta, by_kind| {
+        rope(scaling, theta, &Original::of(config, defaults, by_kind)?)
+    };
+    // Where layers of two kinds rotate differently, transformers keeps an object for each kind.
+    let two = local.is_some();
     let Some(parameters) = config.object("rope_parameters")? else {
         let full = match config.object("rope_scaling")? {
             None => plain(theta),
-            Some(scaling) => rope(&scaling, theta, config)?,
+            Some(scaling) => rope(&scaling, theta, two)?,
         };
         return Ok(Ropes {
             full,
@@ -43,18 +48,27 @@ pub(super) fn ropes(config: &Fields<'_>, theta: f64, local: Option<f64>) -> Resu
         parameters.object("sliding_attention")?,
     );
     let ropes = if full.is_none() && sliding.is_none() {
+        let full = rope(&parameters, theta, two)?;
+        // One object does not say which of the two kinds it is for; transformers ignores it.
+        if let Some(value) = config
+            .get("rope_parameters")
+            .filter(|_| two && full != plain(theta))
+        {
+            let supported = "an object for each of full_attention and sliding_attention";
+            return Err(config.unsupported("rope_parameters", value, supported));
+        }
         Ropes {
-            full: rope(&parameters, theta, config)?,
+            full,
             sliding: local.map(plain),
         }
     } else {
         Ropes {
             full: match full {
-                Some(full) => rope(&full, theta, config)?,
+                Some(full) => rope(&full, theta, true)?,
                 None => plain(theta),
             },
             sliding: match sliding {
-                Some(sliding) => Some(rope(&sliding, local.unwrap_or(theta), config)?),
+                Some(sliding) => Some(rope(&sliding, local.unwrap_or(theta), true)?),
                 None => local.map(plain),
             },
         }
@@ -63,7 +77,7 @@ pub(super) fn ropes(config: &Fields<'_>, theta: f64, local: Option<f64>) -> Resu
     // on what else the file says.
     if let Some(scaling) = config.object("rope_scaling")?
         && let Some(value) = config.get("rope_scaling").filter(|_| !scaling.is_empty())
-        && rope(&scaling, theta, config)?.scaling != ropes.full.scaling
+        && rope(&scaling, theta, two)?.scaling != ropes.full.scaling
     {
         let supported = "the scaling of rope_parameters, which is the place for it in this file";
         return Err(config.unsupported("rope_scaling", value, supported));
@@ -71,7 +85,33 @@ pub(super) fn ropes(config: &Fields<'_>, theta: f64, local: Option<f64>) -> Resu
     Ok(ropes)
 }
 
-fn rope(scaling: &Fields<'_>, theta: f64, config: &Fields<'_>) -> Result<Rope> {
+/// Where the context before it was lengthened may be stated, besides the object that says how it was lengthened.
+struct Original {
+    /// Beside that object: this wins.
+    stated: Option<f64>,
+    /// The context of the model, if nothing else is known.
+    positions: f64,
+}
+
+impl Original {
+    const KEY: &str = "original_max_position_embeddings";
+
+    /// `by_kind` says that each kind of layers has an object of its own, for which what is beside them does not count.
+    fn of(config: &Fields<'_>, defaults: &Defaults, by_kind: bool) -> Result<Self> {
+        let positions = config.positive("max_position_embeddings")?;
+        Ok(Self {
+            stated: config.positive(Self::KEY)?.filter(|_| !by_kind),
+            positions: positions.unwrap_or(defaults.positions as f64),
+        })
+    }
+
+    fn or(&self, scaling: &Fields<'_>) -> Result<f64> {
+        let inner = scaling.positive(Self::KEY)?;
+        Ok(self.stated.or(inner).unwrap_or(self.positions))
+    }
+}
+
+fn rope(scaling: &Fields<'_>, theta: f64, original: &Original) -> Result<Rope> {
     let theta = scaling.positive("rope_theta")?.unwrap_or(theta);
     if let Some(part) = scaling.positive("partial_rotary_factor")?
         && part.to_bits() != 1f64.to_bits()
@@ -88,30 +128,30 @@ fn rope(scaling: &Fields<'_>, theta: f64, config: &Fields<'_>) -> Result<Rope> {
         None | Some("default" | "none") => RopeScaling::None,
         Some("linear") => RopeScaling::Linear(required("factor")?),
         Some("llama3") => {
-            let original = "original_max_position_embeddings";
             let (low, high) = (required("low_freq_factor")?, required("high_freq_factor")?);
             if low >= high {
                 let expected = format!("more than {low}, which is low_freq_factor");
                 return Err(scaling.wrong("high_freq_factor", &high.into(), expected));
             }
-            let original = match scaling.positive(original)? {
-                Some(original) => original,
-                None => scaling.or(original, config.positive(original)?, None)?,
-            };
             RopeScaling::Llama3 {
                 factor: required("factor")?,
                 low,
                 high,
-                original,
+                original: original.or(scaling)?,
             }
         }
-        Some("yarn") => yarn(scaling, config)?,
+        Some("yarn") => yarn(scaling, original)?,
         Some(other) => return Err(scaling.unsupported(key, &other.into(), SCALINGS)),
     };
     Ok(Rope { theta, scaling })
 }
 
-fn yarn(scaling: &Fields<'_>, config: &Fields<'_>) -> Result<RopeScaling> {
+fn yarn(scaling: &Fields<'_>, original: &Original) -> Result<RopeScaling> {
+    // Zero means not given.
+    let given = |key: &str| match scaling.get(key).and_then(serde_json::Value::as_f64) {
+        Some(0.0) => Ok(None),
+        _ => scaling.positive(key),
+    };
     // `Rope` rounds the ends of the ramp to whole pairs, which is what truncation means.
     if let Some(false) = scaling.bool("truncate")? {
         return Err(scaling.unsupported("truncate", &false.into(), "true"));
@@ -119,8 +159,8 @@ fn yarn(scaling: &Fields<'_>, config: &Fields<'_>) -> Result<RopeScaling> {
     let factor = scaling.or("factor", scaling.positive("factor")?, None)?;
     let attention = match (
         scaling.positive("attention_factor")?,
-        scaling.positive("mscale")?,
-        scaling.positive("mscale_all_dim")?,
+        given("mscale")?,
+        given("mscale_all_dim")?,
     ) {
         (Some(attention), ..) => attention,
         (None, Some(rotated), Some(all)) => {
@@ -128,17 +168,11 @@ fn yarn(scaling: &Fields<'_>, config: &Fields<'_>) -> Result<RopeScaling> {
         }
         _ => RopeScaling::yarn_attention(factor, 1.0),
     };
-    let key = "original_max_position_embeddings";
-    let stated = match scaling.positive(key)? {
-        None => config.positive(key)?,
-        stated => stated,
-    };
-    let original = scaling.or(key, stated, config.positive("max_position_embeddings")?)?;
     Ok(RopeScaling::Yarn {
         factor,
-        fast: scaling.positive("beta_fast")?.unwrap_or(32.0),
-        slow: scaling.positive("beta_slow")?.unwrap_or(1.0),
-        original,
+        fast: given("beta_fast")?.unwrap_or(32.0),
+        slow: given("beta_slow")?.unwrap_or(1.0),
+        original: original.or(scaling)?,
         attention,
     })
 }

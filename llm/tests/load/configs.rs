@@ -257,6 +257,98 @@ fn both_styles_of_rope_are_read() {
 }
 
 #[test]
+fn the_context_before_it_was_lengthened_is_found() {
+    let original = |json: Value| match read(&json).ropes[0].scaling {
+        RopeScaling::Llama3 { original, .. } | RopeScaling::Yarn { original, .. } => {
+            original as usize
+        }
+        ref other => panic!("{other:?}"),
+    };
+    let key = "original_max_position_embeddings";
+    let llama3 = json!({ "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0 });
+    let yarn = json!({ "rope_type": "yarn", "factor": 4.0 });
+    for scaling in [llama3, yarn] {
+        let inner = with(scaling.clone(), json!({ key: 32 }));
+        let llama = |scaling: &Value, top: Value| {
+            let json = with(
+                config("llama"),
+                json!({ "rope_scaling": scaling, key: top }),
+            );
+            original(json)
+        };
+        // The context of the model, which may be the default; then the outer key, then the inner one.
+        assert_eq!(llama(&scaling, Value::Null), 64);
+        let absent = json!({ "rope_scaling": scaling, "max_position_embeddings": null });
+        assert_eq!(original(with(config("llama"), absent)), 2048);
+        assert_eq!(llama(&inner, Value::Null), 32);
+        assert_eq!(llama(&scaling, json!(16)), 16);
+        assert_eq!(llama(&inner, json!(16)), 16);
+        // With an object for each kind of layers, the outer key does not count.
+        let kinds = json!({ "rope_parameters": { "full_attention": inner }, key: 16 });
+        assert_eq!(original(with(config("gemma3_text"), kinds)), 32);
+    }
+}
+
+#[test]
+fn zeros_of_yarn_mean_not_given() {
+    let yarn = json!({ "type": "yarn", "factor": 8.0 });
+    let zeros = json!({ "mscale": 0, "mscale_all_dim": 0.0, "beta_fast": 0, "beta_slow": 0 });
+    let scaling = |yarn: Value| {
+        read(&with(config("llama"), json!({ "rope_scaling": yarn }))).ropes[0].scaling
+    };
+    assert_eq!(scaling(with(yarn.clone(), zeros)), scaling(yarn.clone()));
+    let one = json!({ "mscale": 0.707, "mscale_all_dim": 0 });
+    assert_eq!(scaling(with(yarn.clone(), one)), scaling(yarn));
+}
+
+#[test]
+fn null_heads_of_keys_are_as_many_as_heads() {
+    for model_type in ["llama", "mistral", "qwen2", "qwen3"] {
+        let mut json = config(model_type);
+        json["num_key_value_heads"] = Value::Null;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.json");
+        std::fs::write(&file, json.to_string()).unwrap();
+        assert_eq!(
+            Config::from_json_file(&file).unwrap().kv_heads,
+            2,
+            "{model_type}"
+        );
+    }
+}
+
+#[test]
+fn gemma_wants_its_ropes_by_kind_of_layer() {
+    let flat = |rope: Value| {
+        open(&with(
+            config("gemma3_text"),
+            json!({ "rope_parameters": rope }),
+        ))
+    };
+    for rope in [
+        json!({ "rope_type": "linear", "factor": 8.0 }),
+        json!({ "rope_theta": 500.0 }),
+    ] {
+        assert_names(
+            flat(rope),
+            &["rope_parameters", "full_attention", "sliding_attention"],
+        );
+    }
+    // These say what holds without them.
+    for rope in [
+        json!({}),
+        json!({ "rope_type": "default", "rope_theta": 1e6 }),
+    ] {
+        flat(rope).unwrap();
+    }
+    let pattern = json!({ "_sliding_window_pattern": 2, "sliding_window": 8 });
+    assert_eq!(
+        windows(&read(&with(config("gemma3_text"), pattern))),
+        [Some(8); 2]
+    );
+}
+
+#[test]
 fn end_tokens_come_from_both_files() {
     let folder =
         Folder::new(&with(config("llama"), json!({ "eos_token_id": 3 }))).tensors(&shapes(false));
