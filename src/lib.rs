@@ -1,3 +1,5 @@
+// In a browser nothing can wait: what serves blocking calls alone is not used there.
+#![cfg_attr(target_arch = "wasm32", allow(unused_imports, dead_code))]
 #![doc = include_str!("../README.md")]
 
 pub mod caps;

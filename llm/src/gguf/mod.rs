@@ -142,7 +142,7 @@ fn shape(keys: &Keys<'_>) -> Result<Config> {
     let max_positions = stated.max(lengthened.min(MAX_POSITIONS));
     let count = keys.required("block_count", MAX_LAYERS)?;
     let eps = "attention.layer_norm_rms_epsilon";
-    let tied = gemma || keys.file.tensor("output.weight").is_none();
+    let tied = keys.file.tensor("output.weight").is_none();
     // The largest Gemma 3, of 62 layers, divides by the root of another number, which its file does not state.
     let query = if gemma && count == 62 {
         (hidden / heads).max(1)

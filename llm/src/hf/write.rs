@@ -73,7 +73,8 @@ fn fields(config: &Config) -> Map<String, Value> {
         "rms_norm_eps": shortest(config.norm_eps),
         "tie_word_embeddings": config.tied_head,
         "bos_token_id": config.bos,
-        "eos_token_id": config.eos,
+        // An empty list would be an end that generation looks for in vain.
+        "eos_token_id": Some(&config.eos).filter(|eos| !eos.is_empty()),
     });
     let activation = match config.activation {
         Activation::Silu => "silu",
@@ -90,7 +91,11 @@ fn fields(config: &Config) -> Map<String, Value> {
         let whole = scalar.round();
         // Undoes the rounding of the square root: the number under it is whole in every model.
         let near = (scalar - whole).abs() < 1e-5 * whole;
-        json["query_pre_attn_scalar"] = if near { whole } else { scalar }.into();
+        json["query_pre_attn_scalar"] = if near {
+            (whole as u64).into()
+        } else {
+            scalar.into()
+        };
     }
 
     let window = config.layers.iter().find_map(|layer| layer.window);
@@ -199,6 +204,6 @@ mod tests {
         let fields = json!({"model_type": "gemma3_text", "rms_norm_eps": 1e-6});
         let written = survives(&with(&fields));
         assert_eq!(written["rms_norm_eps"], 1e-6);
-        assert_eq!(written["query_pre_attn_scalar"], 256.0);
+        assert_eq!(written["query_pre_attn_scalar"], 256, "Gemma's class takes integers alone");
     }
 }
