@@ -56,6 +56,28 @@ fn a_plan_in_many_submissions_gives_the_same_bits() {
 }
 
 #[test]
+fn a_plan_that_was_cut_computes_of_what_it_was_rebound_to() {
+    let Some(gpu) = gpu() else { return };
+    let case = Case::new(128, 128, 4, "f16".parse().unwrap(), false);
+    let weight = gpu.upload(&case.weight).unwrap();
+    let negative: Vec<f32> = case.x.iter().map(|x| -x).collect();
+    let [x, new] = [&case.x, &negative].map(|x| gpu.tensor_from(4, 128, x).unwrap());
+    let y = gpu.tensor(4, 128).unwrap();
+    let mut builder = PlanBuilder::new(&gpu);
+    builder.linear(&weight, &x, None, &y).unwrap();
+    let mut plan = builder.build().unwrap();
+    // The first two runs measure, the third cuts.
+    for _ in 0..3 {
+        plan.run_within(NOTHING).unwrap();
+    }
+    let before = y.read_blocking(&gpu).unwrap();
+    assert!(plan.rebind(&x, &new).unwrap() > 0);
+    plan.run_within(NOTHING).unwrap();
+    let expected: Vec<f32> = before.iter().map(|y| -y).collect();
+    assert_eq!(y.read_blocking(&gpu).unwrap(), expected);
+}
+
+#[test]
 fn plans_of_two_threads_share_a_workspace() {
     let Some(gpu) = gpu() else { return };
     // Many vectors of a pattern shared by rows: x is transposed in scratch.

@@ -142,6 +142,12 @@ fn starts_of_kept_groups_that_would_hold_a_kernel_up_are_refused() {
             let refused = Packed::from_bytes(&broken).unwrap_err().to_string();
             assert!(refused.contains("do not ascend"), "{refused}");
         }
+        // A later start that lies behind the one after it.
+        let mut broken = bytes.clone();
+        let next = word(indices + 8) + 1;
+        broken[indices + 4..indices + 8].copy_from_slice(&next.to_le_bytes());
+        let refused = Packed::from_bytes(&broken).unwrap_err().to_string();
+        assert!(refused.contains("do not ascend"), "{refused}");
     }
 }
 

@@ -6,10 +6,39 @@ mod reopen;
 
 use common::gpu;
 use lacuna::{
-    Activation, Caps, Error, PlanBuilder, caps::DeviceClass, compress, format::Dense,
-    kernel::compact, reference, verify::Random, wgpu,
+    Activation, Caps, Error, PlanBuilder,
+    caps::DeviceClass,
+    compress,
+    format::Dense,
+    kernel::{Layout, Skip, compact},
+    reference,
+    verify::{Case, Random},
+    wgpu,
 };
 use reopen::reopen;
+
+#[test]
+fn nan_is_active_for_every_candidate_that_skips_columns() {
+    let Some(gpu) = gpu() else { return };
+    // Columns that no width of loads divides: what lies behind the last one is not looked at.
+    for (format, cols) in [("f32", 257), ("f16", 257), ("w4g128", 272), ("w4g32", 257)] {
+        for batch in [1, 3] {
+            let case = Case::new(130, cols, batch, format.parse().unwrap(), false);
+            let mut case = case.skipping(Layout::Bands, Skip::Cols);
+            case.x[7] = f32::NAN;
+            let truth = case.reference().unwrap();
+            let mut compared = 0;
+            for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
+                if legal.is_ok() {
+                    let comparison = case.check(&gpu, candidate, &truth).unwrap();
+                    assert!(comparison.passes(), "{format} {candidate}: {comparison:?}");
+                    compared += 1;
+                }
+            }
+            assert!(compared > 0, "{format}");
+        }
+    }
+}
 
 #[test]
 fn a_list_names_the_active_channels_in_order_and_keeps_nan() {

@@ -147,6 +147,15 @@ fn codes_written_for_others_come_back_as_the_same_values() {
 }
 
 #[test]
+fn schemes_with_and_without_zeros_are_declared_apart() {
+    let [with, without]: [Format; 2] = ["w4g32", "w4g32-sym"].map(|f| f.parse().unwrap());
+    let config = pack_quantized_config([("a", with, 64), ("b", without, 64)]);
+    let groups = config["config_groups"].as_object().unwrap().values();
+    let symmetric: Vec<_> = groups.map(|group| &group["weights"]["symmetric"]).collect();
+    assert_eq!(symmetric, [false, true]);
+}
+
+#[test]
 fn only_codes_are_written_for_others_and_only_as_declared() {
     let dense = Dense::from_f32(8, 16, vec![1.0; 128]).unwrap();
     let mut output = Output::new();

@@ -15,6 +15,16 @@ fn two_tensors(folder: &Folder) -> Writer {
 }
 
 #[test]
+fn a_tensor_that_was_appended_in_part_does_not_finish() {
+    let folder = Folder::new();
+    let mut writer = two_tensors(&folder);
+    writer.tensor("b", &4.0f32.to_le_bytes()).unwrap();
+    writer.append("a", &[1, 2]).unwrap();
+    assert!(writer.finish().is_err());
+    assert!(folder.names().is_empty());
+}
+
+#[test]
 fn tensors_may_come_in_any_order() {
     let folder = Folder::new();
     let mut writer = two_tensors(&folder);

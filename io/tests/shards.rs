@@ -41,6 +41,16 @@ fn refusal(folder: &Folder) -> String {
 }
 
 #[test]
+fn an_index_that_names_the_wrong_shard_is_refused() {
+    let folder = sharded();
+    put_index(
+        &folder,
+        r#""a.weight":"2.safetensors","b.weight":"1.safetensors""#,
+    );
+    assert!(refusal(&folder).contains("a.weight"));
+}
+
+#[test]
 fn a_folder_and_its_index_open_as_one_file() {
     let folder = sharded();
     for path in [folder.path(""), folder.path(INDEX)] {

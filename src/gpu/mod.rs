@@ -355,9 +355,20 @@ impl Gpu {
                 mapped.map_err(|e| self.lost_or("filling a buffer", &e.to_string()))?;
             mapped.slice(..contents.len()).copy_from_slice(contents);
             drop(mapped);
-            self.scoped(what, size, || buffer.unmap())?;
+            self.unmap(&buffer);
         }
         Ok(buffer)
+    }
+
+    /// Unmaps a buffer. A host that destroys its device destroys the buffer with it, at any time: that is not told
+    /// here, but by the next call.
+    pub(crate) fn unmap(&self, buffer: &wgpu::Buffer) {
+        let scope = self
+            .inner
+            .device
+            .push_error_scope(wgpu::ErrorFilter::Validation);
+        buffer.unmap();
+        let _ = answered(scope);
     }
 }
 

@@ -118,7 +118,7 @@ impl ReadBack {
         let mapped = map(gpu, &self.staging)?;
         if let Err(error) = gpu.wait() {
             // Cancels the mapping: while it is pending, the next copy would be refused.
-            unmap(gpu, &self.staging);
+            gpu.unmap(&self.staging);
             return Err(error);
         }
         self.finish(gpu, &pollster::block_on(mapped))
@@ -161,14 +161,9 @@ struct Asked<'a> {
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
         if let Some(buffer) = self.buffer {
-            unmap(self.gpu, buffer);
+            self.gpu.unmap(buffer);
         }
     }
-}
-
-/// A host that destroys its device destroys the buffer with it, at any time; that is no error of unmapping.
-fn unmap(gpu: &Gpu, buffer: &wgpu::Buffer) {
-    let _ = gpu.scoped("read-back", buffer.size(), || buffer.unmap());
 }
 
 type Mapped = oneshot::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>;
@@ -221,7 +216,7 @@ pub(super) fn finish_read<T: bytemuck::Pod>(
     let view = view.map_err(|e| gpu.lost_or("read-back", &e.to_string()))?;
     let data = bytemuck::pod_collect_to_vec(&view);
     drop(view);
-    unmap(gpu, staging);
+    gpu.unmap(staging);
     Ok(data)
 }
 

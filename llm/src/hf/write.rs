@@ -204,6 +204,9 @@ mod tests {
         let fields = json!({"model_type": "gemma3_text", "rms_norm_eps": 1e-6});
         let written = survives(&with(&fields));
         assert_eq!(written["rms_norm_eps"], 1e-6);
-        assert_eq!(written["query_pre_attn_scalar"], 256, "Gemma's class takes integers alone");
+        assert_eq!(
+            written["query_pre_attn_scalar"], 256,
+            "Gemma's class takes integers alone"
+        );
     }
 }
