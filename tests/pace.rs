@@ -77,6 +77,7 @@ fn a_plan_that_was_cut_computes_of_what_it_was_rebound_to() {
     assert_eq!(y.read_blocking(&gpu).unwrap(), expected);
 }
 
+// 79
 #[test]
 fn plans_of_two_threads_share_a_workspace() {
     let Some(gpu) = gpu() else { return };
