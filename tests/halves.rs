@@ -343,4 +343,7 @@ fn halves_lie_in_buffers_of_the_host() {
         .unwrap();
     let last = view.view(&gpu, alignment as usize / 2, 1, 2).unwrap();
     assert_eq!(last.dtype(), Dtype::F16);
+    // Kernels write whole words, and the other half of the last one would be the tensor's.
+    let refused = view.view(&gpu, 0, 1, 1).unwrap_err().to_string();
+    assert!(refused.contains("end within a word"), "{refused}");
 }

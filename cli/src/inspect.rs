@@ -190,14 +190,20 @@ fn gguf(path: &Path, file: &GgufFile) -> Result<(Vec<Weight>, Vec<Refused>, Vec<
                 let dtype = ggml_type.dtype();
                 // Blocks that are no codes of ours are decoded to f16 when they are loaded.
                 let dense = dtype.unwrap_or(Dtype::F16);
-                let format = match known {
-                    Some((model, module)) => model.format(module)?,
-                    None => file
-                        .quant(tensor.name)?
-                        .map_or(Format::Dense(dense), |quant| {
+                let (format, values) = match known {
+                    Some((model, module)) => {
+                        let matrix = model.matrix(module)?;
+                        (matrix.format(), matrix.to_dense())
+                    }
+                    None => {
+                        let quant = file.quant(tensor.name)?;
+                        let format = quant.map_or(Format::Dense(dense), |quant| {
                             let pattern = None;
                             Format::Quantized { pattern, quant }
-                        }),
+                        });
+                        let values = file.read_f32(tensor.name)?;
+                        (format, Dense::from_f32(rows, cols, values)?)
+                    }
                 };
                 let stored = Stored {
                     name: known.map_or(tensor.name, |(_, module)| module),
@@ -210,10 +216,7 @@ fn gguf(path: &Path, file: &GgufFile) -> Result<(Vec<Weight>, Vec<Refused>, Vec<
                     quantised: dtype.is_none(),
                     bytes: tensor.bytes,
                 };
-                weights.push(stored.weight(&match known {
-                    Some((model, module)) => model.matrix(module)?.to_dense(),
-                    None => Dense::from_f32(rows, cols, file.read_f32(tensor.name)?)?,
-                }));
+                weights.push(stored.weight(&values));
             }
             [_, _] if !ggml_type.is_readable() => refused.push(Refused {
                 name: tensor.name.into(),

@@ -9,10 +9,11 @@ use common::{
 };
 use lacuna::{
     compress::compress,
-    format::{Dense, Dtype, Format},
+    format::{Dense, Dtype, Format, Matrix},
 };
 use lacuna_io::{Layout, Output, WeightFile, pack_quantized_config};
 use proptest::prelude::*;
+use std::path::PathBuf;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
@@ -84,6 +85,55 @@ proptest! {
     }
 }
 
+/// A file with the weight `P` as `pack-quantized`.
+fn written_for_others(folder: &Folder, weight: &Matrix) -> PathBuf {
+    let (rows, cols, factor) = (
+        weight.rows(),
+        weight.cols(),
+        weight.codes().unwrap().factor(),
+    );
+    let mut output = Output::new();
+    output
+        .pack_quantized("P", weight.format(), rows, cols, factor)
+        .unwrap();
+    let path = folder.path("model.safetensors");
+    let mut writer = output.create(&path).unwrap();
+    writer.pack_quantized("P", weight).unwrap();
+    writer.finish().unwrap();
+    path
+}
+
+/// Kernels multiply the rounding of a group's sums by its scale.
+#[test]
+fn groups_of_zeros_have_no_larger_scale_than_others() {
+    let values = (0..8 * 64).map(|i| match i / 8 % 2 {
+        0 => 0.0,
+        _ => 1e-5 * ((i * 7919 % 211) as f32 - 105.0),
+    });
+    let dense = Dense::from_f32(8, 64, values.collect()).unwrap();
+    let largest = |weight: &Matrix, of_zeros: bool| {
+        let (codes, dense) = (weight.codes().unwrap(), weight.to_dense().values().to_f32());
+        let groups = dense.chunks(8).zip(codes.scales());
+        let of_kind = groups.filter(|(group, _)| group.iter().all(|&v| v == 0.0) == of_zeros);
+        let sizes = of_kind.map(|(_, scale)| codes.factor() * scale.to_f32().abs());
+        sizes.fold(0.0, f32::max)
+    };
+    let check = |weight: &Matrix, what: &str| {
+        let [zeros, others] = [true, false].map(|of_zeros| largest(weight, of_zeros));
+        assert!(0.0 < zeros && zeros <= others, "{what}: {zeros}, {others}");
+    };
+    check(
+        &compress(&dense, "w4g8-sym".parse().unwrap()).unwrap(),
+        "compressed",
+    );
+    for format in ["w4g8s50", "w4g8s50-sym", "w4g8-sym"] {
+        let weight = compress(&dense, format.parse().unwrap()).unwrap();
+        let folder = Folder::new();
+        let file = WeightFile::open(written_for_others(&folder, &weight)).unwrap();
+        check(&file.weight("P").unwrap(), format);
+    }
+}
+
 /// Writes every format with codes as `pack-quantized` and reads it back.
 #[test]
 fn codes_written_for_others_come_back_as_the_same_values() {
@@ -108,16 +158,8 @@ fn codes_written_for_others_come_back_as_the_same_values() {
             let values = (0..13 * COLS).map(|i| size * ((i * 7919 % 211) as f32 - 105.0) / 100.0);
             let dense = Dense::from_f32(13, COLS, values.collect()).unwrap();
             let weight = compress(&dense, format.parse().unwrap()).unwrap();
-            let factor = weight.codes().unwrap().factor();
             let folder = Folder::new();
-            let mut output = Output::new();
-            output
-                .pack_quantized("P", weight.format(), 13, COLS, factor)
-                .unwrap();
-            let path = folder.path("model.safetensors");
-            let mut writer = output.create(&path).unwrap();
-            writer.pack_quantized("P", &weight).unwrap();
-            writer.finish().unwrap();
+            let path = written_for_others(&folder, &weight);
             let config = pack_quantized_config([
                 ("P", weight.format(), COLS),
                 ("lm_head", Format::Dense(Dtype::F16), COLS),

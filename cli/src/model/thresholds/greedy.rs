@@ -60,13 +60,14 @@ pub fn run(args: &Args, target: f64, chooser: &Chooser, device: &device::Args) -
         for output in &mut outputs {
             block.run(output)?;
         }
-        let bar = progress::bar((target / STEP).ceil() as usize);
+        let bar = progress::bar(100);
         bar.set_message(format!("layer {layer}"));
         let mut error = 0.0;
         loop {
             let dropped =
                 |(linear, weight): (Linear, &f64)| weight * shares[&(layer, Gate::Input(linear))];
             let so_far: f64 = Linear::ALL.into_iter().zip(&weights).map(dropped).sum();
+            bar.set_position((100.0 * so_far / target) as u64);
             let step = STEP.min(target - so_far);
             if step < 1e-6 {
                 break;
@@ -97,7 +98,6 @@ pub fn run(args: &Args, target: f64, chooser: &Chooser, device: &device::Args) -
             };
             error = total;
             shares.insert(gate, share);
-            bar.inc(1);
         }
         bar.finish_and_clear();
         streams = outputs;
