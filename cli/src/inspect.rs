@@ -190,20 +190,17 @@ fn gguf(path: &Path, file: &GgufFile) -> Result<(Vec<Weight>, Vec<Refused>, Vec<
                 let dtype = ggml_type.dtype();
                 // Blocks that are no codes of ours are decoded to f16 when they are loaded.
                 let dense = dtype.unwrap_or(Dtype::F16);
-                let (format, values) = match known {
-                    Some((model, module)) => {
-                        let matrix = model.matrix(module)?;
-                        (matrix.format(), matrix.to_dense())
-                    }
-                    None => {
-                        let quant = file.quant(tensor.name)?;
-                        let format = quant.map_or(Format::Dense(dense), |quant| {
-                            let pattern = None;
-                            Format::Quantized { pattern, quant }
-                        });
-                        let values = file.read_f32(tensor.name)?;
-                        (format, Dense::from_f32(rows, cols, values)?)
-                    }
+                let (format, values) = if let Some((model, module)) = known {
+                    let matrix = model.matrix(module)?;
+                    (matrix.format(), matrix.to_dense())
+                } else {
+                    let quant = file.quant(tensor.name)?;
+                    let format = quant.map_or(Format::Dense(dense), |quant| {
+                        let pattern = None;
+                        Format::Quantized { pattern, quant }
+                    });
+                    let values = file.read_f32(tensor.name)?;
+                    (format, Dense::from_f32(rows, cols, values)?)
                 };
                 let stored = Stored {
                     name: known.map_or(tensor.name, |(_, module)| module),
