@@ -59,8 +59,8 @@ fn fetch_columns(block: u32, step: u32, lane: u32) -> array<u32, X_HELD> {
 fn fetch_x(columns: array<u32, X_HELD>, vector0: u32, lane: u32) -> array<vec4<f32>, X_HELD> {
     var held: array<vec4<f32>, X_HELD>;
     for (var k = 0u; k < X_HELD; k++) {
-        let quad = vector0 / 4u + (k * WORKGROUP + lane) % X_STRIDE;
-        held[k] = xt[min(columns[k], params.cols - 1u) * (params.x_stride / 4u) + quad];
+        let col = vector0 / TILE_BATCH * params.cols + min(columns[k], params.cols - 1u);
+        held[k] = xt[col * X_STRIDE + (k * WORKGROUP + lane) % X_STRIDE];
     }
     return held;
 }

@@ -1,7 +1,7 @@
 // y[b, r] = bias[r] + Σ_s W[r, s] · x[b, column(s)]   for any batch, on CPU adapters
 //
 // Lanes lie along the batch: one workgroup of LANES invocations sums ROWS rows x
-// LANES · STRIPS vectors in registers. x comes transposed, so that a column of it is
+// LANES · STRIPS vectors in registers. x comes transposed in tiles of as many vectors, so that a column of a tile is
 // contiguous for all lanes, whatever column the weight asks for: a sparse
 // weight costs no gather. The weight's values are the same for all lanes.
 //
@@ -33,7 +33,8 @@ fn main(
     let vector0 = place / chunk * tile_batch + lane * STRIPS;
     let row0 = (first_tile + place % chunk) * ROWS;
 
-    let acc = sum_tile(row0, vector0, lane);
+    let x0 = place / chunk * tile_batch * params.cols + lane * STRIPS;
+    let acc = sum_tile(row0, x0, lane);
     for (var r = 0u; r < ROWS; r += RUN) {
         for (var t = 0u; t < STRIPS; t++) {
             var sums: array<f32, RUN>;

@@ -1,4 +1,5 @@
-// xt[col · stride + vector] = x[vector, col]; vectors from `batch` to `stride` become zero.
+// xt[vector / wide, col, vector % wide] = x[vector, col]: tiles of `wide` vectors, columns first. Vectors of the last
+// tile from `batch` on become zero.
 //
 // One workgroup moves a tile of TILE x TILE through workgroup memory, so that both
 // sides are read and written along their rows. 8 bytes moved an element.
@@ -7,7 +8,7 @@
 struct Transpose {
     batch: u32,
     cols: u32,
-    stride: u32,
+    wide: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Transpose;
@@ -23,7 +24,8 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let id = group.x + group.y * groups.x;
-    let across = (params.stride + TILE - 1u) / TILE;
+    let vectors = (params.batch + params.wide - 1u) / params.wide * params.wide;
+    let across = (vectors + TILE - 1u) / TILE;
     let vector0 = id % across * TILE;
     let col0 = id / across * TILE;
     if col0 >= params.cols {
@@ -43,8 +45,9 @@ fn main(
     for (var i = lane / TILE; i < TILE; i += LANES / TILE) {
         let vector = vector0 + along;
         let col = col0 + i;
-        if vector < params.stride && col < params.cols {
-            xt[col * params.stride + vector] = tile[along * (TILE + 1u) + i];
+        if vector < vectors && col < params.cols {
+            let at = (vector / params.wide * params.cols + col) * params.wide + vector % params.wide;
+            xt[at] = tile[along * (TILE + 1u) + i];
         }
     }
 }

@@ -1,11 +1,12 @@
-// xt[col · stride + vector] = x[vector, col]; vectors from `batch` to `stride` become zero.
+// xt[vector / wide, col, vector % wide] = x[vector, col]: tiles of `wide` vectors, columns first. Vectors of the last
+// tile from `batch` on become zero.
 //
 // For CPU adapters, where cols is a multiple of 4: a lane transposes 4 vectors x 4 columns in registers, and
 // loads and stores 16 bytes at a time as 64-bit integers. 8 bytes moved an element.
 struct Transpose {
     batch: u32,
     cols: u32,
-    stride: u32,
+    wide: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Transpose;
@@ -25,7 +26,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let id = group.x + group.y * groups.x;
-    let across = params.stride / 4u;
+    let across = (params.batch + params.wide - 1u) / params.wide * (params.wide / 4u);
     let vector0 = id % across * 4u;
     let quad = id / across * LANES + lane;
     if quad * 4u >= params.cols {
@@ -38,7 +39,8 @@ fn main(
         block[i] = select(vec2<u64>(), loaded, vector < params.batch);
     }
     for (var i = 0u; i < 4u; i++) {
-        xt[((quad * 4u + i) * params.stride + vector0) / 4u] =
+        let col = vector0 / params.wide * params.cols + quad * 4u + i;
+        xt[(col * params.wide + vector0 % params.wide) / 4u] =
             vec2(beside(block[0], block[1], i), beside(block[2], block[3], i));
     }
 }

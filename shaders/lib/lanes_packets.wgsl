@@ -1,5 +1,5 @@
 // The sums of a tile, slot by slot: rows that share a column share its x.
-fn sum_tile(row0: u32, vector0: u32, lane: u32) -> array<f32, ROWS * STRIPS> {
+fn sum_tile(row0: u32, x0: u32, lane: u32) -> array<f32, ROWS * STRIPS> {
     var acc: array<f32, ROWS * STRIPS>;
     let block0 = row0 / V;
     let cols = params.cols;
@@ -14,7 +14,7 @@ fn sum_tile(row0: u32, vector0: u32, lane: u32) -> array<f32, ROWS * STRIPS> {
                 for (var block = 0u; block < ROWS / SHARE; block++) {
                     let col = packet_column(fields, block0, block, packet, j);
                     if !EDGE || col < cols {
-                        let xs = xt_at(col, vector0);
+                        let xs = xt_at(col, x0);
                         for (var k = 0u; k < SHARE; k++) {
                             let r = block * SHARE + k;
                             let value = hand_round(held[r][j], i);

@@ -32,12 +32,12 @@ fn add_window(
     w: u32,
     packet: u32,
     i: u32,
-    vector0: u32,
+    x0: u32,
 ) {
     for (var c = 0u; c < 4u; c++) {
         let col = packet * WIDTH + 4u * w + c;
         if !EDGE || col < params.cols {
-            let xs = xt_at(col, vector0);
+            let xs = xt_at(col, x0);
             for (var r = 0u; r < ROWS; r++) {
                 let value = hand_round(held[r][4u * w + c], i);
                 for (var t = 0u; t < STRIPS; t++) {
@@ -48,15 +48,15 @@ fn add_window(
     }
 }
 
-fn sum_tile(row0: u32, vector0: u32, lane: u32) -> array<f32, ROWS * STRIPS> {
+fn sum_tile(row0: u32, x0: u32, lane: u32) -> array<f32, ROWS * STRIPS> {
     var acc: array<f32, ROWS * STRIPS>;
     let packets = (params.slots + SPAN - 1u) / SPAN;
     for (var first = 0u; first < packets; first += HELD) {
         let held = expanded(row0, min(first + lane % HELD, packets - 1u));
         let here = min(HELD, packets - first);
         for (var i = 0u; i < here; i++) {
-            add_window(&acc, held, 0u, first + i, i, vector0);
-            add_window(&acc, held, 1u, first + i, i, vector0);
+            add_window(&acc, held, 0u, first + i, i, x0);
+            add_window(&acc, held, 1u, first + i, i, x0);
         }
     }
     for (var r = 0u; r < ROWS; r++) {
@@ -65,7 +65,7 @@ fn sum_tile(row0: u32, vector0: u32, lane: u32) -> array<f32, ROWS * STRIPS> {
             odd = odd || (bitcast<u32>(acc[r * STRIPS + t]) & 0x7f800000u) == 0x7f800000u;
         }
         if odd {
-            let sums = sum_kept(min(row0 + r, params.rows - 1u), vector0);
+            let sums = sum_kept(min(row0 + r, params.rows - 1u), x0);
             for (var t = 0u; t < STRIPS; t++) {
                 acc[r * STRIPS + t] = sums[t];
             }
@@ -75,13 +75,13 @@ fn sum_tile(row0: u32, vector0: u32, lane: u32) -> array<f32, ROWS * STRIPS> {
 }
 
 // The sums of a row over what is kept of it.
-fn sum_kept(row: u32, vector0: u32) -> array<f32, STRIPS> {
+fn sum_kept(row: u32, x0: u32) -> array<f32, STRIPS> {
     var sums: array<f32, STRIPS>;
     for (var slot = 0u; slot < params.slots; slot++) {
         let col = column(row / V, slot);
         if col < params.cols {
             let values = decoded(row, slot / SPAN);
-            let xs = xt_at(col, vector0);
+            let xs = xt_at(col, x0);
             for (var t = 0u; t < STRIPS; t++) {
                 sums[t] += values[slot % SPAN] * xs[t];
             }

@@ -10,7 +10,7 @@ struct Linear {
     value_stride: u32,
     indices: u32,
     index_stride: u32,
-    x_stride: u32,      // of the transposed x, where a kernel reads one
+    x_stride: u32,      // blocks of a vector of x, where x is integers
     scales: u32,        // of quantised weights
     scale_stride: u32,
     factor: f32,        // what every scale is multiplied by; a power of two

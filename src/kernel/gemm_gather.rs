@@ -133,7 +133,7 @@ impl Kernel for GemmGather {
         let products = parts.iter().enumerate().map(|(i, part)| Dispatch {
             consts: consts.clone(),
             fragments: fragments.clone(),
-            params: problem.params(part, turned.stride, 0),
+            params: problem.params(part, 0, 0),
             operands: problem.operands(Turned::OPERAND, i, true, !coded),
             workgroup_bytes: config.words * (config.rows / 4 + 1 + config.batch / 4) * 16,
             scratch_bytes: turned.scratch_bytes,

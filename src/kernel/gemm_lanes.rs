@@ -240,7 +240,7 @@ impl Kernel for GemmLanes {
         let products = parts.iter().enumerate().map(|(i, part)| Dispatch {
             consts: consts.clone(),
             fragments: fragments.clone(),
-            params: problem.params(part, turned.stride, 0),
+            params: problem.params(part, 0, 0),
             operands: problem.operands(Turned::OPERAND, i, !pairs || sparse, pairs),
             subgroups: variant.spread,
             int64: variant.x > 1 || pairs,

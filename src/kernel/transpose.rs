@@ -3,9 +3,6 @@
 use super::{Const, Dispatch, Operand, Problem, Role, problem, shader};
 use crate::caps::{Caps, DeviceClass};
 
-/// Elements of a cache line of 64 bytes.
-const CACHE_LINE: usize = 16;
-
 /// Columns and vectors of a tile, and lanes that move it: fewer on CPU adapters.
 const TILE: (u32, u32) = (16, 16);
 const GPU_TILE: (u32, u32) = (32, 256);
@@ -13,10 +10,13 @@ const GPU_TILE: (u32, u32) = (32, 256);
 /// Lanes that transpose 4 x 4 numbers each.
 const PAIR_LANES: usize = 8;
 
-/// x, columns first, in scratch.
+/// x in scratch, in tiles of vectors, each columns first: what a workgroup reads of x is then contiguous, and where it
+/// is read in order, prefetchers follow.
 pub(super) struct Turned {
-    /// Words from one column to the next: the vectors of whole tiles, and some to spare.
-    pub stride: usize,
+    /// Vectors of a tile.
+    wide: u32,
+    /// Vectors of all tiles.
+    vectors: usize,
     /// Bytes of scratch that it takes.
     pub scratch_bytes: u64,
 }
@@ -24,11 +24,11 @@ pub(super) struct Turned {
 impl Turned {
     /// For tiles of `tile_batch` vectors.
     pub fn new(problem: &Problem, tile_batch: u32) -> Self {
-        // One cache line more: columns a power of two apart would all fall into the same sets.
-        let stride = problem.batch.next_multiple_of(tile_batch as usize) + CACHE_LINE;
-        let bytes = (stride as u64).saturating_mul(problem.cols as u64);
+        let vectors = problem.batch.next_multiple_of(tile_batch as usize);
+        let bytes = (vectors as u64).saturating_mul(problem.cols as u64);
         Self {
-            stride,
+            wide: tile_batch,
+            vectors,
             scratch_bytes: bytes.saturating_mul(4),
         }
     }
@@ -40,17 +40,13 @@ impl Turned {
     pub fn launch(&self, problem: &Problem, pairs: bool, caps: &Caps) -> Dispatch {
         let dispatch = Dispatch {
             name: format!("transpose x of {problem}"),
-            params: vec![
-                problem.batch as u32,
-                problem.cols as u32,
-                self.stride as u32,
-            ],
+            params: vec![problem.batch as u32, problem.cols as u32, self.wide],
             operands: vec![problem::X, Operand::write("xt", 2, Role::Scratch)],
             scratch_bytes: self.scratch_bytes,
             ..Dispatch::default()
         };
         if pairs && problem.cols % 4 == 0 {
-            let blocks = (self.stride / 4) as u64 * problem.cols.div_ceil(4 * PAIR_LANES) as u64;
+            let blocks = (self.vectors / 4) as u64 * problem.cols.div_ceil(4 * PAIR_LANES) as u64;
             return Dispatch {
                 consts: vec![("LANES", Const::U32(PAIR_LANES as u32))],
                 fragments: vec![shader!("transpose_pairs")],
@@ -72,7 +68,7 @@ impl Turned {
             invocations: lanes,
             workgroup_bytes: tile * (tile + 1) * 4,
             grid: super::fold(
-                tiles(self.stride) * tiles(problem.cols),
+                tiles(self.vectors) * tiles(problem.cols),
                 caps.max_workgroups,
             ),
             ..dispatch
