@@ -332,3 +332,17 @@ pub enum Error {
         message: String,
     },
 }
+
+impl Error {
+    /// [`Error::Shape`] unless `got` is what is expected.
+    pub(crate) fn expect(what: &'static str, got: usize, expected: usize) -> Result<()> {
+        if got == expected {
+            return Ok(());
+        }
+        Err(Self::Shape {
+            what,
+            got,
+            expected,
+        })
+    }
+}

@@ -145,9 +145,9 @@ impl Plan {
         self.gpu.alive()?;
         for (i, (old, _)) in pairs.iter().enumerate() {
             let again = pairs[..i].iter().filter(|(before, _)| before == old);
-            expect("pairs with the same old tensor", 1 + again.count(), 1)?;
+            Error::expect("pairs with the same old tensor", 1 + again.count(), 1)?;
             // Launches leave out what is empty.
-            expect(
+            Error::expect(
                 "launches with an old tensor",
                 usize::from(old.is_empty() || self.has(old)),
                 1,
@@ -201,7 +201,7 @@ impl Plan {
                 ("rebound vectors", new.batch(), old.batch()),
                 ("rebound elements", new.len(), old.len()),
             ] {
-                expect(what, got, expected)?;
+                Error::expect(what, got, expected)?;
             }
         }
         let swapped = |tensor: &Tensor| {
@@ -296,16 +296,5 @@ fn covered(mut ranges: Vec<Range<u64>>) -> u64 {
 
 /// What a pass has not written cannot be read back.
 fn check_passes(timestamps: &Timestamps, expected: usize) -> Result<()> {
-    expect("timed passes", timestamps.passes(), expected)
-}
-
-fn expect(what: &'static str, got: usize, expected: usize) -> Result<()> {
-    if got == expected {
-        return Ok(());
-    }
-    Err(Error::Shape {
-        what,
-        got,
-        expected,
-    })
+    Error::expect("timed passes", timestamps.passes(), expected)
 }

@@ -71,13 +71,7 @@ pub fn relative_error(dense: &Dense, compressed: &Matrix) -> Result<f64> {
         ("compressed rows", compressed.rows(), dense.rows()),
         ("compressed columns", compressed.cols(), dense.cols()),
     ] {
-        if got != expected {
-            return Err(Error::Shape {
-                what,
-                got,
-                expected,
-            });
-        }
+        Error::expect(what, got, expected)?;
     }
     let back = compressed.to_dense();
     let (mut difference, mut norm) = (0.0, 0.0);

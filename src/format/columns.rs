@@ -41,13 +41,7 @@ impl Columns {
         checked_len("weight", rows, cols)?;
         let words = bits::words_for(pattern.slots(cols), pattern.index_bits());
         let expected = checked_len("index words", pattern.sets(rows), words)?;
-        if indices.len() != expected {
-            return Err(Error::Shape {
-                what: "index words",
-                got: indices.len(),
-                expected,
-            });
-        }
+        Error::expect("index words", indices.len(), expected)?;
         let columns = Self {
             pattern,
             rows,
@@ -158,13 +152,7 @@ impl Columns {
             ("rows of the kept columns", self.rows, rows),
             ("columns of the kept columns", self.cols, cols),
         ] {
-            if got != expected {
-                return Err(Error::Shape {
-                    what,
-                    got,
-                    expected,
-                });
-            }
+            Error::expect(what, got, expected)?;
         }
         Ok(())
     }

@@ -25,13 +25,7 @@ impl Dense {
     /// [`Error::Shape`] where `values` does not hold `rows · cols` values.
     pub fn new(rows: usize, cols: usize, values: Values) -> Result<Self> {
         let expected = checked_len("weight", rows, cols)?;
-        if values.len() != expected {
-            return Err(Error::Shape {
-                what: "weight values",
-                got: values.len(),
-                expected,
-            });
-        }
+        Error::expect("weight values", values.len(), expected)?;
         Ok(Self { rows, cols, values })
     }
 

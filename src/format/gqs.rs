@@ -103,13 +103,7 @@ impl Gqs {
             ("scales", codes.scales().len(), kept),
             ("codes", codes.codes().len(), kept.saturating_mul(group)),
         ] {
-            if got != expected {
-                return Err(Error::Shape {
-                    what,
-                    got,
-                    expected,
-                });
-            }
+            Error::expect(what, got, expected)?;
         }
         let weight = Self {
             rows,
@@ -137,12 +131,8 @@ impl Gqs {
             return refuse(0, self.row_offsets[0], "the first is 0");
         }
         let all = self.pruning.kept(self.rows * self.row_groups());
-        if self.pruning.ragged() && self.group_indices.len() != all {
-            return Err(Error::Shape {
-                what: "kept groups",
-                got: self.group_indices.len(),
-                expected: all,
-            });
+        if self.pruning.ragged() {
+            Error::expect("kept groups", self.group_indices.len(), all)?;
         }
         let last = self.row_offsets[self.rows];
         if last as usize != self.group_indices.len() {

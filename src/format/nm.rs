@@ -38,13 +38,7 @@ impl Nm {
         checked_len("weight", rows, cols)?;
         let slots = pattern.slots(cols);
         let expected = checked_len("values", rows, slots)?;
-        if values.len() != expected {
-            return Err(Error::Shape {
-                what: "values",
-                got: values.len(),
-                expected,
-            });
-        }
+        Error::expect("values", values.len(), expected)?;
         let columns = Columns::from_parts(pattern, rows, cols, indices)?;
         if let Some(i) = (0..values.len()).find(|&i| !values.get(i).is_finite()) {
             let (row, slot) = (i / slots, i % slots);

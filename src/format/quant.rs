@@ -221,13 +221,7 @@ impl Codes {
             return Err(Error::ZeroPoint { got, needed });
         }
         let expected = if quant.symmetric() { 0 } else { scales.len() };
-        if zeros.len() != expected {
-            return Err(Error::Shape {
-                what: "zeros",
-                got: zeros.len(),
-                expected,
-            });
-        }
+        Error::expect("zeros", zeros.len(), expected)?;
         let refuse = |what, index, value, reason| {
             Err(Error::Code {
                 what,

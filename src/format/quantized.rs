@@ -40,13 +40,7 @@ impl Quantized {
             ("scales", codes.scales().len(), groups),
         ] {
             let expected = checked_len(what, rows, of_row)?;
-            if got != expected {
-                return Err(Error::Shape {
-                    what,
-                    got,
-                    expected,
-                });
-            }
+            Error::expect(what, got, expected)?;
         }
         Ok(Self {
             rows,

@@ -83,11 +83,7 @@ impl Thresholds {
         match self.values.len() {
             1 => Ok(()),
             len if len == channels => Ok(()),
-            got => Err(Error::Shape {
-                what: "thresholds",
-                got,
-                expected: channels,
-            }),
+            got => Error::expect("thresholds", got, channels),
         }
     }
 

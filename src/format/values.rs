@@ -125,13 +125,11 @@ impl Values {
     /// # Errors
     /// [`Error::Shape`] where the length is no multiple of the value size.
     pub fn from_le_bytes(dtype: Dtype, bytes: &[u8]) -> Result<Self> {
-        if bytes.len() % dtype.size() != 0 {
-            return Err(Error::Shape {
-                what: "bytes after the last whole value",
-                got: bytes.len() % dtype.size(),
-                expected: 0,
-            });
-        }
+        Error::expect(
+            "bytes after the last whole value",
+            bytes.len() % dtype.size(),
+            0,
+        )?;
         let pairs = || {
             bytes
                 .chunks_exact(2)

@@ -331,12 +331,5 @@ fn byte_len(dtype: Dtype, batch: usize, len: usize) -> Result<u64> {
 }
 
 fn check_len<E>(data: &[E], batch: usize, len: usize) -> Result<()> {
-    if batch.checked_mul(len) == Some(data.len()) {
-        return Ok(());
-    }
-    Err(Error::Shape {
-        what: "tensor elements",
-        got: data.len(),
-        expected: batch.saturating_mul(len),
-    })
+    Error::expect("tensor elements", data.len(), batch.saturating_mul(len))
 }

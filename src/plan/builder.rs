@@ -285,13 +285,7 @@ pub(super) fn check_linear(
         ("y vectors", y.batch(), x.batch()),
         ("bias elements", bias_len, weight.rows()),
     ] {
-        if got != expected {
-            return Err(Error::Shape {
-                what,
-                got,
-                expected,
-            });
-        }
+        Error::expect(what, got, expected)?;
     }
     if let Some(bias) = bias {
         check_dtype("bias", bias.dtype(), Dtype::F32)?;

@@ -129,14 +129,8 @@ impl PlanBuilder {
 }
 
 fn check(shapes: &[(&'static str, usize, usize)]) -> Result<()> {
-    match shapes.iter().find(|(_, got, expected)| got != expected) {
-        None => Ok(()),
-        Some(&(what, got, expected)) => Err(Error::Shape {
-            what,
-            got,
-            expected,
-        }),
-    }
+    let mut all = shapes.iter();
+    all.try_for_each(|&(what, got, expected)| Error::expect(what, got, expected))
 }
 
 fn masked_problem(

@@ -104,23 +104,12 @@ pub fn linear_rows(
     bias: Option<&[f32]>,
 ) -> Result<Reference> {
     let cols = weight.cols();
-    let shape = |what, got, expected| {
-        Err(Error::Shape {
-            what,
-            got,
-            expected,
-        })
-    };
-    if batch.checked_mul(cols) != Some(x.len()) {
-        return shape("x elements", x.len(), batch.saturating_mul(cols));
-    }
-    if let Some(bias) = bias
-        && bias.len() != weight.rows()
-    {
-        return shape("bias elements", bias.len(), weight.rows());
+    Error::expect("x elements", x.len(), batch.saturating_mul(cols))?;
+    if let Some(bias) = bias {
+        Error::expect("bias elements", bias.len(), weight.rows())?;
     }
     if let Some(&row) = rows.iter().find(|&&row| row >= weight.rows()) {
-        return shape("row", row, weight.rows().saturating_sub(1));
+        Error::expect("row", row, weight.rows().saturating_sub(1))?;
     }
     let lost = lost(precision, weight, x)?;
     let coded = weight.format().quant().is_some();
@@ -221,13 +210,7 @@ impl Reference {
     /// # Errors
     /// [`Error::Shape`] where it is not.
     pub fn masked(mut self, kept: &[f32]) -> Result<Self> {
-        if kept.len() != self.y.len() {
-            return Err(Error::Shape {
-                what: "kept elements",
-                got: kept.len(),
-                expected: self.y.len(),
-            });
-        }
+        Error::expect("kept elements", kept.len(), self.y.len())?;
         for (i, &kept) in kept.iter().enumerate() {
             let kept = f64::from(kept);
             if kept == 0.0 {
@@ -247,13 +230,7 @@ impl Reference {
     /// # Errors
     /// [`Error::Shape`] where the lengths differ.
     pub fn compare(&self, got: &[f32]) -> Result<Comparison> {
-        if got.len() != self.y.len() {
-            return Err(Error::Shape {
-                what: "y elements",
-                got: got.len(),
-                expected: self.y.len(),
-            });
-        }
+        Error::expect("y elements", got.len(), self.y.len())?;
         let mut result = Comparison {
             error_over_bound: 0.0,
             worst: 0,

@@ -76,13 +76,7 @@ impl Sampled {
     /// The sampled elements of `y [batch, rows]`.
     fn pick(&self, y: &[f32]) -> Result<Vec<f32>> {
         let [batch, rows] = self.shape;
-        if y.len() != batch * rows {
-            return Err(Error::Shape {
-                what: "y elements",
-                got: y.len(),
-                expected: batch * rows,
-            });
-        }
+        Error::expect("y elements", y.len(), batch * rows)?;
         let of_vector = |&v: &usize| self.rows.iter().map(move |&r| y[v * rows + r]);
         Ok(self.vectors.iter().flat_map(of_vector).collect())
     }
