@@ -79,6 +79,10 @@ impl Kernel for BandGemv {
         layout == Layout::Bands && skip != Skip::Rows
     }
 
+    fn for_few(&self) -> bool {
+        true
+    }
+
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
         let band = bands::band_rows(problem.format, problem.rows, problem.cols, caps.class) as u32;
         let per_word = problem.values_in(1) as u32;

@@ -45,7 +45,7 @@ fn count(problem: &Problem, (rows, batch): (u32, u32)) -> u64 {
 
 /// Whether it is the fastest kernel on GPUs: where two slots stand for five columns or more, most of what
 /// `gemm_tiled` stages is not needed.
-pub(super) fn pays(problem: &Problem) -> bool {
+fn pays(problem: &Problem) -> bool {
     let pattern = problem.format.pattern();
     let thin = pattern.is_some_and(|p| 2 * p.m() >= 5 * p.n());
     let enough = |&t: &(u32, u32)| count(problem, t) >= ENOUGH;
@@ -57,6 +57,10 @@ pub struct GemmGather;
 impl Kernel for GemmGather {
     fn name(&self) -> &'static str {
         "gemm_gather"
+    }
+
+    fn place(&self, problem: &Problem, _: DeviceClass) -> u8 {
+        if pays(problem) { 0 } else { 2 }
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {

@@ -12,7 +12,7 @@ use super::{
     transpose::Turned,
 };
 use crate::{
-    caps::Caps,
+    caps::{Caps, DeviceClass},
     error::Result,
     format::{Format, Pattern},
 };
@@ -85,6 +85,14 @@ impl Kernel for GemmLanes {
 
     fn serves(&self, _: Layout, skip: Skip) -> bool {
         skip == Skip::Nothing
+    }
+
+    /// A subgroup of a CPU adapter is a SIMD register, which only this kernel fills.
+    fn place(&self, _: &Problem, class: DeviceClass) -> u8 {
+        match class {
+            DeviceClass::Cpu => 1,
+            DeviceClass::Gpu => 3,
+        }
     }
 
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {

@@ -46,6 +46,10 @@ impl Kernel for Gemv {
         layout == Layout::Rows && skip != Skip::Cols
     }
 
+    fn for_few(&self) -> bool {
+        true
+    }
+
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
         configs::of(problem, caps)
     }

@@ -29,6 +29,10 @@ impl Kernel for GemvBytes {
         matches!(precision, Precision::I8 | Precision::I24)
     }
 
+    fn for_few(&self) -> bool {
+        true
+    }
+
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
         // CPU adapters have no dot products of bytes, and their workgroup memory is ordinary memory. In 24 bits x
         // may be taken as it is, and kernels for more vectors do so.

@@ -64,6 +64,10 @@ impl Kernel for GemvI8 {
         precision == Precision::I8
     }
 
+    fn for_few(&self) -> bool {
+        true
+    }
+
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
         let Format::Quantized {
             pattern: None,

@@ -75,6 +75,10 @@ impl Kernel for GqsGemv {
         precision != Precision::F16
     }
 
+    fn for_few(&self) -> bool {
+        true
+    }
+
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
         let Format::Gqs { quant, pruning } = problem.format else {
             return vec![];
@@ -137,7 +141,7 @@ impl Kernel for GqsGemv {
             return Ok(vec![]);
         }
         let mut consts = consts(problem, config, load, taken)?;
-        let by_tasks = config.variant.starts_with("tasks");
+        let by_tasks = config.by_tasks();
         let mut fragments = vec![
             fragment!("linear"),
             fragment!("y_words"),

@@ -34,6 +34,10 @@ impl Kernel for GqsRows {
         precision != Precision::F16
     }
 
+    fn for_few(&self) -> bool {
+        true
+    }
+
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
         let Some((quant, pruning)) = even::balanced(problem.format) else {
             return vec![];

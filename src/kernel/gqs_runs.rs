@@ -39,6 +39,10 @@ impl Kernel for GqsRuns {
         precision != Precision::F16
     }
 
+    fn for_few(&self) -> bool {
+        true
+    }
+
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
         let Format::Gqs { quant, .. } = problem.format else {
             return vec![];
@@ -79,7 +83,7 @@ impl Kernel for GqsRuns {
         if config.batch == 0 {
             return Err(unfit("vectors", 0, "at least one, in the workgroup memory"));
         }
-        if problem.precision == Precision::I8 && config.variant.starts_with("tasks") {
+        if problem.precision == Precision::I8 && config.by_tasks() {
             return Err(unfit("bytes of x", 1, "four where work is cut into pieces"));
         }
         let spread = config.variant.ends_with("spread");
@@ -114,7 +118,7 @@ impl Kernel for GqsRuns {
         for vector_base in (0..problem.batch).step_by(config.batch as usize) {
             let batch = (config.batch as usize).min(problem.batch - vector_base) as u32;
             for (i, part) in parts.iter().enumerate() {
-                let by_pieces = config.variant.starts_with("tasks") && part.pieces > 0;
+                let by_pieces = config.by_tasks() && part.pieces > 0;
                 let workgroups = if by_pieces {
                     part.pieces
                 } else {

@@ -88,6 +88,11 @@ impl Config {
     fn tiles(&self, part: &PartLayout) -> u64 {
         part.rows.div_ceil(self.rows).into()
     }
+
+    /// Whether the variant cuts work into equal ranges of kept groups.
+    fn by_tasks(&self) -> bool {
+        self.variant.starts_with("tasks")
+    }
 }
 
 /// One way to compute a linear product.
@@ -104,6 +109,16 @@ pub trait Kernel: Sync {
     /// Whether it takes activations in `precision`: by default as they are, which [`Precision::I24`] allows too.
     fn takes(&self, precision: Precision) -> bool {
         matches!(precision, Precision::F32 | Precision::I24)
+    }
+
+    /// Whether it is made for few vectors, where memory decides and not arithmetic.
+    fn for_few(&self) -> bool {
+        false
+    }
+
+    /// Its place among the kernels for as many vectors, on devices of `class`: the lowest is tried first.
+    fn place(&self, _: &Problem, _class: DeviceClass) -> u8 {
+        1
     }
 
     /// Configurations for `problem`, the best guess for the class of `caps` first,
@@ -210,7 +225,7 @@ impl Candidate {
     /// Whether work is cut into equal ranges of kept groups, which pays where rows keep very
     /// different numbers of them.
     pub fn is_task_centric(&self) -> bool {
-        self.config.variant.starts_with("tasks")
+        self.config.by_tasks()
     }
 }
 
@@ -224,22 +239,9 @@ pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<(
     let serving = serving.filter(|k| k.takes(problem.precision));
     let serving = serving.filter(|k| k.serves(problem.layout, problem.skip));
     let mut kernels: Vec<&'static dyn Kernel> = serving.collect();
-    // Few vectors: memory decides, so GEMV first. More: arithmetic does.
-    let few = few_vectors(problem, caps.class);
-    if problem.batch > few {
-        let few = ["gqs_rows", "gqs_runs"];
-        kernels.sort_by_key(|k| k.name().contains("gemv") || few.contains(&k.name()));
-    }
-    // A subgroup of a CPU adapter is a SIMD register, which only the lane kernel fills.
-    if caps.class == DeviceClass::Gpu {
-        let gathered = gemm_gather::pays(problem);
-        kernels.sort_by_key(|k| match k.name() {
-            "gemm_gather" if gathered => 0,
-            "gemm_gather" => 2,
-            "gemm_lanes" => 3,
-            _ => 1,
-        });
-    }
+    // Few vectors: as `KERNELS` has them, with those for few first.
+    let many = problem.batch > few_vectors(problem, caps.class);
+    kernels.sort_by_key(|k| (k.place(problem, caps.class), many && k.for_few()));
     let all = kernels.into_iter().flat_map(|kernel| {
         kernel
             .configs(problem, caps)
