@@ -8,12 +8,11 @@
 use crate::{
     error::{Error, Result, parser_words, quoted},
     header::{MAX_HEADER, UniqueMap},
-    shard::open_regular,
+    shard::read_small,
 };
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Read,
     path::{Component, Path, PathBuf},
 };
 
@@ -98,20 +97,7 @@ fn sharded(path: &Path) -> Result<Files> {
         file: path.into(),
         reason,
     };
-    let (file, len) = open_regular(path)?;
-    if len > MAX_HEADER {
-        return Err(malformed(format!(
-            "the index takes {len} bytes, the limit is {MAX_HEADER}"
-        )));
-    }
-    let mut json = Vec::new();
-    file.take(MAX_HEADER)
-        .read_to_end(&mut json)
-        .map_err(|reason| Error::Read {
-            file: path.into(),
-            reason,
-        })?;
-    let json: IndexJson = serde_json::from_slice(&json)
+    let json: IndexJson = serde_json::from_slice(&read_small(path, MAX_HEADER)?)
         .map_err(|e| malformed(format!("it is no shard index: {}", parser_words(&e))))?;
 
     let names: BTreeSet<&String> = json.weight_map.0.values().collect();

@@ -124,6 +124,25 @@ impl Shard {
     }
 }
 
+/// The bytes of a regular file that has at most `limit` of them.
+pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let (file, len) = open_regular(path)?;
+    if len > limit {
+        let reason = format!("it takes {len} bytes, the limit is {limit}");
+        return Err(Error::Malformed {
+            file: path.into(),
+            reason,
+        });
+    }
+    let mut bytes = vec![];
+    let read = file.take(limit).read_to_end(&mut bytes);
+    read.map_err(|reason| Error::Read {
+        file: path.into(),
+        reason,
+    })?;
+    Ok(bytes)
+}
+
 /// Opens a regular file and returns its length. Pipes and devices are refused before they are
 /// opened, because opening one may already block for ever.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {

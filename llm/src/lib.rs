@@ -51,6 +51,7 @@ mod model;
 pub mod perplexity;
 mod recipe;
 pub mod sampling;
+mod small;
 mod source;
 mod template;
 mod thresholds;

@@ -1,12 +1,15 @@
 //! Says which weight is compressed to which format.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    small,
+};
 use lacuna::{
     compress::compress,
     format::{Dense, Format, Matrix},
 };
 use lacuna_io::TensorGlobs;
-use std::{fmt, fs, path::Path};
+use std::{fmt, path::Path};
 
 /// What stands in a recipe in place of a format, to leave a weight as the file has it.
 const AS_STORED: &str = "dense";
@@ -97,19 +100,8 @@ impl Recipe {
     }
 
     fn read(file: &Path) -> Result<Self> {
-        let read = |reason| Error::Read {
-            file: file.into(),
-            reason,
-        };
-        let metadata = fs::metadata(file).map_err(read)?;
-        if !metadata.is_file() || metadata.len() > MAX_RECIPE {
-            let reason = format!("a recipe is a regular file of at most {MAX_RECIPE} bytes");
-            return Err(Error::Malformed {
-                file: file.into(),
-                reason,
-            });
-        }
-        Self::parse(&fs::read_to_string(file).map_err(read)?)
+        let text = small::read_text(file, MAX_RECIPE)?;
+        Self::parse(&text.ok_or_else(|| small::missing(file))?)
     }
 
     /// The format for a module; `None` leaves it as the file has it.

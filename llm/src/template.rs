@@ -6,12 +6,13 @@ use crate::{
     error::{Error, Result},
     gguf::vocabulary,
     hf::fields::{Fields, read_json},
+    small,
 };
 use lacuna_io::GgufFile;
 use minijinja::{Environment, ErrorKind, Value, context};
 use serde::Serialize;
 use std::{
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -114,7 +115,7 @@ impl ChatTemplate {
         let (bos, eos) = (token("bos_token")?, token("eos_token")?);
 
         let file = folder.join("chat_template.jinja");
-        if let Some(source) = read_template(&file)? {
+        if let Some(source) = small::read_text(&file, MAX_TEMPLATE)? {
             return Self::new(file, &source, &bos, &eos).map(Some);
         }
         let Some(fields) = fields else {
@@ -196,22 +197,4 @@ fn special_token(fields: &Fields<'_>, key: &str) -> Result<String> {
     let text = token.as_str().or_else(|| token.get("content")?.as_str());
     text.map(str::to_owned)
         .ok_or_else(|| fields.wrong(key, token, "text, or its content"))
-}
-
-fn read_template(file: &Path) -> Result<Option<String>> {
-    let read = |reason| Error::Read {
-        file: file.into(),
-        reason,
-    };
-    let metadata = match fs::metadata(file) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        metadata => metadata.map_err(read)?,
-    };
-    if !metadata.is_file() || metadata.len() > MAX_TEMPLATE {
-        return Err(Error::Template {
-            file: file.into(),
-            reason: format!("it is no regular file of at most {MAX_TEMPLATE} bytes"),
-        });
-    }
-    fs::read_to_string(file).map(Some).map_err(read)
 }

@@ -3,10 +3,10 @@
 use crate::{
     error::{Error, Result, parser_words},
     header::MAX_HEADER,
-    shard::open_regular,
+    shard::read_small,
 };
 use serde_json::Value;
-use std::{io::Read, path::Path};
+use std::path::Path;
 
 /// Files beside the weights, and the objects in them that describe the quantisation. The last two
 /// come from older exporters.
@@ -105,24 +105,10 @@ impl Quantization {
 }
 
 fn json(file: &Path) -> Result<Value> {
-    let malformed = |reason: String| Error::Malformed {
+    serde_json::from_slice(&read_small(file, MAX_HEADER)?).map_err(|e| Error::Malformed {
         file: file.into(),
-        reason,
-    };
-    let (opened, len) = open_regular(file)?;
-    if len > MAX_HEADER {
-        return Err(malformed(format!(
-            "it takes {len} bytes, the limit is {MAX_HEADER}"
-        )));
-    }
-    let mut bytes = vec![];
-    let read = opened.take(MAX_HEADER).read_to_end(&mut bytes);
-    read.map_err(|reason| Error::Read {
-        file: file.into(),
-        reason,
-    })?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| malformed(format!("it is no valid JSON: {}", parser_words(&e))))
+        reason: format!("it is no valid JSON: {}", parser_words(&e)),
+    })
 }
 
 #[cfg(test)]

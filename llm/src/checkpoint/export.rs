@@ -5,10 +5,9 @@ use crate::{
     config::Linear,
     error::{Error, Result},
     gguf::VOCABULARY,
-    hf,
+    hf, small,
 };
 use serde_json::Value;
-use std::{fs, io, path::Path};
 
 /// Files beside the weights that belong to a model.
 const BESIDE: [&str; 13] = [
@@ -50,7 +49,7 @@ impl Checkpoint {
             Tensors::Hf(tensors) => {
                 let mut files = vec![];
                 for name in BESIDE {
-                    let bytes = read(&tensors.folder().join(name))?;
+                    let bytes = small::read(&tensors.folder().join(name), MAX_BESIDE)?;
                     files.extend(bytes.map(|bytes| (name.to_owned(), bytes)));
                 }
                 for (_, bytes) in files.iter_mut().filter(|(name, _)| name == CONFIG) {
@@ -168,21 +167,4 @@ fn without_quantization(bytes: Vec<u8>) -> Vec<u8> {
         return bytes;
     }
     format!("{:#}\n", Value::Object(json)).into_bytes()
-}
-
-/// The content of a file; `None` if it does not exist.
-fn read(file: &Path) -> Result<Option<Vec<u8>>> {
-    let failed = |reason| Error::Read {
-        file: file.into(),
-        reason,
-    };
-    match fs::metadata(file) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(failed(e)),
-        Ok(m) if m.is_file() && m.len() <= MAX_BESIDE => fs::read(file).map(Some).map_err(failed),
-        Ok(_) => Err(Error::Malformed {
-            file: file.into(),
-            reason: format!("it is no regular file of at most {MAX_BESIDE} bytes"),
-        }),
-    }
 }

@@ -2,39 +2,26 @@
 
 use crate::{
     error::{Error, Result},
-    limits,
+    limits, small,
 };
 use serde_json::{Map, Value};
-use std::{fs, path::Path};
+use std::path::Path;
 
 /// The most bytes of a JSON file beside the weights that are read: no configuration is longer.
 const MAX_JSON: u64 = 64 << 20;
 
 /// Reads a JSON file; `None` if it does not exist.
 pub(crate) fn read_json(file: &Path) -> Result<Option<Value>> {
-    let read = |reason| Error::Read {
-        file: file.into(),
-        reason,
-    };
-    let len = match fs::metadata(file) {
-        Ok(metadata) if metadata.is_file() => metadata.len(),
-        Ok(_) => return Err(read(std::io::ErrorKind::InvalidInput.into())),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(read(e)),
-    };
-    if len > MAX_JSON {
-        return Err(Error::Malformed {
-            file: file.into(),
-            reason: format!("it has {len} bytes, the limit is {MAX_JSON}"),
-        });
-    }
-    let bytes = fs::read(file).map_err(read)?;
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|e| Error::Malformed {
+    let parse = |bytes: &[u8]| {
+        serde_json::from_slice(bytes).map_err(|e| Error::Malformed {
             file: file.into(),
             reason: e.to_string(),
         })
+    };
+    small::read(file, MAX_JSON)?
+        .as_deref()
+        .map(parse)
+        .transpose()
 }
 
 /// An object of a JSON file.

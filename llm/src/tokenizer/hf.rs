@@ -3,11 +3,12 @@
 use crate::{
     error::{Error, Result},
     hf::fields::{Fields, read_json},
+    small,
 };
 use serde::Deserialize;
 use std::{
     collections::BTreeSet,
-    fs, panic,
+    panic,
     path::Path,
     sync::{PoisonError, RwLock},
 };
@@ -47,18 +48,7 @@ impl HfTokenizer {
     /// The tokenizer, the token that begins a text, and whether texts do begin with it.
     pub fn from_folder(folder: &Path) -> Result<(Self, Option<u32>, bool)> {
         let file = folder.join("tokenizer.json");
-        let read = |reason| Error::Read {
-            file: file.clone(),
-            reason,
-        };
-        let metadata = fs::metadata(&file).map_err(read)?;
-        if !metadata.is_file() || metadata.len() > MAX_TOKENIZER {
-            return Err(Error::Tokenizer {
-                file,
-                reason: format!("it is no regular file of at most {MAX_TOKENIZER} bytes"),
-            });
-        }
-        let bytes = fs::read(&file).map_err(read)?;
+        let bytes = small::read(&file, MAX_TOKENIZER)?.ok_or_else(|| small::missing(&file))?;
         let tokenizer = Self::from_json(&file, &bytes)?;
         let (bos, add_bos) = tokenizer.first_token(folder)?;
         Ok((tokenizer, bos, add_bos))
