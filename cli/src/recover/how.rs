@@ -1,10 +1,12 @@
 //! The text on which a model is recovered, and for how long.
 
-use crate::error::{Error, Result};
-use lacuna_io::printable;
-use lacuna_llm::{Checkpoint, perplexity::Windows};
+use crate::{
+    calibrate::{spread, windows_of},
+    error::{Error, Result},
+};
+use lacuna_llm::Checkpoint;
 use lacuna_recover::Options;
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 /// How a model is recovered.
 #[derive(clap::Args)]
@@ -51,19 +53,14 @@ impl How {
         let context = self
             .context
             .unwrap_or(model.config().max_positions.min(256));
-        let tokenizer = model.tokenizer()?;
-        let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
         let mut all = vec![];
         for file in &self.text {
-            let unreadable =
-                |e| Error::Input(format!("{}: {e}", printable(&file.to_string_lossy())));
-            let text = fs::read_to_string(file).map_err(unreadable)?;
-            let ids = tokenizer.encode(&text)?;
-            let windows = Windows::new(&ids, context, None, bos)?.map(|window| window.ids);
-            all.extend(windows.filter(|ids| ids.len() == context));
+            let windows = windows_of(file, model, context)?;
+            all.extend(windows.into_iter().filter(|ids| ids.len() == context));
         }
-        let (found, wanted) = (all.len(), (self.tokens / context).min(all.len()));
-        if wanted == 0 {
+        let found = all.len();
+        let chosen = spread(all, self.tokens, context);
+        if chosen.is_empty() {
             let reason = format!(
                 "the text has {found} windows of {context} tokens, and --tokens is {}: that \
                  leaves none",
@@ -71,8 +68,7 @@ impl How {
             );
             return Err(Error::Input(reason));
         }
-        let evenly = (0..wanted).map(|i| std::mem::take(&mut all[i * found / wanted]));
-        Ok(evenly.collect())
+        Ok(chosen)
     }
 
     /// The training options for windows of `context` tokens.
