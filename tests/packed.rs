@@ -152,6 +152,50 @@ fn starts_of_kept_groups_that_would_hold_a_kernel_up_are_refused() {
 }
 
 #[test]
+fn parts_with_unsound_factors_or_out_of_place_are_refused() {
+    const ROW_BASE: usize = 0;
+    const FACTOR: usize = 11;
+    let caps = Caps {
+        class: DeviceClass::Cpu,
+        max_binding_bytes: 16 << 10,
+        ..Caps::PORTABLE
+    };
+    for format in ["w4g16", "w4g16s50-ragged"] {
+        let weight = matrix(600, 160, format, 2);
+        let packed = Packed::new(&weight, Layout::Rows, &caps).unwrap();
+        let bytes = packed.to_bytes();
+        let rows = 8 + 4 * (3 + 2);
+        let head = 8 + 4 * (3 + 8 + 1) + format.len().next_multiple_of(4) + 4;
+        let parts = u32::from_le_bytes(bytes[head - 4..head].try_into().unwrap()) as usize;
+        assert!(parts > 1, "{format} in one part");
+        let with = |at: &[usize], value: u32| {
+            let mut changed = bytes.clone();
+            for &at in at {
+                changed[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            }
+            Packed::from_bytes(&changed)
+        };
+        let refused = |at: &[usize], value, reason: &str| {
+            let refused = with(at, value).unwrap_err().to_string();
+            assert!(refused.contains(reason), "{format}, {value}: {refused}");
+        };
+        let field = |part: usize, field: usize| head + 4 * (12 * part + field);
+        let factors: Vec<_> = (0..parts).map(|part| field(part, FACTOR)).collect();
+        let half = 0.5f32.to_bits();
+        for factor in [0.0, -1.0, f32::NAN, f32::INFINITY, f32::MIN_POSITIVE / 2.0] {
+            refused(&factors, factor.to_bits(), "a factor of");
+        }
+        assert_eq!(with(&factors, half).unwrap().format(), packed.format());
+        refused(&factors[1..2], half, "the part that begins at row");
+        if format.contains("ragged") {
+            // How these are cut follows from their groups, not from their shape alone.
+            refused(&[field(1, ROW_BASE)], 7, "the part that begins at row");
+            refused(&[rows], 601, "rows of 601");
+        }
+    }
+}
+
+#[test]
 fn packed_and_replaced_weights_compute_what_their_matrices_do() {
     let Some(gpu) = gpu() else { return };
     for format in FORMATS

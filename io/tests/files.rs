@@ -254,6 +254,38 @@ fn a_device_is_refused_before_it_is_opened() {
 }
 
 #[test]
+fn tensors_are_written_aligned() {
+    let folder = Folder::new();
+    let path = folder.path("x");
+    let of = |dtype, count: usize, size: usize| RawTensor {
+        dtype,
+        shape: vec![count],
+        bytes: vec![0; count * size],
+    };
+    // Names of every length: the header must not shift what comes after it.
+    for len in 1..=8 {
+        let name = |first: char| first.to_string().repeat(len);
+        save(
+            &path,
+            [
+                (name('a'), of(TensorDtype::U8, 3, 1)),
+                (name('b'), of(TensorDtype::F16, 1, 2)),
+                (name('c'), of(TensorDtype::I64, 1, 8)),
+                (name('d'), of(TensorDtype::F32, 1, 4)),
+            ],
+        )
+        .unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let json: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+        for (first, size) in [('b', 2), ('c', 8), ('d', 4)] {
+            let at = json[name(first)]["data_offsets"][0].as_u64().unwrap() as usize;
+            assert_eq!((8 + header + at) % size, 0, "{json}");
+        }
+    }
+}
+
+#[test]
 fn rows_of_a_dense_weight_are_read_alone() {
     let folder = Folder::new();
     let path = folder.path("x");

@@ -161,3 +161,24 @@ pub fn output_error(dense: &Dense, packed: &Matrix, inputs: &Inputs) -> Result<O
         0.0
     }))
 }
+
+#[cfg(test)]
+#[allow(clippy::float_cmp, reason = "these are exact")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damping_is_a_share_of_the_mean_over_living_columns() {
+        let squares = vec![4.0, 0.0, 8.0];
+        let all = vec![4.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 8.0];
+        let inputs = Inputs::new(1, vec![0.0; 3], squares, Some(all)).unwrap();
+        let mut hessian = Hessian::new(&inputs).unwrap();
+        assert_eq!(hessian.matrix().diag().to_vec(), [4.0, 6.0, 8.0]);
+        hessian.damp(0.5);
+        assert_eq!(hessian.matrix().diag().to_vec(), [7.0, 9.0, 11.0]);
+        // In place of the damping before it.
+        hessian.damp(1.0);
+        assert_eq!(hessian.matrix().diag().to_vec(), [10.0, 12.0, 14.0]);
+        assert_eq!(hessian.matrix()[(0, 2)], 1.0);
+    }
+}

@@ -74,11 +74,6 @@ impl Pattern {
     pub const fn index_bits(self) -> u32 {
         bits::width_of(self.m)
     }
-
-    /// Share of the weights that is kept.
-    pub const fn density(self) -> f64 {
-        self.n as f64 / self.m as f64
-    }
 }
 
 impl fmt::Display for Pattern {

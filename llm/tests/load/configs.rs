@@ -86,6 +86,10 @@ fn windows_follow_each_architecture() {
         windows(&read(&with(config("qwen2"), used))),
         [None, Some(16)]
     );
+    let deep = json!({ "num_hidden_layers": 29, "sliding_window": 16, "use_sliding_window": true });
+    let (last, before) = (Some(Some(16)), [None; 28]);
+    let found = windows(&read(&with(config("qwen2"), deep)));
+    assert_eq!((found.last().copied(), &found[..28]), (last, &before[..]));
     let typed = json!({
         "sliding_window": 8,
         "use_sliding_window": true,
@@ -221,13 +225,16 @@ fn both_styles_of_rope_are_read() {
         }]
     );
     let new = json!({ "rope_parameters": with(llama3, json!({ "rope_theta": 7.0 })) });
+    let c = read(&with(config("llama"), new));
     assert_eq!(
-        read(&with(config("llama"), new)).ropes,
+        c.ropes,
         [Rope {
             theta: 7.0,
             scaling
         }]
     );
+    // Unlike YaRN, files of this rule state the context after it was lengthened.
+    assert_eq!(c.max_positions, 64);
     let linear = json!({ "rope_type": "linear", "factor": 2 });
     let both = json!({ "rope_parameters": linear, "rope_scaling": linear });
     let c = read(&with(config("qwen3"), both));

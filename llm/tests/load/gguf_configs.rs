@@ -88,6 +88,9 @@ fn heads_and_scaled_ropes_are_found() {
     };
     let c = read(&file);
     assert_eq!((c.ropes[0].scaling, c.max_positions), (yarn, 131_072));
+    file.set("qwen2.rope.scaling.attn_factor", Meta::F32(2.0));
+    let attention = 2.0 * (1.0 + 0.1 * 4f64.ln());
+    assert!((read(&file).ropes[0].attention() - attention).abs() < 1e-12);
 
     let llama3 = RopeScaling::Llama3 {
         factor: 32.0,

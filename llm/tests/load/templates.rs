@@ -89,6 +89,12 @@ fn every_end_of_a_line_is_a_newline() {
     assert_eq!(shown("{% if true %}\r\nx\r{% endif %}\r\nz"), "x\nz");
 }
 
+#[test]
+fn lines_of_blocks_alone_leave_nothing() {
+    let source = "a\n  {% if true %}\n b\n\t{% endif %}\nc";
+    assert_eq!(shown(source), "a\n b\nc");
+}
+
 /// The expected texts are those of Python 3.
 #[test]
 fn json_is_that_of_python() {
