@@ -116,8 +116,8 @@ pub trait Kernel: Sync {
         false
     }
 
-    /// Its place among the kernels for as many vectors, on devices of `class`: the lowest is tried first.
-    fn place(&self, _: &Problem, _class: DeviceClass) -> u8 {
+    /// Its place among kernels on devices of `class`: the lowest is tried first, however many vectors there are.
+    fn place(&self, _problem: &Problem, _class: DeviceClass) -> u8 {
         1
     }
 
@@ -239,7 +239,7 @@ pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<(
     let serving = serving.filter(|k| k.takes(problem.precision));
     let serving = serving.filter(|k| k.serves(problem.layout, problem.skip));
     let mut kernels: Vec<&'static dyn Kernel> = serving.collect();
-    // Few vectors: as `KERNELS` has them, with those for few first.
+    // In one place few vectors take kernels in the order of `KERNELS`; many, those for few last.
     let many = problem.batch > few_vectors(problem, caps.class);
     kernels.sort_by_key(|k| (k.place(problem, caps.class), many && k.for_few()));
     let all = kernels.into_iter().flat_map(|kernel| {

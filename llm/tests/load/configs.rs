@@ -86,7 +86,7 @@ fn windows_follow_each_architecture() {
         windows(&read(&with(config("qwen2"), used))),
         [None, Some(16)]
     );
-    // Windows begin at layer 28 if nothing is said.
+    // Windows begin at a layer beyond these, the 28th, if nothing is said.
     let unsaid = json!({ "sliding_window": 16, "use_sliding_window": true });
     assert_eq!(windows(&read(&with(config("qwen2"), unsaid))), [None; 2]);
     let typed = json!({
