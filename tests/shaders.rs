@@ -12,7 +12,7 @@ use lacuna::{
     verify,
 };
 use naga::back::{hlsl, msl, spv};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Devices for which the text differs: no subgroups, each size of them, and a size that varies; some
 /// with 64-bit integers.
@@ -72,7 +72,13 @@ fn dispatches() -> BTreeMap<String, Dispatch> {
                 continue;
             }
             let parts = case.problem.parts(&caps).unwrap();
+            let mut names = BTreeSet::new();
             for candidate in kernel::candidates(&case.problem, &caps).unwrap() {
+                assert!(
+                    names.insert(candidate.to_string()),
+                    "{}: {candidate} twice",
+                    case.problem
+                );
                 for dispatch in candidate.lower(&case.problem, &parts, &caps).unwrap() {
                     all.entry(dispatch.wgsl()).or_insert(dispatch);
                 }

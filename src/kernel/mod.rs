@@ -51,7 +51,7 @@ use crate::{
     error::{Error, Result},
     format::{Dtype, Format, Precision},
 };
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 /// The numbers that turn a kernel's shader into one candidate.
 ///
@@ -243,8 +243,11 @@ pub fn survey(problem: &Problem, caps: &Caps) -> Result<Vec<(Candidate, Result<(
     let many = problem.batch > few_vectors(problem, caps.class);
     kernels.sort_by_key(|k| (k.place(problem, caps.class), many && k.for_few()));
     let all = kernels.into_iter().flat_map(|kernel| {
-        kernel
-            .configs(problem, caps)
+        let mut configs = kernel.configs(problem, caps);
+        // What a shape or a pattern bounds may make one of two.
+        let mut seen = HashSet::new();
+        configs.retain(|config| seen.insert(*config));
+        configs
             .into_iter()
             .map(move |config| Candidate { kernel, config })
     });
