@@ -43,7 +43,7 @@ pub struct Args {
     /// The file to write, for `compress --stats` and `thresholds`; it appears complete or not at all
     #[arg(short, long, value_name = "STATS")]
     output: PathBuf,
-    /// Tokens to run, in windows spread evenly over all the text; Hessians need 64 thousand
+    /// Tokens to run, in windows spread evenly over all the text; with fewer, Hessians are poorer
     #[arg(long, value_name = "N", default_value_t = 65_536)]
     tokens: usize,
     /// Tokens per window [default: 512, or the model's limit or --tokens if that is less]
