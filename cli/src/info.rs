@@ -101,6 +101,7 @@ fn selected(index: Option<usize>, gpu: &Gpu, offered: Option<&AdapterReport>) ->
     let of_interest = wgpu::Features::SUBGROUP
         | wgpu::Features::TIMESTAMP_QUERY
         | wgpu::Features::SHADER_F16
+        | wgpu::Features::SHADER_INT64
         | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
         | wgpu::Features::PIPELINE_CACHE;
     let names = (features & of_interest)

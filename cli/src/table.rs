@@ -9,15 +9,15 @@ pub struct Table {
 
 impl Table {
     /// A table with these column headings.
-    pub fn new<const N: usize>(headings: [&str; N]) -> Self {
+    pub fn new<'a>(headings: impl IntoIterator<Item = &'a str>) -> Self {
         Self {
-            rows: vec![headings.map(str::to_owned).to_vec()],
+            rows: vec![headings.into_iter().map(str::to_owned).collect()],
         }
     }
 
-    /// Appends a row.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(Vec::from(cells));
+    /// Appends a row, of a cell for each heading.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
     }
 
     /// The text, one line per row.

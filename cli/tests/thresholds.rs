@@ -128,6 +128,15 @@ fn the_sparsity_asked_for_is_met_where_it_was_calibrated() {
         text.contains("sparsity met") && text.contains("weights needed"),
         "{text}"
     );
+    // And so does a table of several.
+    let share = text.split("weights needed ").nth(1).unwrap();
+    let share = share.split(" of").next().unwrap();
+    let formats = ["--thresholds", &t, "--format", "dense,w8g64"];
+    let table = stdout(&lacuna(&[&args[..], &formats].concat()));
+    assert!(
+        table.contains("weights needed") && table.contains(share),
+        "{share}: {table}"
+    );
     let args = [
         "generate",
         MODEL,

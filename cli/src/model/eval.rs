@@ -5,7 +5,7 @@ use crate::{
     device,
     error::{Error, Result},
     interrupt, out, progress,
-    table::Table,
+    table::{Table, percent},
     weights,
 };
 use lacuna::format::Format;
@@ -322,7 +322,7 @@ fn decode(sequence: &mut Sequence, ids: &[u32], ctx: usize, count: usize) -> Res
 
 impl Comparison {
     fn text(&self) -> String {
-        let mut table = Table::new([
+        let headings = [
             "model",
             "format",
             "bits/weight",
@@ -330,11 +330,14 @@ impl Comparison {
             "perplexity",
             "bits/byte",
             "decode tokens/s",
-        ]);
+        ];
+        let thresholds = self.rows.iter().any(|row| !row.gates.is_empty());
+        let more = thresholds.then_some("weights needed");
+        let mut table = Table::new(headings.into_iter().chain(more));
         let number =
             |value: Option<f64>, digits| value.map_or("n/a".into(), |v| format!("{v:.digits$}"));
         for row in &self.rows {
-            table.row([
+            let cells = [
                 printable(&row.model.to_string_lossy()),
                 row.format.clone().unwrap_or_else(|| "as stored".into()),
                 format!("{:.3}", row.bits_per_weight),
@@ -342,7 +345,9 @@ impl Comparison {
                 format!("{:.4}", row.perplexity),
                 number(row.bits_per_byte, 4),
                 number(row.decode_tokens_per_s, 2),
-            ]);
+            ];
+            let needed = more.map(|_| percent(row.weights_needed));
+            table.row(cells.into_iter().chain(needed));
         }
         let first = &self.rows[0];
         format!(
@@ -387,9 +392,9 @@ impl Report {
         for gate in &self.gates {
             table.row([gate.module.clone(), format!("{:.3}", gate.sparsity)]);
         }
-        let needed = 100.0 * self.weights_needed;
         format!(
-            "weights needed {needed:.1} % of those in the blocks\n\n{}",
+            "weights needed {} of those in the blocks\n\n{}",
+            percent(self.weights_needed),
             table.text()
         )
     }
