@@ -68,9 +68,6 @@ impl Kernel for GemmCoop {
         let lanes = caps
             .fixed_subgroup()
             .ok_or_else(|| missing("SUBGROUP of one size"))?;
-        if problem.batch == 0 {
-            return Ok(vec![]);
-        }
         let shape = Shape::new(problem, config, size)?;
         if config.workgroup != shape.subgroups * lanes {
             let workgroup = config.workgroup as usize;

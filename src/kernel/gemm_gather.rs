@@ -92,9 +92,6 @@ impl Kernel for GemmGather {
         parts: &[PartLayout],
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
-        if problem.batch == 0 {
-            return Ok(vec![]);
-        }
         let v = layout::sharing(problem.format);
         let pattern = problem.format.pattern();
         let Some(pattern) = pattern.filter(|_| v % config.rows as usize == 0) else {

@@ -165,9 +165,6 @@ impl Kernel for GemmLanes {
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
         let variant = Variant::of(config, problem)?;
-        if problem.batch == 0 {
-            return Ok(vec![]);
-        }
         let strips = config.batch / config.workgroup;
         if strips % variant.x != 0 {
             let strips = strips as usize;

@@ -125,9 +125,6 @@ impl Kernel for GemmTiled {
         parts: &[PartLayout],
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
-        if problem.batch == 0 {
-            return Ok(vec![]);
-        }
         if matches!(problem.format, Format::Gqs { .. }) {
             even::check(parts)?;
         }

@@ -135,9 +135,6 @@ impl Kernel for GemvI8 {
         };
         let load = variant.load(config.words);
         check(variant, quant, config)?;
-        if problem.batch == 0 {
-            return Ok(vec![]);
-        }
         let group = quant.group_cols(problem.cols);
         let span = problem.values_in(config.words as usize);
         let packets = problem.cols.div_ceil(span);

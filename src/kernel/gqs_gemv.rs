@@ -137,9 +137,6 @@ impl Kernel for GqsGemv {
         let &(_, load, taken) = found.ok_or_else(|| problem.unknown(config))?;
         check_panels(parts, config)?;
         taken.check(problem)?;
-        if problem.batch == 0 {
-            return Ok(vec![]);
-        }
         let mut consts = consts(problem, config, load, taken)?;
         let by_tasks = config.by_tasks();
         let mut fragments = vec![

@@ -74,9 +74,6 @@ impl Kernel for GqsLanes {
             return Err(unfit("kept groups of a row", 0, "group-pruned weights"));
         };
         check_panels(parts, config)?;
-        if problem.batch == 0 {
-            return Ok(vec![]);
-        }
         let spread = config.variant == "spread";
         gqs_runs::check_subgroup(config, caps)?;
         let load = match config.words % 8 {

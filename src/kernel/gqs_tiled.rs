@@ -70,9 +70,6 @@ impl Kernel for GqsTiled {
             return Err(unfit("kept groups of a row", 0, "group-pruned weights"));
         };
         check_panels(parts, config)?;
-        if problem.batch == 0 {
-            return Ok(vec![]);
-        }
         let (cols, team) = (problem.cols, config.batch / VECTORS);
         if config.workgroup % team != 0 || config.words % (config.workgroup / team) != 0 {
             let needed = "whole teams of lanes with slots of their own";

@@ -125,7 +125,7 @@ pub trait Kernel: Sync {
     /// legal or not.
     fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config>;
 
-    /// The launches of `config`.
+    /// The launches of `config` for a problem of at least one vector, row and column; [`Candidate::lower`] takes any.
     ///
     /// # Errors
     /// Where the configuration cannot serve the problem, whatever the device.
@@ -210,18 +210,25 @@ impl Candidate {
         parts: &[PartLayout],
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
-        let dispatches = match problem.cols {
+        // Of no vectors or rows nothing is launched, in however many turns; legal is what is for one vector.
+        let nothing = problem.batch == 0 || parts.is_empty();
+        let problem = &Problem {
+            batch: if nothing { 1 } else { problem.batch },
+            ..*problem
+        };
+        let mut dispatches = match problem.cols {
             // With active rows y holds what the sums are multiplied by, and must stay.
             0 if problem.skip != Skip::Rows => empty::dispatches(problem, parts, caps),
             _ => self.kernel.lower(problem, &self.config, parts, caps)?,
         };
         check_launches(dispatches.len())?;
         dispatches.iter().try_for_each(|d| d.fits(caps))?;
+        if nothing {
+            dispatches.clear();
+        }
         Ok(dispatches)
     }
-}
 
-impl Candidate {
     /// Whether work is cut into equal ranges of kept groups, which pays where rows keep very
     /// different numbers of them.
     pub fn is_task_centric(&self) -> bool {
@@ -417,15 +424,40 @@ mod tests {
 
     #[test]
     fn batches_beyond_all_limits_are_refused_or_empty() {
-        for problem in [
-            "f32 0x0 batch 4294967295",
-            "w4g32 32x0 batch 1000000",
-            "w4g32 1x1 batch 30000000",
+        let most = usize::MAX;
+        let [cpu, gpu] = [DeviceClass::Cpu, DeviceClass::Gpu].map(|class| Caps {
+            class,
+            ..Caps::PORTABLE
+        });
+        for shape in [
+            "0x0 batch 4294967295",
+            "32x0 batch 1000000",
+            "1x1 batch 30000000",
+            &format!("0x0 batch {most}"),
+            &format!("0x1 batch {most}"),
+            &format!("1x0 batch {most}"),
+            &format!("{most}x1 batch 0"),
+            &format!("1x{most} batch 0"),
+            &format!("{most}x{most} batch 0"),
+            &format!("{most}x{most} batch {most}"),
         ] {
-            let problem: Problem = problem.parse().unwrap();
-            match survey(&problem, &Caps::PORTABLE) {
-                Ok(_) | Err(Error::Limit { .. }) => {}
-                Err(other) => panic!("{problem}: {other}"),
+            for format in [
+                "f32",
+                "2:4x8@f16",
+                "w4g32",
+                "2:4+w3g32",
+                "w4g16s50",
+                "w4g16s50-ragged",
+            ] {
+                for more in ["", ", x in 8 bits", ", x in f16"] {
+                    let problem: Problem = format!("{format} {shape}{more}").parse().unwrap();
+                    for caps in [&cpu, &gpu] {
+                        match survey(&problem, caps) {
+                            Ok(_) | Err(Error::Limit { .. }) => {}
+                            Err(other) => panic!("{problem}: {other}"),
+                        }
+                    }
+                }
             }
         }
     }

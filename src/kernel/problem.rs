@@ -146,14 +146,19 @@ impl Problem {
     /// How the weight is cut on a device with these limits.
     ///
     /// # Errors
-    /// [`Error::Limit`] where x, y or the rows of one index set are larger than a binding may be,
-    /// [`Error::Unfit`] for formats that do not lie so.
+    /// [`Error::Limit`] where x, y or the rows of one index set are larger than a binding may be, or a side is larger
+    /// than 32 bits count; [`Error::Unfit`] for formats that do not lie so.
     pub fn parts(&self, caps: &Caps) -> Result<Vec<PartLayout>> {
         let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
-        for (what, len) in [("bytes of x", self.cols), ("bytes of y", self.rows)] {
-            let value = (self.batch as u64)
-                .saturating_mul(len as u64)
-                .saturating_mul(4);
+        let [rows, cols, batch] = [self.rows, self.cols, self.batch].map(|side| side as u64);
+        let bytes = |len: u64| batch.saturating_mul(len).saturating_mul(4);
+        for (what, value, limit) in [
+            ("rows", rows, u32::MAX.into()),
+            ("columns", cols, u32::MAX.into()),
+            ("vectors", batch, u32::MAX.into()),
+            ("bytes of x", bytes(cols), limit),
+            ("bytes of y", bytes(rows), limit),
+        ] {
             if value > limit {
                 return Err(Error::Limit { what, value, limit });
             }
