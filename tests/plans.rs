@@ -391,6 +391,24 @@ fn a_broken_shader_makes_no_plan() {
         matches!(&bad, Error::Kernel { kernel, .. } if kernel == "mine"),
         "{bad}"
     );
+    // The same text with other bindings is another pipeline, in whatever order they come.
+    let mislabelled = build(Dispatch {
+        operands: vec![Operand {
+            write: false,
+            ..dispatch(good).operands[0]
+        }],
+        ..dispatch(good)
+    });
+    assert!(
+        matches!(mislabelled, Err(Error::Kernel { .. })),
+        "{mislabelled:?}"
+    );
+    let unused = Operand::read("x", 2, Role::Tensor(0));
+    let more = build(Dispatch {
+        operands: vec![dispatch(good).operands[0], unused],
+        ..dispatch(good)
+    });
+    assert!(!matches!(more, Err(Error::Gpu { .. })), "{more:?}");
     let missing = build(Dispatch {
         operands: vec![Operand {
             role: Role::Tensor(1),

@@ -1,4 +1,4 @@
-//! Pipelines, made once for each WGSL text on a device, several at a time.
+//! Pipelines, made once for each WGSL text and its bindings on a device, several at a time.
 
 use super::Gpu;
 use crate::{
@@ -24,11 +24,42 @@ pub(crate) struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
+/// What a pipeline is made of: the text, and the bindings, of which a host may declare others for the same text.
+type Key = (String, Vec<wgpu::BindGroupLayoutEntry>);
+
+fn key(dispatch: &Dispatch) -> Key {
+    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty,
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    };
+    let operand = |o: &Operand| {
+        let ty = match o.role {
+            Role::Piece => wgpu::BufferBindingType::Uniform,
+            Role::Tensor(_) | Role::Part(_) | Role::Scratch => wgpu::BufferBindingType::Storage {
+                read_only: !o.write,
+            },
+        };
+        entry(o.binding, ty)
+    };
+    let params = entry(0, wgpu::BufferBindingType::Uniform);
+    let operands = dispatch.operands.iter().map(operand);
+    (
+        dispatch.wgsl(),
+        std::iter::once(params).chain(operands).collect(),
+    )
+}
+
 #[derive(Default)]
-pub(super) struct Cache(Mutex<HashMap<String, Arc<Pipeline>>>);
+pub(super) struct Cache(Mutex<HashMap<Key, Arc<Pipeline>>>);
 
 impl Cache {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Pipeline>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Pipeline>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -59,8 +90,8 @@ impl Gpu {
             let dispatches = dispatches.iter().map(Borrow::borrow);
             dispatches
                 .filter(|d| {
-                    let text = d.wgsl();
-                    !made.contains_key(&text) && seen.insert(text)
+                    let key = key(d);
+                    !made.contains_key(&key) && seen.insert(key)
                 })
                 .collect()
         };
@@ -89,12 +120,12 @@ impl Gpu {
     /// # Errors
     /// [`Error::Kernel`] where the shader or the pipeline is refused; nothing is cached then.
     pub(crate) fn pipeline(&self, dispatch: &Dispatch) -> Result<Arc<Pipeline>> {
-        let text = dispatch.wgsl();
-        if let Some(found) = self.inner.pipelines.lock().get(&text) {
+        let key = key(dispatch);
+        if let Some(found) = self.inner.pipelines.lock().get(&key) {
             return Ok(Arc::clone(found));
         }
         self.alive()?;
-        let made = self.scoped("pipeline", 0, || self.make_pipeline(dispatch, &text));
+        let made = self.scoped("pipeline", 0, || self.make_pipeline(&dispatch.name, &key));
         let made = made.map_err(|e| match e {
             Error::Gpu { message, .. } => Error::Kernel {
                 kernel: dispatch.name.clone(),
@@ -104,16 +135,16 @@ impl Gpu {
         })?;
         self.alive()?;
         let made = Arc::new(made);
-        self.inner.pipelines.lock().insert(text, Arc::clone(&made));
+        self.inner.pipelines.lock().insert(key, Arc::clone(&made));
         Ok(made)
     }
 
-    fn make_pipeline(&self, dispatch: &Dispatch, text: &str) -> Pipeline {
-        let label = Some(dispatch.name.as_str());
+    fn make_pipeline(&self, name: &str, (text, bindings): &Key) -> Pipeline {
+        let label = Some(name);
         let device = self.device();
         let source = wgpu::ShaderModuleDescriptor {
             label,
-            source: wgpu::ShaderSource::Wgsl(text.into()),
+            source: wgpu::ShaderSource::Wgsl(text.as_str().into()),
         };
         let module = if self.inner.checked {
             device.create_shader_module(source)
@@ -130,33 +161,9 @@ impl Gpu {
             // `PlanBuilder::dispatch` are held to the same rules by its documentation.
             unsafe { device.create_shader_module_trusted(source, checks) }
         };
-        let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
-            binding,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer {
-                ty,
-                has_dynamic_offset: false,
-                min_binding_size: None,
-            },
-            count: None,
-        };
-        let operand = |o: &Operand| {
-            let ty = match o.role {
-                Role::Piece => wgpu::BufferBindingType::Uniform,
-                Role::Tensor(_) | Role::Part(_) | Role::Scratch => {
-                    wgpu::BufferBindingType::Storage {
-                        read_only: !o.write,
-                    }
-                }
-            };
-            entry(o.binding, ty)
-        };
-        let entries: Vec<_> = std::iter::once(entry(0, wgpu::BufferBindingType::Uniform))
-            .chain(dispatch.operands.iter().map(operand))
-            .collect();
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label,
-            entries: &entries,
+            entries: bindings,
         });
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label,
