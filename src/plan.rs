@@ -269,8 +269,10 @@ impl Plan {
                 weights.insert(part, part.size());
             }
             for tensor in &launch.step.tensors {
-                let range = tensor.offset..tensor.offset + tensor.bytes();
-                tensors.entry(&tensor.buffer).or_default().push(range);
+                // A slot has no memory for what it stands for.
+                let end = (tensor.offset + tensor.bytes()).min(tensor.buffer.size());
+                let ranges = tensors.entry(&tensor.buffer).or_default();
+                ranges.push(tensor.offset..end);
             }
         }
         Memory {

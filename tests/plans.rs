@@ -299,6 +299,12 @@ fn a_plan_counts_its_memory_once() {
     builder.linear(&wide, &all, None, &out).unwrap();
     let memory = builder.build().unwrap().memory();
     assert_eq!(memory.tensors, all.bytes() + out.bytes());
+    // And slots hold nothing of what will stand in them.
+    let slot = gpu.slot(1, 128).unwrap();
+    let mut builder = PlanBuilder::new(&gpu);
+    builder.linear(&wide, &slot, None, &out).unwrap();
+    let memory = builder.build().unwrap().memory();
+    assert!(memory.tensors < slot.bytes(), "{memory:?}");
 }
 
 #[test]
