@@ -77,7 +77,7 @@ impl Plan {
     /// calls [`Timestamps::resolve`].
     ///
     /// # Errors
-    /// [`Error::Shape`] where `timestamps` has fewer passes than the plan has steps, [`Error::DeviceLost`].
+    /// [`Error::Shape`] unless `timestamps` has as many passes as the plan has steps, [`Error::DeviceLost`].
     pub fn encode_timed(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -100,7 +100,7 @@ impl Plan {
     /// launches cost in a row, with the waits between them.
     ///
     /// # Errors
-    /// [`Error::Shape`] where `timestamps` are for more than one pass, [`Error::DeviceLost`].
+    /// [`Error::Shape`] unless `timestamps` are for one pass, [`Error::DeviceLost`].
     pub fn encode_span(
         &self,
         encoder: &mut wgpu::CommandEncoder,
