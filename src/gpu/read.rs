@@ -1,6 +1,6 @@
 //! Getting results back.
 
-use super::{Element, Gpu, Tensor, check_dtype};
+use super::{Element, Gpu, Tensor, check_dtype, tensor::check_usage};
 use crate::{
     error::{Error, Result},
     format::Dtype,
@@ -59,18 +59,8 @@ impl Tensor {
         if self.is_empty() {
             return Ok(None);
         }
-        self.check_readable()?;
+        check_usage(&self.buffer, wgpu::BufferUsages::COPY_SRC)?;
         start(gpu, &self.buffer, self.offset, self.bytes()).map(Some)
-    }
-
-    fn check_readable(&self) -> Result<()> {
-        if self.buffer.usage().contains(wgpu::BufferUsages::COPY_SRC) {
-            return Ok(());
-        }
-        Err(Error::Buffer {
-            what: "tensor",
-            reason: "it lacks the usage COPY_SRC".into(),
-        })
     }
 }
 
@@ -88,7 +78,7 @@ impl ReadBack {
     /// [`Error::Buffer`] for a host buffer without `COPY_SRC`, [`Error::Limit`],
     /// [`Error::OutOfMemory`].
     pub fn new(gpu: &Gpu, tensor: &Tensor) -> Result<Self> {
-        tensor.check_readable()?;
+        check_usage(&tensor.buffer, wgpu::BufferUsages::COPY_SRC)?;
         Ok(Self {
             staging: staging(gpu, tensor.bytes())?,
             tensor: tensor.clone(),

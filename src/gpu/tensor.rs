@@ -158,10 +158,8 @@ impl Gpu {
                 reason,
             })
         };
+        check_usage(buffer, wgpu::BufferUsages::STORAGE)?;
         let alignment = u64::from(self.caps().storage_alignment);
-        if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
-            return refuse("it lacks the usage STORAGE".into());
-        }
         if offset % alignment != 0 {
             return refuse(format!("offset {offset} is no multiple of {alignment}"));
         }
@@ -267,7 +265,8 @@ impl Tensor {
     /// Replaces the contents, before anything submitted later runs.
     ///
     /// # Errors
-    /// [`Error::Dtype`] for data of another type, [`Error::Shape`], [`Error::DeviceLost`].
+    /// [`Error::Dtype`] for data of another type, [`Error::Shape`], [`Error::Buffer`] for a host buffer without
+    /// `COPY_DST`, [`Error::DeviceLost`].
     pub fn write<E: Element>(&self, gpu: &Gpu, data: &[E]) -> Result<()> {
         gpu.alive()?;
         check_dtype("data for a tensor", E::DTYPE, self.dtype)?;
@@ -275,6 +274,7 @@ impl Tensor {
         if data.is_empty() {
             return Ok(());
         }
+        check_usage(&self.buffer, wgpu::BufferUsages::COPY_DST)?;
         gpu.scoped("tensor write", self.bytes(), || {
             gpu.queue()
                 .write_buffer(&self.buffer, self.offset, &whole_words(data));
@@ -307,6 +307,19 @@ pub(crate) fn check_dtype(what: &'static str, got: Dtype, expected: Dtype) -> Re
         what,
         got,
         expected,
+    })
+}
+
+/// Refuses a buffer without `usage`: that of a tensor may be the host's.
+pub(super) fn check_usage(buffer: &wgpu::Buffer, usage: wgpu::BufferUsages) -> Result<()> {
+    let missing = usage - buffer.usage();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = missing.iter_names().map(|(name, _)| name).collect();
+    Err(Error::Buffer {
+        what: "tensor",
+        reason: format!("it lacks the usage {}", names.join(" | ")),
     })
 }
 
