@@ -4,11 +4,11 @@ mod common;
 
 use common::gpu;
 use lacuna::{
-    Caps, Error, Gpu, PlanBuilder, Tensor,
+    Activation, Active, Caps, Error, Gpu, PlanBuilder, Tensor,
     caps::DeviceClass,
     compress,
     format::{Dense, Format, Matrix, Precision},
-    kernel,
+    kernel::{self, Layout, Skip, compact},
     verify::{Case, Random},
     wgpu,
 };
@@ -132,6 +132,52 @@ fn every_kernel_computes_inside_one_buffer() {
     };
     let linear = linear.filter(|&name| name != "band_gemv" && name != without);
     assert_eq!(checked, linear.collect());
+}
+
+#[test]
+fn active_channels_lie_where_the_host_says() {
+    let Some(gpu) = gpu() else { return };
+    for (layout, skip) in [(Layout::Bands, Skip::Cols), (Layout::Rows, Skip::Rows)] {
+        let case = Case::new(64, 96, 2, "f32".parse().unwrap(), false).skipping(layout, skip);
+        let (decides, channels) = match skip {
+            Skip::Cols => (&case.x, 96),
+            _ => (&case.gate, 64),
+        };
+        let weight = gpu
+            .upload_as(layout, gpu.caps().class, &case.weight)
+            .unwrap();
+        let mut arena = Arena::new(&gpu, 64 << 10);
+        let mut take = |batch, len| arena.take(&gpu, batch, len);
+        let (x, y, limit) = (take(2, 96), take(2, 64), take(1, 1));
+        let (by, kept) = (take(2, channels), take(2, channels));
+        let words = compact::list_words(channels);
+        let list = take(1, words);
+        x.write(&gpu, &case.x).unwrap();
+        by.write(&gpu, decides).unwrap();
+        limit.write(&gpu, &[0.5f32]).unwrap();
+        list.write(&gpu, &vec![0u32; words]).unwrap();
+        let active = Active::new(kept.clone(), list.clone()).unwrap();
+        let mut builder = PlanBuilder::new(&gpu);
+        builder
+            .threshold(&by, &limit, Activation::None, &active)
+            .unwrap();
+        let y = if skip == Skip::Cols {
+            builder.input_sparse(&weight, &active, None, &y).unwrap();
+            &y
+        } else {
+            builder.masked(&weight, &x, None, &active).unwrap();
+            &kept
+        };
+        builder.build().unwrap().run().unwrap();
+        let found = y.read_blocking(&gpu).unwrap();
+        let comparison = case.reference().unwrap().compare(&found).unwrap();
+        assert!(comparison.passes(), "{skip:?}: {comparison:?}");
+
+        let short = Active::new(kept.clone(), limit);
+        assert!(matches!(short, Err(Error::Shape { .. })), "{short:?}");
+    }
+    let none = gpu.active(0, usize::MAX);
+    assert!(matches!(none, Err(Error::TooLarge { .. })), "{none:?}");
 }
 
 #[test]

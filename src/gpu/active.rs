@@ -1,8 +1,9 @@
 //! Which channels are active, on the device.
 
-use super::{Gpu, ReadBack, Tensor};
+use super::{Gpu, ReadBack, Tensor, check_dtype};
 use crate::{
     error::{Error, Result},
+    format::Dtype,
     kernel::compact,
 };
 
@@ -22,14 +23,25 @@ impl Gpu {
     /// # Errors
     /// Those of [`Gpu::tensor`].
     pub fn active(&self, batch: usize, channels: usize) -> Result<Active> {
-        Ok(Active {
-            kept: self.tensor(batch, channels)?,
-            list: self.tensor(1, compact::list_words(channels))?,
-        })
+        let kept = self.tensor(batch, channels)?;
+        Active::new(kept, self.tensor(1, compact::list_words(channels))?)
     }
 }
 
 impl Active {
+    /// The same in tensors of the host's, which may lie in a buffer of its own: `kept` is `[batch, channels]`, `list`
+    /// has [`list_words`](compact::list_words) elements, zeros until the first search.
+    ///
+    /// # Errors
+    /// [`Error::Dtype`] for other elements than f32, [`Error::Shape`] for a list of another length.
+    pub fn new(kept: Tensor, list: Tensor) -> Result<Self> {
+        check_dtype("what is kept", kept.dtype(), Dtype::F32)?;
+        check_dtype("a list of channels", list.dtype(), Dtype::F32)?;
+        let (words, channels) = (list.batch() * list.len(), kept.len());
+        Error::expect("words of a list", words, compact::list_words(channels))?;
+        Ok(Self { kept, list })
+    }
+
     /// What active channels hold, `[batch, channels]`; exactly zero where a vector does not keep one, by which
     /// some kernels find the active channels instead of by the list.
     pub const fn kept(&self) -> &Tensor {

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 /// What a channel's value goes through before it is compared with its threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Activation {
     /// Nothing: `v = x`.
     #[default]
@@ -41,7 +42,7 @@ pub const fn list_head(channels: usize) -> usize {
 
 /// Words of a list of at most `channels` channels.
 pub const fn list_words(channels: usize) -> usize {
-    list_head(channels) + channels
+    list_head(channels).saturating_add(channels)
 }
 
 /// Channels that a lane takes at a time.
