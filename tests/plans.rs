@@ -260,6 +260,19 @@ fn weights_past_a_binding_are_split_between_index_words() {
 }
 
 #[test]
+fn no_binding_is_larger_than_shaders_can_count() {
+    let gpu = noop(wgpu::Limits {
+        max_storage_buffer_binding_size: 1 << 36,
+        max_buffer_size: 1 << 36,
+        ..Default::default()
+    });
+    assert_eq!(gpu.device().limits().max_buffer_size, 1 << 36);
+    assert!(gpu.caps().max_binding_bytes < 1 << 32);
+    let tensor = gpu.tensor(1 << 14, 1 << 16);
+    assert!(matches!(tensor, Err(Error::Limit { .. })), "{tensor:?}");
+}
+
+#[test]
 fn what_can_never_fit_says_so_with_the_limit() {
     let limits = wgpu::Limits {
         max_storage_buffer_binding_size: 64 << 10,
