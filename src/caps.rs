@@ -69,6 +69,11 @@ impl Caps {
         storage_alignment: 256,
     };
 
+    /// Bytes of a storage buffer that is bound whole.
+    pub fn max_storage_bytes(&self) -> u64 {
+        self.max_binding_bytes.min(self.max_buffer_bytes)
+    }
+
     /// The subgroup size, where every shader runs with the same one.
     pub const fn fixed_subgroup(&self) -> Option<u32> {
         match self.subgroups {

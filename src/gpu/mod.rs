@@ -330,7 +330,7 @@ impl Gpu {
         let size = bytes.max(16).next_multiple_of(wgpu::COPY_BUFFER_ALIGNMENT);
         let caps = self.caps();
         let limit = if usage.contains(wgpu::BufferUsages::STORAGE) {
-            caps.max_buffer_bytes.min(caps.max_binding_bytes)
+            caps.max_storage_bytes()
         } else {
             caps.max_buffer_bytes
         };

@@ -66,7 +66,7 @@ impl Gpu {
     /// Those of [`Gpu::upload`] and [`Gpu::upload_bands`].
     pub fn upload_as(&self, layout: Layout, class: DeviceClass, weight: &Matrix) -> Result<Weight> {
         let mut parts = vec![];
-        for part in layout.split(weight, class, self.part_limit())? {
+        for part in layout.split(weight, class, self.caps().max_storage_bytes())? {
             parts.push(self.part(part, &layout.pack(weight, &part))?);
         }
         Ok(Weight {
@@ -85,7 +85,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Limit`] where it was packed for larger bindings, [`Error::OutOfMemory`].
     pub fn upload_packed(&self, packed: &Packed) -> Result<Weight> {
-        let (parts, limit) = (packed.parts.iter(), self.part_limit());
+        let (parts, limit) = (packed.parts.iter(), self.caps().max_storage_bytes());
         let bytes = |(part, _): &(PartLayout, Vec<u32>)| 4 * u64::from(part.words);
         if let Some(value) = parts.clone().map(bytes).find(|&bytes| bytes > limit) {
             return Err(Error::Limit {
@@ -105,12 +105,6 @@ impl Gpu {
                 .map(|(part, words)| self.part(*part, words))
                 .collect::<Result<_>>()?,
         })
-    }
-
-    /// Bytes that a part may have.
-    fn part_limit(&self) -> u64 {
-        let caps = self.caps();
-        caps.max_binding_bytes.min(caps.max_buffer_bytes)
     }
 
     fn part(&self, layout: PartLayout, words: &[u32]) -> Result<Part> {
@@ -173,7 +167,9 @@ impl Weight {
                 return replace(what, got.to_string(), expected.to_string());
             }
         }
-        let new = self.layout.split(weight, self.class, gpu.part_limit())?;
+        let new = self
+            .layout
+            .split(weight, self.class, gpu.caps().max_storage_bytes())?;
         if new.len() != self.parts.len() {
             return replace(
                 "number of parts",

@@ -201,7 +201,7 @@ impl Dispatch {
             (
                 "bytes of scratch",
                 self.scratch_bytes,
-                caps.max_binding_bytes.min(caps.max_buffer_bytes),
+                caps.max_storage_bytes(),
             ),
         ] {
             if value > limit {

@@ -45,7 +45,7 @@ impl Packed {
     /// [`Error::Limit`] where the rows of one index set are larger than a binding,
     /// [`Error::Unfit`] for formats that do not lie so.
     pub fn new(weight: &Matrix, layout: Layout, caps: &Caps) -> Result<Self> {
-        let max_bytes = caps.max_binding_bytes.min(caps.max_buffer_bytes);
+        let max_bytes = caps.max_storage_bytes();
         let parts = layout.split(weight, caps.class, max_bytes)?;
         let packed = |part: PartLayout| (part, layout.pack(weight, &part));
         Ok(Self {

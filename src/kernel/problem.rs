@@ -149,7 +149,7 @@ impl Problem {
     /// [`Error::Limit`] where x, y or the rows of one index set are larger than a binding may be, or a side is larger
     /// than 32 bits count; [`Error::Unfit`] for formats that do not lie so.
     pub fn parts(&self, caps: &Caps) -> Result<Vec<PartLayout>> {
-        let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
+        let limit = caps.max_storage_bytes();
         let [rows, cols, batch] = [self.rows, self.cols, self.batch].map(|side| side as u64);
         let bytes = |len: u64| batch.saturating_mul(len).saturating_mul(4);
         for (what, value, limit) in [
