@@ -189,7 +189,7 @@ pub(super) fn section(words: usize) -> usize {
 
 /// Cuts a weight into parts of at most `max_bytes`, at rows that no word crosses.
 ///
-/// Ragged group-pruned weights are treated as balanced; [`split_weight`] cuts them as they are.
+/// Ragged group-pruned weights are treated as balanced; [`Layout::split`] cuts them as they are.
 ///
 /// # Errors
 /// [`Error::Limit`] where even the rows that share words are larger than `max_bytes`.
@@ -215,11 +215,7 @@ pub fn split(
 ///
 /// # Errors
 /// Those of [`split`].
-pub fn split_weight(
-    weight: &Matrix,
-    class: DeviceClass,
-    max_bytes: u64,
-) -> Result<Vec<PartLayout>> {
+fn split_weight(weight: &Matrix, class: DeviceClass, max_bytes: u64) -> Result<Vec<PartLayout>> {
     let (rows, cols) = (weight.rows(), weight.cols());
     let mut parts = match (weight, class) {
         (Matrix::Gqs(w), DeviceClass::Cpu) => runs::split_weight(w, max_bytes),
@@ -238,7 +234,7 @@ pub fn split_weight(
 }
 
 /// Kept groups of the heaviest panel over those of the mean one; 1 for other formats.
-pub fn imbalance(weight: &Matrix, class: DeviceClass) -> f64 {
+pub(crate) fn imbalance(weight: &Matrix, class: DeviceClass) -> f64 {
     match (weight, class) {
         (Matrix::Gqs(w), DeviceClass::Gpu) => panels::imbalance(w, panels::ROWS),
         (Matrix::Gqs(w), DeviceClass::Cpu) => panels::imbalance(w, runs::ROWS),
@@ -339,7 +335,7 @@ fn split_rows(
 }
 
 /// The words of one part of `weight`.
-pub fn pack(weight: &Matrix, part: &PartLayout) -> Vec<u32> {
+fn pack(weight: &Matrix, part: &PartLayout) -> Vec<u32> {
     let mut words = vec![0; part.words as usize];
     let rows = part.row_base as usize..(part.row_base + part.rows) as usize;
     let slots = slots(weight.format(), weight.cols());
