@@ -141,8 +141,11 @@ impl Case {
         let mut all: Vec<(Candidate, Result<()>)> = vec![];
         for class in [DeviceClass::Cpu, DeviceClass::Gpu] {
             for (candidate, legal) in kernel::survey(&self.problem, &Caps { class, ..*caps })? {
-                if !all.iter().any(|(c, _)| *c == candidate) {
-                    all.push((candidate, legal));
+                // The two may lay a weight out differently, so that what one refuses serves the other.
+                match all.iter_mut().find(|(c, _)| *c == candidate) {
+                    None => all.push((candidate, legal)),
+                    Some((_, why)) if legal.is_ok() => *why = legal,
+                    Some(_) => {}
                 }
             }
         }
