@@ -1,10 +1,7 @@
 //! Getting results back.
 
 use super::{Element, Gpu, Tensor, check_dtype, tensor::check_usage};
-use crate::{
-    error::{Error, Result},
-    format::Dtype,
-};
+use crate::{error::Result, format::Dtype};
 use futures::channel::oneshot;
 use half::{bf16, f16};
 use std::{future::Future, pin::Pin, task};
