@@ -22,7 +22,7 @@ pub enum Precision {
     #[default]
     F32,
     /// In f16, like the weight's values, for cooperative matrices. Sums are f32. For weights of f16, of bf16 or
-    /// of codes; what is beyond 65 504 becomes infinite.
+    /// of codes, unless rows are ragged; what is beyond 65 504 becomes infinite.
     F16,
     /// As integers of eight bits that share a step in each block of up to 32 columns: faster
     /// where a device multiplies bytes, and less exact. For weights of codes whose bits divide
@@ -54,7 +54,7 @@ impl Precision {
     pub const fn serves(self, format: Format) -> bool {
         match (self, format) {
             (Self::F32 | Self::I24, _) => true,
-            (Self::F16, Format::Gqs { .. }) => false,
+            (Self::F16, Format::Gqs { pruning, .. }) => !pruning.ragged(),
             (Self::F16, _) => !matches!(format.dtype(), Some(Dtype::F32)),
             (
                 Self::I8,

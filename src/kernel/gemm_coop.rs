@@ -1,11 +1,12 @@
 //! `gemm_coop`: any batch by cooperative matrices, the tensor cores of a GPU, with x in f16.
 //!
-//! [`Config`]: a workgroup computes `rows` x `batch` of y and stages `words` slots of each row at a
-//! time. Variants name how many matrices of y a subgroup holds, down and across. A device has
-//! matrices of 16 x 16 or 8 x 8; the shader is the same.
+//! [`Config`]: a workgroup computes `rows` x `batch` of y and stages `words` numbers of each row at a
+//! time. Variants name how many matrices of y a subgroup holds, down and across, and for N:M weights what is
+//! staged: `filled`, their columns with the zeros put back, or the slots alone, with an x gathered for each index
+//! set. A device has matrices of 16 x 16 or 8 x 8; the shader is the same.
 
 use super::{
-    Config, Const, Dispatch, Kernel, PartLayout, Problem, fragment, layout,
+    Config, Const, Dispatch, Kernel, PartLayout, Problem, even, fragment, layout,
     packet::{self, Load, gcd},
     problem::{self, unfit},
     shader,
@@ -27,7 +28,15 @@ const TILES: [(&str, u32, u32); 6] = [
     ("1x1", 2, 1),
 ];
 
-/// Slots that are staged at a time.
+/// The same for N:M weights whose zeros are put back.
+const FILLED: [(&str, u32, u32); 4] = [
+    ("4x2-filled", 8, 8),
+    ("2x4-filled", 8, 8),
+    ("2x2-filled", 4, 4),
+    ("1x1-filled", 2, 1),
+];
+
+/// Numbers of a row that are staged at a time.
 const DEPTHS: [u32; 2] = [64, 32];
 
 pub struct GemmCoop;
@@ -41,12 +50,20 @@ impl Kernel for GemmCoop {
         precision == Precision::F16
     }
 
-    fn configs(&self, _problem: &Problem, caps: &Caps) -> Vec<Config> {
+    fn configs(&self, problem: &Problem, caps: &Caps) -> Vec<Config> {
         let (Some(size), Some(lanes)) = (caps.cooperative, caps.fixed_subgroup()) else {
             // A candidate whose refusal says what is missing.
             return vec![config(TILES[0], DEPTHS[0], 16, 32)];
         };
-        let tiles = TILES.into_iter();
+        let mut tiles = TILES.to_vec();
+        if let Some(pattern) = problem.format.pattern() {
+            // Products of 2:4 that gather x took an H100 four times as long as dense ones: zeros are the lesser evil where
+            // more than one column in eight is kept.
+            let dense = 8 * pattern.n() > pattern.m();
+            let at = if dense { 0 } else { tiles.len() };
+            tiles.splice(at..at, FILLED);
+        }
+        let tiles = tiles.into_iter();
         tiles
             .flat_map(|tile| DEPTHS.map(|depth| config(tile, depth, size, lanes)))
             .collect()
@@ -68,6 +85,9 @@ impl Kernel for GemmCoop {
         let lanes = caps
             .fixed_subgroup()
             .ok_or_else(|| missing("SUBGROUP of one size"))?;
+        if even::balanced(problem.format).is_some() {
+            even::check(parts)?;
+        }
         let shape = Shape::new(problem, config, size)?;
         if config.workgroup != shape.subgroups * lanes {
             let workgroup = config.workgroup as usize;
@@ -78,7 +98,7 @@ impl Kernel for GemmCoop {
             ));
         }
         let sparse = problem.format.pattern().is_some();
-        let wide = problem.format.quant().is_none();
+        let wide = shape.load == Load::Quads;
         let mut fragments = problem.fragments(caps.class);
         fragments.push(fragment!("y_words"));
         fragments.push(if problem.cols % 4 == 0 {
@@ -86,17 +106,21 @@ impl Kernel for GemmCoop {
         } else {
             fragment!("x_scalars")
         });
-        fragments.push(if sparse {
-            fragment!("coop_nm")
+        fragments.extend(match (sparse, shape.filled) {
+            (true, true) => [fragment!("coop_dense"), fragment!("coop_filled")],
+            (true, false) => [fragment!("coop_gather"), fragment!("coop_stored")],
+            (false, _) => [fragment!("coop_dense"), fragment!("coop_stored")],
+        });
+        fragments.push(if shape.kept {
+            fragment!("coop_kept")
         } else {
-            fragment!("coop_dense")
+            fragment!("coop_all")
         });
         fragments.push(match size {
             8 => fragment!("coop_8"),
             _ => fragment!("coop_16"),
         });
-        let load = if wide { Load::Quads } else { Load::Words };
-        let (mut consts, decoding) = packet::decoded(problem, shape.span, load);
+        let (mut consts, decoding) = packet::decoded(problem, shape.span, shape.load);
         fragments.extend(decoding);
         if sparse && wide {
             fragments.push(fragment!("index_words"));
@@ -111,13 +135,17 @@ impl Kernel for GemmCoop {
             ("WORKGROUP", config.workgroup),
             ("TILE_ROWS", config.rows),
             ("TILE_BATCH", config.batch),
-            ("TILE_SLOTS", config.words),
+            ("DEPTH", config.words),
+            ("TILE_SLOTS", shape.slots),
             ("MR", shape.down),
             ("MB", shape.across),
             ("SETS", config.rows / shape.set_rows),
             ("SET_ROWS", shape.set_rows),
         ];
         consts.extend(numbers.map(|(name, value)| (name, Const::U32(value))));
+        if shape.kept {
+            consts.push(("MARKED", Const::Bool(!shape.filled)));
+        }
         let across = problem.batch.div_ceil(config.batch as usize) as u64;
         let dispatches = parts.iter().enumerate().map(|(i, part)| Dispatch {
             enables: vec!["f16", "wgpu_cooperative_matrix"],
@@ -151,6 +179,7 @@ fn config(
 
 /// Matrices of a subgroup, down and across.
 fn matrices(variant: &str) -> Option<(u32, u32)> {
+    let variant = variant.strip_suffix("-filled").unwrap_or(variant);
     let (down, across) = variant.split_once('x')?;
     Some((down.parse().ok()?, across.parse().ok()?))
 }
@@ -165,8 +194,15 @@ struct Shape {
     subgroups: u32,
     /// Rows of the tile that meet the same x.
     set_rows: u32,
-    /// Values of a packet.
+    /// Whether an N:M weight is staged with its zeros.
+    filled: bool,
+    /// Whether some of what is staged is not kept.
+    kept: bool,
+    /// Stored weights of a row and step.
+    slots: u32,
+    /// Values of a packet, and how it is loaded.
     span: usize,
+    load: Load,
 }
 
 impl Shape {
@@ -183,27 +219,43 @@ impl Shape {
                 "whole matrices",
             ));
         }
+        let depth = config.words as usize;
+        if config.words % size != 0 {
+            return Err(unfit("numbers of a step", depth, "whole matrices"));
+        }
         let v = layout::sharing(problem.format) as u32;
-        let set_rows = match problem.format.pattern() {
-            None => config.rows,
+        let filled = problem.format.pattern().is_some() && config.variant.ends_with("-filled");
+        let (set_rows, slots, unit) = match problem.format.pattern() {
+            None => (config.rows, depth, 4),
+            Some(pattern) if filled => {
+                let (n, m) = (pattern.n(), pattern.m());
+                if m % 4 != 0 || depth % m != 0 {
+                    return Err(unfit("M", m, "a multiple of 4 that divides a step"));
+                }
+                // A packet is whole windows and whole index words.
+                (config.rows, depth / m * n, n * 4 / gcd(n, 4))
+            }
             Some(_) if v % size == 0 && (config.rows % v == 0 || v % config.rows == 0) => {
-                v.min(config.rows)
+                (v.min(config.rows), depth, 4)
             }
             Some(_) => {
                 let needed = "rows that share columns to be whole matrices and parts of tiles";
                 return Err(unfit("V", v as usize, needed));
             }
         };
-        let span = match problem.format.quant() {
-            Some(_) => gcd(config.words as usize, packet::CODES),
-            None => problem.values_in(4),
+        let (span, load) = if problem.format.quant().is_some() {
+            (gcd(slots, packet::CODES), Load::Words)
+        } else {
+            let quads = problem.values_in(4);
+            let wide = quads * unit / gcd(quads, unit);
+            if slots % wide == 0 {
+                (wide, Load::Quads)
+            } else {
+                (unit, Load::Words)
+            }
         };
-        if config.words % size != 0 || config.words as usize % span != 0 {
-            return Err(unfit(
-                "slots of a step",
-                config.words as usize,
-                "whole matrices",
-            ));
+        if slots % span != 0 || span % unit != 0 {
+            return Err(unfit("slots of a step", slots, "whole packets"));
         }
         Ok(Self {
             size,
@@ -211,7 +263,11 @@ impl Shape {
             across,
             subgroups: config.rows / rows * (config.batch / batch),
             set_rows,
+            filled,
+            kept: filled || even::balanced(problem.format).is_some(),
+            slots: slots as u32,
             span,
+            load,
         })
     }
 
@@ -261,6 +317,6 @@ impl Shape {
     fn bytes(&self, config: &Config) -> u32 {
         let sets = config.rows / self.set_rows;
         let staged = (config.rows + sets * config.batch) * (config.words + 8);
-        2 * staged + 4 * self.subgroups * self.size * self.size
+        2 * staged + 4 * self.subgroups * self.size * self.size + 4 * u32::from(self.kept)
     }
 }

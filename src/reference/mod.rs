@@ -183,9 +183,10 @@ fn lost(precision: Precision, weight: &Matrix, x: &[f32]) -> Result<Vec<f64>> {
         (Precision::F16, _) if precision.serves(format) => {
             Ok(x.iter().map(|&x| format::lost_f16(f64::from(x))).collect())
         }
-        (Precision::F16, _) => {
-            refused("f16", "weights have to be f16, bf16 or codes of whole rows")
-        }
+        (Precision::F16, _) => refused(
+            "f16",
+            "weights have to be f16, bf16 or codes, and rows not ragged",
+        ),
         (Precision::I8, None) => refused(
             "8 bits",
             "its codes do not divide a byte, or keep single columns",

@@ -126,6 +126,12 @@ const HALVES: &[&str] = &[
     "w4g32-real",
     "w3g40-sym",
     "1:8x16+w3g16-sym",
+    "2:4@f16",
+    "1:8x2@bf16",
+    "3:4x8@f16",
+    "2:4+w4g64",
+    "w4g16s50",
+    "w3g40s50-sym",
 ];
 
 /// Shapes left to the thorough list, each with every fourth format.

@@ -40,6 +40,7 @@ pub fn run(if_reachable: bool) -> Result<()> {
     let built = [&built[..], &WITHOUT_BURN, &targets].concat();
     let lacuna = workspace.build(&built, "lacuna")?;
     let races = workspace.build_test(&built, "races")?;
+    let matrices = workspace.build_test(&built, "matrices")?;
 
     let verify = |driver: Driver, options: &[&str]| {
         let mut command = drivers.command(driver, &lacuna);
@@ -49,6 +50,9 @@ pub fn run(if_reachable: bool) -> Result<()> {
     watched(&mut verify(Driver::SwiftShader, &[]), &[])?;
     let mut validated = verify(Driver::Mesa, &["--cooperative"]);
     watched(validated.env("WGPU_VALIDATION", "1"), &[OF_NAGA])?;
+
+    let mut odd = drivers.command(Driver::Mesa, &matrices);
+    watched(odd.env("LACUNA_TEST_MATRICES", "1"), &[])?;
 
     let settings = workspace.target.join("adapters/vk_layer_settings.txt");
     std::fs::write(

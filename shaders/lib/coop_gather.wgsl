@@ -1,5 +1,5 @@
 // N:M: every index set of the tile's rows has an x of its own, the columns of its slots.
-const X_QUADS: u32 = TILE_SLOTS / 4u;
+const X_QUADS: u32 = DEPTH / 4u;
 const X_ITEMS: u32 = X_QUADS * TILE_BATCH * SETS;
 const X_HELD: u32 = (X_ITEMS + WORKGROUP - 1u) / WORKGROUP;
 
@@ -21,4 +21,8 @@ fn fetch_x(row0: u32, vector0: u32, step: u32, lane: u32) -> array<vec4<f32>, X_
         }
     }
     return held;
+}
+
+fn x_end() -> u32 {
+    return params.slots;
 }
