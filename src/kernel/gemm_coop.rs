@@ -76,6 +76,10 @@ impl Kernel for GemmCoop {
         parts: &[PartLayout],
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
+        if !Precision::F16.serves(problem.format) {
+            let needed = "4 for weights of f32 and for kept groups";
+            return Err(unfit("bytes of a number of x", 2, needed));
+        }
         let missing = |feature| Error::MissingFeature {
             feature,
             needed_by: format!("gemm_coop/{config}"),

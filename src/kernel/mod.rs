@@ -423,6 +423,35 @@ mod tests {
     }
 
     #[test]
+    fn matrix_units_take_only_weights_that_lose_nothing_to_f16() {
+        let caps = Caps {
+            class: DeviceClass::Gpu,
+            subgroups: Some(crate::caps::Subgroups { min: 32, max: 32 }),
+            cooperative: Some(16),
+            max_workgroup_bytes: 48 << 10,
+            max_invocations: 1024,
+            ..Caps::PORTABLE
+        };
+        for (format, taken) in [
+            ("f16", true),
+            ("bf16", true),
+            ("w4g128", true),
+            ("2:4x16@f16", true),
+            ("f32", false),
+            ("2:4x16@f32", false),
+            ("w4g16s50", false),
+            ("w4g16s50-ragged", false),
+        ] {
+            let problem: Problem = format!("{format} 64x128 batch 64, x in f16")
+                .parse()
+                .unwrap();
+            assert_eq!(Precision::F16.serves(problem.format), taken, "{problem}");
+            let found = candidates(&problem, &caps);
+            assert_eq!(found.is_ok(), taken, "{problem}: {found:?}");
+        }
+    }
+
+    #[test]
     fn batches_beyond_all_limits_are_refused_or_empty() {
         let most = usize::MAX;
         let [cpu, gpu] = [DeviceClass::Cpu, DeviceClass::Gpu].map(|class| Caps {
