@@ -55,7 +55,8 @@ use std::{borrow::Cow, collections::HashSet, fmt};
 
 /// The numbers that turn a kernel's shader into one candidate.
 ///
-/// Each kernel gives the fields its own meaning, stated in its file.
+/// Each kernel gives the fields its own meaning, stated in its file, and is right in the configurations that it
+/// proposes ([`Kernel::configs`]): of others only some are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Config {
     /// Names the way the kernel works, for example `subgroup-quads`.
