@@ -37,7 +37,7 @@ pub struct Caps {
     pub timestamps: bool,
     /// Storage buffers a shader may bind.
     pub max_storage_buffers: u32,
-    /// Bytes of one binding, below 2³²: shaders count them with 32 bits.
+    /// Bytes of one binding.
     pub max_binding_bytes: u64,
     /// Bytes of one buffer.
     pub max_buffer_bytes: u64,

@@ -260,19 +260,6 @@ fn weights_past_a_binding_are_split_between_index_words() {
 }
 
 #[test]
-fn no_binding_is_larger_than_shaders_can_count() {
-    let gpu = noop(wgpu::Limits {
-        max_storage_buffer_binding_size: 1 << 36,
-        max_buffer_size: 1 << 36,
-        ..Default::default()
-    });
-    assert_eq!(gpu.device().limits().max_buffer_size, 1 << 36);
-    assert!(gpu.caps().max_binding_bytes < 1 << 32);
-    let tensor = gpu.tensor(1 << 14, 1 << 16);
-    assert!(matches!(tensor, Err(Error::Limit { .. })), "{tensor:?}");
-}
-
-#[test]
 fn what_can_never_fit_says_so_with_the_limit() {
     let limits = wgpu::Limits {
         max_storage_buffer_binding_size: 64 << 10,
@@ -422,12 +409,12 @@ fn a_broken_shader_makes_no_plan() {
         matches!(mislabelled, Err(Error::Kernel { .. })),
         "{mislabelled:?}"
     );
-    let unused = Operand::read("x", 2, Role::Tensor(0));
+    let unused = Operand::read("unused", 2, Role::Scratch);
     let more = build(Dispatch {
         operands: vec![dispatch(good).operands[0], unused],
         ..dispatch(good)
     });
-    assert!(!matches!(more, Err(Error::Gpu { .. })), "{more:?}");
+    assert!(more.is_ok(), "{more:?}");
     let missing = build(Dispatch {
         operands: vec![Operand {
             role: Role::Tensor(1),

@@ -377,10 +377,6 @@ fn answered(scope: wgpu::ErrorScopeGuard) -> Option<wgpu::Error> {
     scope.pop().now_or_never().flatten()
 }
 
-/// Most bytes of a binding that shaders can reach: Metal tells them the size of a buffer in 32 bits, and bounds checks
-/// let nothing behind that through.
-const MOST_BOUND: u64 = (1 << 32) - 256;
-
 /// Reads the capabilities that a device was created with.
 fn caps_of(device: &wgpu::Device) -> Caps {
     let (limits, features, info) = (device.limits(), device.features(), device.adapter_info());
@@ -401,7 +397,7 @@ fn caps_of(device: &wgpu::Device) -> Caps {
         cooperative: None,
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
-        max_binding_bytes: limits.max_storage_buffer_binding_size.min(MOST_BOUND),
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
         max_invocations: limits

@@ -77,7 +77,7 @@ impl Kernel for GemmCoop {
         caps: &Caps,
     ) -> Result<Vec<Dispatch>> {
         if !Precision::F16.serves(problem.format) {
-            let needed = "4 for weights of f32 and for kept groups";
+            let needed = "4 for weights of f32 and for ragged rows";
             return Err(unfit("bytes of a number of x", 2, needed));
         }
         let missing = |feature| Error::MissingFeature {

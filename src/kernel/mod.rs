@@ -440,7 +440,7 @@ mod tests {
             ("2:4x16@f16", true),
             ("f32", false),
             ("2:4x16@f32", false),
-            ("w4g16s50", false),
+            ("w4g16s50", true),
             ("w4g16s50-ragged", false),
         ] {
             let problem: Problem = format!("{format} 64x128 batch 64, x in f16")

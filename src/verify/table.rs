@@ -240,7 +240,7 @@ mod tests {
         for (format, ways) in [
             ("w4g64-real", 7),
             ("w6g16-sym", 3),
-            ("w4g16s70", 3),
+            ("w4g16s70", 4),
             ("2:4x8@f16", 2),
             ("2:4", 1),
         ] {
