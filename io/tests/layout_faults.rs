@@ -211,7 +211,13 @@ fn case_21_bits() {
         values(&few.pack_quantized(stream).config(three)),
         few.values()
     );
-    // Seven bits in whole words take as many words as eight: the configuration decides.
+    // Seven bits in whole words take as many words as eight. Eight use the upper bits of some word, ...
+    let mut eight = Coded::random(4, 64, 8, 32, 5).symmetric();
+    assert_eq!(values(&eight.pack_quantized(stream)), eight.values());
+    // ... or are all 0, and so are their zero points, ...
+    (eight.codes, eight.zeros) = (vec![0; 4 * 64], vec![0; 4 * 2]);
+    assert_eq!(values(&eight.pack_quantized(stream)), eight.values());
+    // ... and for seven the configuration decides.
     let seven = Coded::random(4, 64, 7, 32, 5).symmetric();
     let file = seven.pack_quantized(whole);
     assert!(matches!(refusal(&file), Refusal::Ambiguous { .. }));

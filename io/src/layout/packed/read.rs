@@ -53,7 +53,7 @@ fn shape(view: &View<'_>) -> Result<(usize, usize)> {
 }
 
 /// Bits of a code and their packing, found from the words of a row. If several fit, `config.json`
-/// decides.
+/// decides, or, between 7 and 8 bits, what the words hold.
 fn width(view: &View<'_>, rows: usize, cols: usize) -> Result<(u32, Packing)> {
     let [of_packed, words] = view.matrix_shape(PACKED, TensorDtype::I32, "I32")?;
     let shape = view.shown(SHAPE);
@@ -84,6 +84,8 @@ fn width(view: &View<'_>, rows: usize, cols: usize) -> Result<(u32, Packing)> {
         {
             Ok((bits, said.unwrap_or(Packing::Straddling)))
         }
+        // Seven bits, whole ones in a word, always take as many words as eight, and leave four bits of each unused.
+        [(7, Packing::Whole), eight] if is_of_eight_bits(view)? => Ok(eight),
         [] => {
             let expected = format!("[{rows}, words of {cols} codes of 2 to 8 bits], by {shape}");
             Err(view.wrong_shape(PACKED, &[of_packed, words], expected))
@@ -101,6 +103,14 @@ fn width(view: &View<'_>, rows: usize, cols: usize) -> Result<(u32, Packing)> {
             Err(view.refuse(Refusal::Ambiguous { reading }))
         }
     }
+}
+
+/// Whether words hold what four codes of seven bits cannot, or zeros alone, which are the same of any width.
+fn is_of_eight_bits(view: &View<'_>) -> Result<bool> {
+    let words = view.words(PACKED)?;
+    let zero = |words: &[u32]| words.iter().all(|&word| word == 0);
+    let zeros = || view.words(ZERO_POINT).is_ok_and(|zeros| zero(&zeros));
+    Ok(words.iter().any(|&word| word >> 28 != 0) || (zero(&words) && zeros()))
 }
 
 /// Scales `[rows][groups]`, and the number of groups.
