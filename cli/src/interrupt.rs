@@ -26,6 +26,15 @@ pub fn defer() {
     DEFERRED.store(true, SeqCst);
 }
 
+/// Does `work`, for whose end an interruption waits; afterwards they end the program at once again.
+pub fn deferred<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    defer();
+    let done = work();
+    DEFERRED.store(false, SeqCst);
+    check()?;
+    done
+}
+
 /// A safe point: fails if an interruption is pending.
 pub fn check() -> Result<()> {
     if INTERRUPTED.load(SeqCst) {

@@ -221,7 +221,8 @@ fn evaluate(
         let window = windows.clone().next().map(|w| w.ids).unwrap_or_default();
         let logits = logits_at(&mut sequence, &window, &args.positions)?;
         let shape = [args.positions.len(), checkpoint.config().vocab];
-        save(file, [("logits", RawTensor::from_f32(&shape, &logits))])?;
+        let logits = RawTensor::from_f32(&shape, &logits);
+        interrupt::deferred(|| Ok(save(file, [("logits", logits)])?))?;
     }
 
     sequence.clear_tallies()?;

@@ -122,6 +122,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
             chooser.uniform(share)
         }
     };
+    interrupt::defer();
     interrupt::check()?;
     let modules = chooser.modules(&shares)?;
     ThresholdFile { origin, modules }.save(&args.output)?;
