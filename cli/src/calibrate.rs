@@ -14,7 +14,7 @@ use crate::{
     out, weights,
 };
 use dump::Dump;
-use lacuna_io::printable;
+use lacuna_io::{check_place, printable};
 use lacuna_llm::{
     Checkpoint, Config, Gate, Recipe, Site,
     blocks::{Blocks, embed},
@@ -95,6 +95,7 @@ struct Report {
 
 pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let begin = Instant::now();
+    check_place(&args.output)?;
     let checkpoint = args.reading.model(&args.model)?;
     let config = checkpoint.config();
     if args.tokens < 2 {

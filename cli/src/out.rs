@@ -1,7 +1,7 @@
 //! Writing to stdout and stderr, which their readers may close.
 
 use crate::error::{Error, Result};
-use lacuna_io::printable;
+use lacuna_io::{check_place, printable};
 use serde::Serialize;
 use std::{
     io::{self, Write},
@@ -17,6 +17,12 @@ pub fn write(text: &str) -> Result<()> {
             io::ErrorKind::BrokenPipe => Error::Pipe,
             _ => Error::Stdout(e),
         })
+}
+
+/// Refuses an output at which no file can appear, or that would take the place of an input.
+pub fn is_file(output: &Path, inputs: &[&Path]) -> Result<()> {
+    check_place(output)?;
+    differs(output, inputs)
 }
 
 /// Refuses an output that would take the place of an input.

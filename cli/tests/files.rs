@@ -4,7 +4,7 @@ mod common;
 
 use common::{COLS, Model, ROWS, code, json, lacuna, stdout, y};
 use lacuna_io::WeightFile;
-use std::fs;
+use std::{fs, path::Path};
 
 #[test]
 fn a_weight_survives_compressing_inspecting_unpacking_and_multiplying() {
@@ -101,6 +101,48 @@ fn an_input_is_no_output() {
         assert!(code(&output) == 2 && said.contains("is an input"), "{said}");
         assert_eq!(before, [&weights, &x].map(|file| fs::read(file).unwrap()));
     }
+}
+
+#[test]
+fn a_file_is_not_named_like_a_folder() {
+    let model = Model::new();
+    let (weights, x, out) = (model.weights(), model.input(1, COLS), model.path("out/"));
+    let matmul = ["--tensor", "layers.0.up", "--input", &x, "-o", &out];
+    for args in [
+        &["compress", &weights, "-o", &out, "--format", "2:4"][..],
+        &["unpack", &weights, "-o", &out],
+        &[&["matmul", &weights][..], &matmul].concat(),
+        // Before anything else is looked at.
+        &["calibrate", "nowhere", "--text", "nowhere", "-o", &out],
+        &[
+            "thresholds",
+            "nowhere",
+            "--method",
+            "cats",
+            "-o",
+            &out,
+            "--sparsity",
+            "0.5",
+        ],
+        &[
+            "eval",
+            &weights,
+            "--text",
+            &x,
+            "--dump-logits",
+            &out,
+            "--positions",
+            "1",
+        ],
+    ] {
+        let output = lacuna(args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            code(&output) == 2 && said.contains("names a folder"),
+            "{args:?}: {said}"
+        );
+    }
+    assert!(!Path::new(&model.path("out.parts")).exists());
 }
 
 #[test]

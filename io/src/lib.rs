@@ -73,7 +73,7 @@ pub use gguf::{FromGguf, GgmlType, GgufFile, GgufMetadata, GgufTensor, GgufValue
 pub use globs::TensorGlobs;
 pub use layout::{Layout, Refusal, ZeroPoints, pack_quantized_config, packs_quantized};
 pub use modules::{Module, Refused};
-pub use output::{Output, Writer, save};
+pub use output::{Output, Writer, check_place, save};
 pub use sparsity::{Compliance, Sparsity, usual_patterns};
 pub use tensor::{F32Tensor, RawTensor, TensorDtype, TensorInfo};
 pub use thresholds::{Origin, ThresholdFile};

@@ -13,6 +13,7 @@ use lacuna::format::{Codes, Format, Matrix};
 use safetensors::tensor::TensorInfo as Entry;
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     io::{Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
@@ -146,16 +147,10 @@ impl Output {
     /// replaced, not what it points to.
     ///
     /// # Errors
-    /// [`Error::Refused`] if `path` is a folder or device; [`Error::Write`].
+    /// Those of [`check_place`]; [`Error::Write`].
     pub fn create(self, path: impl AsRef<Path>) -> Result<Writer> {
         let path = path.as_ref();
-        if path.metadata().is_ok_and(|m| !m.is_file()) {
-            let reason = "it exists and is no regular file";
-            return Err(Error::Refused {
-                file: path.into(),
-                reason,
-            });
-        }
+        check_place(path)?;
         let (header, offsets) = self.layout();
         // Factors are known only with the weights, so this header has the widest; `finish` replaces it.
         let bytes = header
@@ -365,6 +360,26 @@ impl Writer {
         self.write_factors()?;
         atomic::persist(self.file, &self.path)
     }
+}
+
+/// Refuses a path at which no file can appear, so that nobody works for it in vain.
+///
+/// # Errors
+/// [`Error::Refused`] if `path` is a folder or device, or is spelt like a folder, with a separator at its end.
+pub fn check_place(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let name = path.file_name().map_or(&b""[..], OsStr::as_encoded_bytes);
+    let reason = if path.metadata().is_ok_and(|m| !m.is_file()) {
+        "it exists and is no regular file"
+    } else if !path.as_os_str().as_encoded_bytes().ends_with(name) {
+        "the output is a file, and this names a folder"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Refused {
+        file: path.into(),
+        reason,
+    })
 }
 
 /// Writes a file of plain tensors in one call.

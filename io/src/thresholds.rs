@@ -131,7 +131,7 @@ impl ThresholdFile {
     /// Writes the file, which appears complete or not at all.
     ///
     /// # Errors
-    /// [`Error::Refused`] if `path` is a folder or device; [`Error::Write`].
+    /// As [`Output::create`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut output = Output::new();
         let text = serde_json::to_string(&self.origin).map_err(|e| Error::Plan {

@@ -4,7 +4,9 @@ mod common;
 
 use common::{Folder, sparse};
 use lacuna::format::{Dtype, Format, Matrix};
-use lacuna_io::{Error, Kind, Output, RawTensor, TensorDtype, WeightFile, Writer, save};
+use lacuna_io::{
+    Error, Kind, Output, RawTensor, TensorDtype, WeightFile, Writer, check_place, save,
+};
 use std::{collections::BTreeMap, fs};
 
 fn two_tensors(folder: &Folder) -> Writer {
@@ -154,6 +156,20 @@ fn folders_and_devices_are_not_replaced() {
         }
     }
     assert!(folder.names().is_empty());
+}
+
+#[test]
+fn a_file_is_not_named_like_a_folder() {
+    let folder = Folder::new();
+    for name in ["o/", "o//", "o/."] {
+        let error = check_place(folder.path(name)).unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{error}");
+        assert!(error.to_string().contains("names a folder"), "{error}");
+    }
+    for name in ["o", "o/o", "./o", "o.", ".o"] {
+        check_place(folder.path(name)).unwrap();
+    }
+    check_place("o").unwrap();
 }
 
 #[test]

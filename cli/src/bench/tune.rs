@@ -109,7 +109,10 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     }
     interrupt::defer();
     let path = match &args.output {
-        Some(path) => path.clone(),
+        Some(path) => {
+            lacuna_io::check_place(path)?;
+            path.clone()
+        }
         None => tuning::path(&gpu)?,
     };
     let mut tuning = match tuning::read(&path)? {

@@ -6,7 +6,7 @@ use super::{
     shards::{Shards, shard},
 };
 use crate::{error::Result, interrupt, progress};
-use lacuna_io::{Output, WeightFile};
+use lacuna_io::{Output, WeightFile, check_place};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -27,6 +27,9 @@ impl Place {
     /// Replaces a regular file or an empty folder at `path`; refuses anything else there.
     pub fn new(path: &Path, model: bool) -> Result<Self> {
         let folder = model && !names_a_file(path);
+        if !folder {
+            check_place(path)?;
+        }
         let metadata = path.metadata().ok();
         let reason = match &metadata {
             // A folder is put in place by renaming, which follows no link and replaces no mount.
@@ -34,7 +37,6 @@ impl Place {
             Some(m) if folder && is_mount(path, m) => {
                 Some("a volume is mounted there: name a folder in it")
             }
-            Some(m) if !folder && !m.is_file() => Some("it exists and is no regular file"),
             Some(m) if folder && !m.is_dir() => Some("it exists and is no folder, as a model is"),
             Some(_) if folder && fs::read_dir(path).is_ok_and(|mut f| f.next().is_some()) => {
                 Some("the folder exists and is not empty")

@@ -9,7 +9,7 @@ use crate::{
     weights,
 };
 use lacuna::format::Format;
-use lacuna_io::{RawTensor, printable, save, stored_bytes};
+use lacuna_io::{RawTensor, check_place, printable, save, stored_bytes};
 use lacuna_llm::{
     Checkpoint, Recipe, Tally, Tokenizer,
     perplexity::{Perplexity, Windows},
@@ -128,7 +128,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     } else {
         args.formats.iter().map(|f| Some(f.as_str())).collect()
     };
-    // A misspelt format or model should fail before hours of work, not after.
+    // A misspelt format, model or output should fail before hours of work, not after.
     for format in &formats {
         recipe(*format)?;
     }
@@ -136,17 +136,21 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
         fs::metadata(model)
             .map_err(|e| Error::Input(format!("{}: {e}", printable(&model.to_string_lossy()))))?;
     }
-    if args.models.len() * formats.len() == 1 {
+    let one = args.models.len() * formats.len() == 1;
+    if let Some(file) = &args.dump_logits {
+        if !one {
+            let reason = "--dump-logits is for one model in one format";
+            return Err(Error::Usage(reason.into()));
+        }
+        check_place(file)?;
+    }
+    if one {
         let report = evaluate(args, &args.models[0], formats[0], 0, device)?;
         return if args.json {
             out::json(&report)
         } else {
             out::write(&report.text())
         };
-    }
-    if args.dump_logits.is_some() {
-        let reason = "--dump-logits is for one model in one format";
-        return Err(Error::Usage(reason.into()));
     }
     // One model is in memory at a time.
     let mut rows = vec![];

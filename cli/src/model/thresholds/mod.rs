@@ -92,7 +92,7 @@ struct GateShare {
 }
 
 pub fn run(args: &Args, device: &device::Args) -> Result<()> {
-    out::differs(&args.output, &[&args.statistics])?;
+    out::is_file(&args.output, &[&args.statistics])?;
     let share = args.sparsity.unwrap_or(0.0);
     if !(0.0..=1.0).contains(&share) {
         return Err(Error::Usage(format!(
