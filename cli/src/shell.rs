@@ -2,10 +2,10 @@
 
 use crate::{
     error::{Error, Result},
-    out,
+    interrupt, out,
 };
 use clap_complete::Shell;
-use lacuna_io::printable;
+use lacuna_io::{printable, write_file};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -40,10 +40,29 @@ pub fn man(args: &Man, program: clap::Command) -> Result<()> {
 }
 
 fn pages(folder: &Path, program: clap::Command) -> Result<()> {
-    std::fs::create_dir_all(folder)
-        .and_then(|()| clap_mangen::generate_to(program, folder))
-        .map_err(|reason| Error::Write {
-            file: printable(&folder.to_string_lossy()),
-            reason,
-        })
+    std::fs::create_dir_all(folder).map_err(|reason| Error::Write {
+        file: printable(&folder.to_string_lossy()),
+        reason,
+    })?;
+    interrupt::defer();
+    // Gives commands and options the names that pages show, as `clap_mangen::generate_to` does.
+    let mut program = program.disable_help_subcommand(true);
+    program.build();
+    write_pages(folder, program)
+}
+
+/// The pages of the commands of `program`, then its own.
+fn write_pages(folder: &Path, program: clap::Command) -> Result<()> {
+    interrupt::check()?;
+    for command in program.get_subcommands().filter(|c| !c.is_hide_set()) {
+        write_pages(folder, command.clone())?;
+    }
+    let page = clap_mangen::Man::new(program);
+    let file = folder.join(page.get_filename());
+    let mut text = vec![];
+    page.render(&mut text).map_err(|reason| Error::Write {
+        file: printable(&file.to_string_lossy()),
+        reason,
+    })?;
+    Ok(write_file(file, &text)?)
 }

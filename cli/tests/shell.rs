@@ -56,4 +56,12 @@ fn pages_that_cannot_be_written_are_an_error() {
     fs::write(&file, "in the way").expect("a file");
     assert_eq!(code(&lacuna(&["man", "-o", &file])), 6);
     assert_eq!(code(&lacuna(&["completions", "abacus"])), 2);
+    let pages = folder.path("man");
+    fs::create_dir_all(format!("{pages}/lacuna-eval.1")).expect("a folder");
+    let output = lacuna(&["man", "-o", &pages]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        code(&output) == 6 && said.contains("lacuna-eval.1"),
+        "{said}"
+    );
 }
