@@ -107,8 +107,24 @@ fn main() -> ExitCode {
         .init();
     interrupt::install();
 
-    let Cli { device, command } = Cli::parse();
-    let result = match command {
+    let result = match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        // What `--help` and `--version` say goes to stdout.
+        Err(said) if !said.use_stderr() => out::said(&said),
+        Err(error) => error.exit(),
+    };
+    match result {
+        // A reader that closed the pipe has seen all it wanted.
+        Ok(()) | Err(error::Error::Pipe) => ExitCode::SUCCESS,
+        Err(error) => {
+            error::print(&error);
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+fn run(Cli { device, command }: Cli) -> error::Result<()> {
+    match command {
         Command::Info(args) => info::run(&args, &device),
         Command::Inspect(args) => inspect::run(&args),
         Command::Calibrate(args) => calibrate::run(&args, &device),
@@ -131,13 +147,5 @@ fn main() -> ExitCode {
         Command::BenchModel(args) => model::bench::run(&args, &device),
         Command::Completions(args) => shell::completions(&args, Cli::command()),
         Command::Man(args) => shell::man(&args, Cli::command()),
-    };
-    match result {
-        // A reader that closed the pipe has seen all it wanted.
-        Ok(()) | Err(error::Error::Pipe) => ExitCode::SUCCESS,
-        Err(error) => {
-            error::print(&error);
-            ExitCode::from(error.code())
-        }
     }
 }

@@ -13,10 +13,20 @@ pub fn write(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
-        .map_err(|e| match e.kind() {
-            io::ErrorKind::BrokenPipe => Error::Pipe,
-            _ => Error::Stdout(e),
-        })
+        .map_err(lost)
+}
+
+/// Writes what clap answers to `--help` and `--version`.
+pub fn said(answer: &clap::Error) -> Result<()> {
+    let printed = answer.print().and_then(|()| io::stdout().flush());
+    printed.map_err(lost)
+}
+
+fn lost(reason: io::Error) -> Error {
+    match reason.kind() {
+        io::ErrorKind::BrokenPipe => Error::Pipe,
+        _ => Error::Stdout(reason),
+    }
 }
 
 /// Refuses an output at which no file can appear, or that would take the place of an input.

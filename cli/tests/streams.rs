@@ -22,8 +22,15 @@ fn a_full_disk_is_said() {
         return;
     };
     let model = Model::new();
-    for style in [&["--json"][..], &[]] {
-        let mut command = command(&[&["inspect", &model.weights()], style].concat());
+    let weights = model.weights();
+    for args in [
+        &["inspect", &weights, "--json"][..],
+        &["inspect", &weights],
+        &["--help"],
+        &["--version"],
+        &["compress", "--help"],
+    ] {
+        let mut command = command(args);
         let output = command.stdout(full.try_clone().expect("a file")).output();
         let output = output.expect("the binary starts");
         assert_eq!(code(&output), 6, "{}", stderr(&output));
