@@ -8,7 +8,7 @@ use crate::{
 use serde::Deserialize;
 use std::{
     collections::BTreeSet,
-    panic,
+    panic::{self, AssertUnwindSafe},
     path::Path,
     sync::{PoisonError, RwLock},
 };
@@ -50,7 +50,9 @@ impl HfTokenizer {
         let file = folder.join("tokenizer.json");
         let bytes = small::read(&file, MAX_TOKENIZER)?.ok_or_else(|| small::missing(&file))?;
         let tokenizer = Self::from_json(&file, &bytes)?;
-        let (bos, add_bos) = tokenizer.first_token(folder)?;
+        let own = tokenizer.own_first_token();
+        let own = own.map_err(|reason| Error::Tokenizer { file, reason })?;
+        let (bos, add_bos) = tokenizer.first_token(folder, own)?;
         Ok((tokenizer, bos, add_bos))
     }
 
@@ -59,12 +61,8 @@ impl HfTokenizer {
             file: file.into(),
             reason,
         };
-        // The crate's parsers have panicked on files that contradict themselves.
-        let parsed = panic::catch_unwind(|| Tokenizer::from_bytes(json));
-        let mut inner = match parsed {
-            Ok(parsed) => parsed.map_err(|e| wrong(e.to_string()))?,
-            Err(_) => return Err(wrong("it contradicts itself".into())),
-        };
+        let parsed = guarded(|| Tokenizer::from_bytes(json)).map_err(&wrong)?;
+        let mut inner = parsed.map_err(|e| wrong(e.to_string()))?;
         inner.with_padding(None);
         inner
             .with_truncation(None)
@@ -92,8 +90,7 @@ impl HfTokenizer {
 
     /// The first token and whether it is added: as `tokenizer_config.json` says, else as the tokenizer
     /// itself does.
-    fn first_token(&self, folder: &Path) -> Result<(Option<u32>, bool)> {
-        let own = self.own_first_token();
+    fn first_token(&self, folder: &Path, own: Option<u32>) -> Result<(Option<u32>, bool)> {
         let file = folder.join("tokenizer_config.json");
         let Some(json) = read_json(&file)? else {
             return Ok((own, own.is_some()));
@@ -118,25 +115,22 @@ impl HfTokenizer {
     }
 
     /// The token that the post-processor puts before a text.
-    fn own_first_token(&self) -> Option<u32> {
+    fn own_first_token(&self) -> Result<Option<u32>, String> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        let ids = |special| {
-            let encoded = inner.encode_fast("", special).ok()?;
-            Some(encoded.get_ids().to_vec())
-        };
-        let (with, without) = (ids(true)?, ids(false)?);
-        let first = *with.first()?;
+        // A text that the vocabulary lacks shows nothing.
+        let ids = |text, special| ids(&inner, text, special).map(Result::unwrap_or_default);
+        let (with, without) = (ids("", true)?, ids("", false)?);
         // What is added to an empty text may be a last token: it is a first one only if it comes before
         // some text.
-        let encoded = inner.encode_fast("a", true).ok()?;
-        let leads = encoded.get_ids().len() > 1 && encoded.get_ids().first() == Some(&first);
-        (leads && without.is_empty()).then_some(first)
+        let text = ids("a", true)?;
+        let first = with.first().copied();
+        Ok(first.filter(|_| text.len() > 1 && text.first() == with.first() && without.is_empty()))
     }
 
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, String> {
         if !special {
             let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-            let ids = ids(&inner, text)?;
+            let ids = ids(&inner, text, false)??;
             // Some models, Unigram above all, have the names of control tokens in their vocabulary, so that they find
             // them in any text.
             return match ids.iter().find(|id| self.control.contains(id)) {
@@ -149,14 +143,15 @@ impl HfTokenizer {
         }
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         inner.set_encode_special_tokens(false);
-        let encoded = ids(&inner, text);
+        let encoded = ids(&inner, text, false);
         inner.set_encode_special_tokens(true);
-        encoded
+        encoded?
     }
 
     pub fn decode(&self, ids: &[u32]) -> String {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        inner.decode(ids, true).unwrap_or_default()
+        let decoded = guarded(|| inner.decode(ids, true).unwrap_or_default());
+        decoded.unwrap_or_default()
     }
 
     pub fn token(&self, id: u32) -> Option<String> {
@@ -174,9 +169,22 @@ impl HfTokenizer {
     }
 }
 
-fn ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, String> {
-    let encoded = tokenizer
-        .encode_fast(text, false)
-        .map_err(|e| e.to_string())?;
-    Ok(encoded.get_ids().to_vec())
+/// The ids of `text`, or why it has none; fails where the tokenizer contradicts itself.
+fn ids(
+    tokenizer: &Tokenizer,
+    text: &str,
+    special: bool,
+) -> Result<Result<Vec<u32>, String>, String> {
+    guarded(|| {
+        let encoded = tokenizer.encode_fast(text, special);
+        let ids = encoded.map(|encoded| encoded.get_ids().to_vec());
+        ids.map_err(|e| e.to_string())
+    })
+}
+
+/// What `work` of the crate gives. It has panicked, whatever it did, on files that contradict themselves.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    // The only state that the crate changes here are caches behind locks of their own.
+    let done = panic::catch_unwind(AssertUnwindSafe(work));
+    done.map_err(|_| "it contradicts itself".into())
 }

@@ -122,7 +122,7 @@ impl Tokenizer {
     }
 
     /// The text of `ids`. Control tokens and unknown ids have no text; bytes that are not UTF-8 become
-    /// U+FFFD.
+    /// U+FFFD. Where the decoder of a `tokenizer.json` fails, there is no text either.
     pub fn decode(&self, ids: &[u32]) -> String {
         match &self.model {
             Model::Hf(t) => t.decode(ids),

@@ -341,6 +341,52 @@ fn gemma_agrees_with_llama_cpp() {
     checkpoint.matrix("model.embed_tokens").unwrap();
 }
 
+/// The crate panics on these when it is asked for something, and reads them without complaint.
+#[test]
+fn tokenizers_that_fail_late_are_errors() {
+    let folder = Folder::new(&config("llama"));
+    let open = |key: &str, value: serde_json::Value| {
+        let mut json = json!({
+            "model": { "type": "BPE", "vocab": { "a": 0, "b": 1 }, "merges": [] },
+        });
+        json[key] = value;
+        folder.put("tokenizer.json", json.to_string().as_bytes());
+        Tokenizer::from_folder(folder.path())
+    };
+    let replace = |pattern| json!({ "type": "Replace", "pattern": pattern, "content": "b" });
+    for (key, value) in [
+        ("normalizer", replace(json!({ "String": "" }))),
+        ("normalizer", replace(json!({ "Regex": "" }))),
+        (
+            "pre_tokenizer",
+            json!({ "type": "FixedLength", "length": 0 }),
+        ),
+        (
+            "post_processor",
+            json!({
+                "type": "TemplateProcessing",
+                "single": [{ "SpecialToken": { "id": "<s>", "type_id": 0 } }],
+                "pair": [],
+                "special_tokens": {},
+            }),
+        ),
+    ] {
+        let failed = open(key, value.clone()).and_then(|t| t.encode("ab"));
+        assert!(
+            matches!(failed, Err(Error::Tokenizer { .. })),
+            "{value}: {failed:?}"
+        );
+        assert_names(failed, &["tokenizer.json", "contradicts itself"]);
+    }
+    let decoder = json!({ "type": "Strip", "content": "a", "start": 100, "stop": 100 });
+    let t = open("decoder", decoder).unwrap();
+    assert_eq!(t.encode("ab").unwrap(), [0, 1]);
+    assert_eq!(
+        (t.decode(&[0]).as_str(), t.decode(&[1]).as_str()),
+        ("", "b")
+    );
+}
+
 /// Parts of a `tokenizer.json` are replaced by values of other kinds, which must give errors or tokenizers.
 #[test]
 fn no_mutation_of_a_folder_panics() {
