@@ -19,7 +19,7 @@ use lacuna::{
     kernel::{Candidate, Layout, Packed, Problem},
     verify::Random,
 };
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, thread, time::Instant};
 
 /// Rounds that decide which dense candidate is the baseline.
 pub const TRIAL_ROUNDS: usize = 9;
@@ -245,7 +245,12 @@ impl<'a> Group<'a> {
             return Ok(vec![]);
         };
         let truth = product.truth(entry.weight, &self.values, self.x.batch())?;
-        self.compile(product, candidates, &entry.copies[0]);
+        // Compiling all takes a slow adapter minutes: an interruption waits for one pipeline a core.
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        for some in candidates.chunks(cores) {
+            interrupt::check()?;
+            self.compile(product, some, &entry.copies[0]);
+        }
         let mut ready = vec![];
         for &candidate in candidates {
             interrupt::check()?;
@@ -266,7 +271,7 @@ impl<'a> Group<'a> {
         Ok(ready)
     }
 
-    /// Compiles the pipelines of all candidates at once, on all cores. Errors are ignored here: a
+    /// Compiles the pipelines of several candidates at once, on all cores. Errors are ignored here: a
     /// candidate that fails reports it when it is tried.
     fn compile(&self, product: &Product, candidates: &[Candidate], weight: &Weight) {
         let gpu = self.bench.gpu;
