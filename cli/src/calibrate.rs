@@ -10,7 +10,7 @@ use crate::{
     device::{self, Where},
     error::{Error, Result},
     interrupt,
-    model::usual_context,
+    model::context,
     out, weights,
 };
 use dump::Dump;
@@ -104,8 +104,10 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
             "--tokens is {tokens}, at least 2 are needed"
         )));
     }
-    let usual = usual_context(config).min(args.tokens);
-    let context = args.context.unwrap_or(usual);
+    let mut context = context(args.context, config)?;
+    if args.context.is_none() {
+        context = context.min(args.tokens);
+    }
     let windows = windows(args, &checkpoint, context)?;
     let samples = windows.iter().map(|ids| ids.len() as u64).sum();
     let gpu = device::open_at(args.device, device)?;

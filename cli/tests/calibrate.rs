@@ -386,6 +386,18 @@ fn what_makes_no_sense_is_said() {
     ] {
         assert_eq!(run(MODEL, &text, &more), 2, "{more:?}");
     }
+    let short = [
+        "calibrate",
+        MODEL,
+        "--text",
+        &text,
+        "-o",
+        &out,
+        "--context",
+        "1",
+    ];
+    let said = error(&lacuna(&short));
+    assert!(said.contains("context is 1, supported: 2 to 256"), "{said}");
     assert_eq!(
         run(MODEL, &text, &["--tokens", "100", "--context", "128"]),
         2

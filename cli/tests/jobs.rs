@@ -370,6 +370,20 @@ fn what_makes_no_sense_is_refused_before_work_begins() {
         assert_eq!(code, 2, "{message}");
         assert!(message.contains(text), "{message}");
     }
+    let empty = folder.path("recipe");
+    fs::write(&empty, "# nothing\n").unwrap();
+    for (format, exits, text) in [
+        ("@", 2, "the name of a recipe's file"),
+        (&format!("@{empty}"), 4, &*empty),
+    ] {
+        let output = compress(MODEL, &out, &["--format", format]);
+        let message = error(&output);
+        assert!(
+            code(&output) == exits && message.contains(text),
+            "{message}"
+        );
+    }
+    fs::remove_file(&empty).unwrap();
     fs::create_dir(&out).unwrap();
     fs::write(Path::new(&out).join("mine"), "x").unwrap();
     assert_eq!(refused(&[]).0, 2, "the folder is not empty");

@@ -321,6 +321,22 @@ fn what_makes_no_sense_is_said() {
         let args = [&["--method", "chess", "--ppl-increase", "1%"], &more[..]].concat();
         assert_eq!(code(&calibrated.thresholds(&args)), 4, "{more:?}");
     }
+    let empty = calibrated.folder.path("empty");
+    fs::write(&empty, "").unwrap();
+    let text = [
+        "--method",
+        "chess",
+        "--ppl-increase",
+        "1%",
+        "--model",
+        MODEL,
+    ];
+    let refused = calibrated.thresholds(&[&text[..], &["--text", &empty]].concat());
+    let said = error(&refused);
+    assert!(
+        code(&refused) == 4 && said.contains(&empty) && said.contains("at least 2"),
+        "{said}"
+    );
     let t = calibrated.folder.path("t");
     assert!(!Path::new(&t).exists());
     for stats in [&none, &format!("{MODEL}/model.safetensors")] {

@@ -83,6 +83,13 @@ fn a_table_is_written_read_and_refused_elsewhere() {
 
     fs::write(path, text.replace(&now.adapter, "another adapter")).unwrap();
     assert_eq!(code(&lacuna(&["info", "--tuning", table])), 2);
+    fs::write(path, text.lines().next().unwrap()).unwrap();
+    let output = lacuna(&["info", "--tuning", table]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        code(&output) == 4 && said.contains("does not name the adapter"),
+        "{said}"
+    );
     fs::write(path, "no table").unwrap();
     assert_eq!(code(&lacuna(&["info", "--tuning", table])), 4);
     assert_eq!(code(&lacuna(&["info", "--tuning", "/nowhere/at/all"])), 4);

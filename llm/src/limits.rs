@@ -27,7 +27,12 @@ pub(crate) fn positive(file: &Path, key: &str, value: f64) -> Result<f64> {
         return Ok(value);
     }
     let expected = "a positive number from 1e-30 to 1e30";
-    Err(Error::value(file, key, value, expected))
+    // Without an exponent some have hundreds of digits.
+    let shown = match value.abs() {
+        0.0 | 1e-6..1e16 => value.to_string(),
+        _ => format!("{value:e}"),
+    };
+    Err(Error::value(file, key, shown, expected))
 }
 
 /// The keys of the quantities that are checked together, as this kind of file names them.

@@ -89,10 +89,15 @@ impl Recipe {
     /// Reads a command-line argument: a format for all blocks, `dense`, or `@FILE` for a recipe in a file.
     ///
     /// # Errors
-    /// [`Error::Engine`] for a text that is no format; [`Error::Read`], [`Error::Malformed`] and
+    /// [`Error::Engine`] for a text that is no format, [`Error::Choice`] for `@` alone; [`Error::Read`], [`Error::Malformed`] and
     /// [`Error::RecipeSyntax`] for a file.
     pub fn from_arg(arg: &str) -> Result<Self> {
         match arg.strip_prefix('@') {
+            Some("") => Err(Error::Choice {
+                what: "format",
+                value: arg.into(),
+                supported: "a format, dense, or @FILE with the name of a recipe's file".into(),
+            }),
             Some(file) => Self::read(Path::new(file)),
             None if arg == AS_STORED => Ok(Self::of_blocks(None)),
             None => Ok(Self::uniform(arg.parse()?)),

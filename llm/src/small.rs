@@ -37,9 +37,10 @@ pub(crate) fn read_text(file: &Path, limit: u64) -> Result<Option<String>> {
     read(file, limit)?.map(text).transpose()
 }
 
-/// What is needed and not there.
+/// What is needed and not there, in the system's words.
 pub(crate) fn missing(file: &Path) -> Error {
-    failed(file, io::ErrorKind::NotFound.into())
+    let reason = fs::metadata(file).err();
+    failed(file, reason.unwrap_or(io::ErrorKind::NotFound.into()))
 }
 
 fn failed(file: &Path, reason: io::Error) -> Error {

@@ -3,7 +3,7 @@
 use super::input::{Input, Tensor, Weight};
 use crate::error::{Error, Result};
 use lacuna::format::Format;
-use lacuna_io::{Output, TensorGlobs};
+use lacuna_io::{Output, TensorGlobs, printable};
 use lacuna_llm::Recipe;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -82,11 +82,15 @@ pub enum Target {
 impl Target {
     /// Reads `FORMAT` or `@FILE`.
     pub fn parse(text: &str) -> Result<Self> {
-        Ok(if text.starts_with('@') {
-            Self::Recipe(Recipe::from_arg(text)?)
-        } else {
-            Self::Format(text.parse()?)
-        })
+        let Some(file) = text.strip_prefix('@') else {
+            return Ok(Self::Format(text.parse()?));
+        };
+        let recipe = Recipe::from_arg(text)?;
+        if recipe.to_string().is_empty() {
+            let reason = format!("{}: the recipe has no line GLOB = FORMAT", printable(file));
+            return Err(Error::Input(reason));
+        }
+        Ok(Self::Recipe(recipe))
     }
 
     fn format(&self, module: &str) -> Option<Format> {

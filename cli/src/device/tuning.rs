@@ -102,6 +102,10 @@ pub fn apply(gpu: Gpu, asked: Option<&Path>) -> Result<Gpu> {
         let Some(tuning) = read(path)? else {
             return Err(Error::Input(format!("{file}: there is no such file")));
         };
+        if tuning.adapter.is_empty() || tuning.driver.is_empty() {
+            let reason = format!("{file}: it does not name the adapter and driver it is for");
+            return Err(Error::Input(reason));
+        }
         if !is_of(&tuning, &gpu) {
             let (
                 Tuning {

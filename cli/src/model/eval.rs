@@ -1,6 +1,6 @@
 //! `eval`: perplexity and bits per byte of a text, of one model or a table of them.
 
-use super::{RunArgs, Sequence, recipe, text, usual_context};
+use super::{RunArgs, Sequence, context, recipe, text};
 use crate::{
     device,
     error::{Error, Result},
@@ -185,16 +185,7 @@ fn evaluate(
 ) -> Result<Report> {
     let checkpoint = args.reading.model(model)?;
     let recipe = recipe(format)?;
-    let ctx = args.ctx.unwrap_or(usual_context(checkpoint.config()));
-    let most = checkpoint.config().max_positions;
-    if !(2..=most).contains(&ctx) {
-        return Err(lacuna_llm::Error::Choice {
-            what: "context",
-            value: ctx.to_string(),
-            supported: format!("2 to {most} tokens"),
-        }
-        .into());
-    }
+    let ctx = context(args.ctx, checkpoint.config())?;
     let text = Text::read(args, &checkpoint)?;
     let windows = Windows::new(&text.ids, ctx, args.stride, text.bos)?;
     if windows.scored() == 0 {

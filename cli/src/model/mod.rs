@@ -322,7 +322,17 @@ impl Sequence {
     }
 }
 
-/// The default number of tokens per window.
-pub fn usual_context(config: &Config) -> usize {
-    config.max_positions.min(512)
+/// The tokens per window: those asked for, if the model takes so many.
+pub fn context(asked: Option<usize>, config: &Config) -> Result<usize> {
+    let most = config.max_positions;
+    let context = asked.unwrap_or(most.min(512));
+    if (2..=most).contains(&context) {
+        return Ok(context);
+    }
+    Err(lacuna_llm::Error::Choice {
+        what: "context",
+        value: context.to_string(),
+        supported: format!("2 to {most} tokens"),
+    }
+    .into())
 }

@@ -502,6 +502,14 @@ fn numbers_that_make_no_sense_are_refused() {
         ),
         (json!({ "rope_theta": 0 }), ["rope_theta", "0", "positive"]),
         (
+            json!({ "rope_theta": 1e308 }),
+            ["rope_theta", "is 1e308,", "positive"],
+        ),
+        (
+            json!({ "rope_theta": 1e-310 }),
+            ["rope_theta", "is 1e-310,", "positive"],
+        ),
+        (
             json!({ "rope_scaling": 4 }),
             ["rope_scaling", "4", "object"],
         ),

@@ -51,7 +51,10 @@ fn recipes_come_from_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("recipe");
     let arg = format!("@{}", path.display());
-    assert_names(Recipe::from_arg(&arg), &["recipe"]);
+    // In the system's words, as for every other file.
+    let missing = std::fs::metadata(&path).unwrap_err().to_string();
+    assert_names(Recipe::from_arg(&arg), &["recipe", &missing]);
+    assert_names(Recipe::from_arg("@"), &["format is @", "@FILE"]);
     std::fs::write(&path, "lm_head = bf16").unwrap();
     assert_eq!(
         Recipe::from_arg(&arg).unwrap().format_for("lm_head"),

@@ -11,7 +11,7 @@ use crate::{
     device,
     error::{Error, Result},
     interrupt,
-    model::usual_context,
+    model::context,
     progress,
 };
 use lacuna_llm::{
@@ -29,10 +29,7 @@ pub fn run(args: &Args, target: f64, chooser: &Chooser, device: &device::Args) -
     let (model, file) = args.model_and_text("--allocate greedy")?;
     let checkpoint = Checkpoint::open(model)?;
     let (config, recipe) = (checkpoint.config(), Recipe::default());
-    let ctx = args
-        .ctx
-        .unwrap_or(usual_context(config))
-        .min(args.tokens.max(2));
+    let ctx = context(args.ctx, config)?.min(args.tokens.max(2));
     let all = windows_of(file, &checkpoint, ctx)?;
     if all.is_empty() {
         let file = lacuna_io::printable(&file.to_string_lossy());

@@ -96,7 +96,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let share = args.sparsity.unwrap_or(0.0);
     if !(0.0..=1.0).contains(&share) {
         return Err(Error::Usage(format!(
-            "--sparsity is {share}, allowed is 0 to 1, or 0% to 100%"
+            "--sparsity is {share:?}, allowed is 0 to 1, or 0% to 100%"
         )));
     }
     let greedy = args.allocate == Allocate::Greedy;

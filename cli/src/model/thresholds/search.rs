@@ -12,8 +12,9 @@ use crate::{
     device,
     error::{Error, Result},
     interrupt,
-    model::usual_context,
+    model::context,
 };
+use lacuna_io::printable;
 use lacuna_llm::{
     ActivationThresholds, Checkpoint, Gate, Linear, Recipe, Site,
     blocks::{Blocks, Seen, embed},
@@ -67,7 +68,7 @@ pub fn run(
     let (model, file) = args.model_and_text("--ppl-increase")?;
     let checkpoint = Checkpoint::open(model)?;
     let config = checkpoint.config();
-    let ctx = args.ctx.unwrap_or(usual_context(config));
+    let ctx = context(args.ctx, config)?;
     // Fails for statistics of another model before anything is run.
     let thresholds = |shares: &Shares| -> Result<ActivationThresholds> {
         let modules = chooser.modules(shares)?;
@@ -174,7 +175,9 @@ impl Judged {
     fn read(file: &Path, checkpoint: &Checkpoint, ctx: usize) -> Result<Self> {
         let (ids, bos) = text(file, &checkpoint.tokenizer()?)?;
         if Windows::new(&ids, ctx, None, bos)?.scored() == 0 {
-            let reason = format!("{} tokens leave none to predict", ids.len());
+            let (file, tokens) = (printable(&file.to_string_lossy()), ids.len());
+            let reason =
+                format!("{file}: {tokens} tokens leave none to predict, at least 2 are needed");
             return Err(Error::Input(reason));
         }
         Ok(Self { ids, bos, ctx })
