@@ -152,9 +152,11 @@ fn yarn(scaling: &Fields<'_>, original: &Original) -> Result<RopeScaling> {
         Some(0.0) => Ok(None),
         _ => scaling.positive(key),
     };
-    // `Rope` rounds the ends of the ramp to whole pairs, which is what truncation means.
-    if let Some(false) = scaling.bool("truncate")? {
-        return Err(scaling.unsupported("truncate", &false.into(), "true"));
+    // `Rope` rounds the ends of the ramp to whole pairs, which is what truncation means. A null, unlike no key at all,
+    // turns it off in transformers.
+    if scaling.has("truncate") && scaling.bool("truncate")? != Some(true) {
+        let off = scaling.get("truncate").unwrap_or(&serde_json::Value::Null);
+        return Err(scaling.unsupported("truncate", off, "true"));
     }
     let factor = scaling.or("factor", scaling.positive("factor")?, None)?;
     let attention = match (

@@ -394,6 +394,10 @@ fn what_is_not_supported_is_refused_by_name() {
             ["rope_scaling.truncate", "false", "true"],
         ),
         (
+            json!({ "rope_scaling": { "rope_type": "yarn", "factor": 4.0, "truncate": null } }),
+            ["rope_scaling.truncate", "null", "true"],
+        ),
+        (
             json!({ "rope_scaling": { "type": "dynamic", "factor": 4.0 } }),
             ["rope_scaling.type", "dynamic", "linear"],
         ),
