@@ -22,12 +22,19 @@ pub(super) fn ropes(keys: &Keys<'_>, head_dim: usize) -> Result<Vec<Rope>> {
         theta,
         scaling: RopeScaling::None,
     };
+    let (factors, scaling) = (factors(keys, plain, head_dim)?, scaling(keys)?);
+    if factors.is_some() && scaling != RopeScaling::None {
+        // llama.cpp applies both.
+        return Err(Error::unsupported(
+            keys.path(),
+            FACTORS,
+            "stored beside another scaling",
+            "one of it and rope.scaling",
+        ));
+    }
     let full = Rope {
         theta,
-        scaling: match factors(keys, plain, head_dim)? {
-            Some(scaling) => scaling,
-            None => scaling(keys)?,
-        },
+        scaling: factors.unwrap_or(scaling),
     };
     let mut ropes = vec![full];
     if gemma {

@@ -115,6 +115,10 @@ fn heads_and_scaled_ropes_are_found() {
     assert_eq!(factors, [1.0, 32.0]);
     file.f32s("rope_freqs.weight", &[2], &factors);
     assert_eq!(read(&file).ropes[0].scaling, llama3);
+    let mut both = file.clone();
+    both.set("llama.rope.scaling.type", "linear".into());
+    both.set("llama.rope.scaling.factor", Meta::F32(4.0));
+    assert_names(open(&both), &["rope_freqs.weight", "rope.scaling"]);
     file.f32s("rope_freqs.weight", &[2], &[3.0, 5.0]);
     assert_names(open(&file), &["rope_freqs.weight", "Llama 3"]);
     file.f32s("rope_freqs.weight", &[3], &[1.0; 3]);
