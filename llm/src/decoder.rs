@@ -322,7 +322,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Samples the next token, which the call after this one takes as part of the sequence.
+    /// Samples the next token. It becomes part of the sequence when the next one, or its logits, are asked for; a prompt
+    /// that comes before that takes its place.
     ///
     /// # Errors
     /// [`Error::Empty`] before the first prompt, [`Error::Context`] where the cache is full,
