@@ -1,6 +1,6 @@
 //! The files beside a checkpoint's weights, and a GGUF model as a Hugging Face folder would hold it.
 
-use super::{Checkpoint, Tensors, bias_len, demands, weight_shape};
+use super::{Checkpoint, bias_len, demands, weight_shape};
 use crate::{
     config::Linear,
     error::{Error, Result},
@@ -8,6 +8,7 @@ use crate::{
     hf, small,
 };
 use serde_json::Value;
+use std::path::Path;
 
 /// Files beside the weights that belong to a model.
 const BESIDE: [&str; 13] = [
@@ -45,26 +46,12 @@ impl Checkpoint {
     /// # Errors
     /// Errors of reading; [`Error::Unsupported`] for a model that no `config.json` can express.
     pub fn files_beside(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        match &self.tensors {
-            Tensors::Hf(tensors) => {
-                let mut files = vec![];
-                for name in BESIDE {
-                    let bytes = small::read(&tensors.folder().join(name), MAX_BESIDE)?;
-                    files.extend(bytes.map(|bytes| (name.to_owned(), bytes)));
-                }
-                for (_, bytes) in files.iter_mut().filter(|(name, _)| name == CONFIG) {
-                    *bytes = without_quantization(std::mem::take(bytes));
-                }
-                Ok(files)
-            }
-            Tensors::Gguf(tensors) => {
-                let json = self.json()?;
-                Ok(vec![
-                    (CONFIG.into(), format!("{json:#}\n").into_bytes()),
-                    (VOCABULARY.into(), tensors.file().without_tensors()?),
-                ])
-            }
+        let mut files = self.tensors.files_beside()?;
+        if self.tensors.biased().is_none() {
+            let json = format!("{:#}\n", self.json()?);
+            files.insert(0, (CONFIG.into(), json.into_bytes()));
         }
+        Ok(files)
     }
 
     /// The file's own name for a module. The names of its tensors are this name with the suffixes of this
@@ -74,10 +61,7 @@ impl Checkpoint {
     /// [`Error::UnknownModule`].
     pub fn stored_name(&self, module: &str) -> Result<String> {
         weight_shape(&self.config, module)?;
-        match &self.tensors {
-            Tensors::Hf(tensors) => Ok(tensors.name(module)),
-            Tensors::Gguf(tensors) => tensors.module_name(module),
-        }
+        self.tensors.stored_name(module)
     }
 
     /// `[rows, cols]` of a weight.
@@ -113,10 +97,10 @@ impl Checkpoint {
             let len = demands::norm_len(&self.config, &norm)?;
             vectors.push((format!("{norm}.weight"), len));
         }
-        let biased = match &self.tensors {
-            Tensors::Hf(tensors) => tensors.biased().to_vec(),
+        let biased = match self.tensors.biased() {
+            Some(biased) => biased.to_vec(),
             // A folder has all biases that its configuration demands, a GGUF file perhaps some of them.
-            Tensors::Gguf(_) => hf::biased(&self.path, &self.json()?)?,
+            None => hf::biased(&self.path, &self.json()?)?,
         };
         for module in self.modules() {
             if demands::linear(&self.config, &module).is_some_and(|l| biased.contains(&l)) {
@@ -134,12 +118,11 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::UnknownModule`], and errors of reading.
     pub fn stored_vector(&self, tensor: &str) -> Result<Vec<f32>> {
-        if bias_len(&self.config, tensor).is_ok() {
-            let len = bias_len(&self.config, tensor)?;
-            return match (self.vector(tensor)?, &self.tensors) {
+        if let Ok(len) = bias_len(&self.config, tensor) {
+            return match (self.vector(tensor)?, self.tensors.biased()) {
                 (Some(values), _) => Ok(values),
-                (None, Tensors::Gguf(_)) => Ok(vec![0.0; len]),
-                (None, Tensors::Hf(_)) => Err(Error::MissingTensor {
+                (None, None) => Ok(vec![0.0; len]),
+                (None, Some(_)) => Err(Error::MissingTensor {
                     file: self.path.clone(),
                     tensor: tensor.into(),
                 }),
@@ -154,6 +137,22 @@ impl Checkpoint {
         }
         Ok(values)
     }
+}
+
+/// The files of a folder that belong to its model, without what its `config.json` says about quantised weights.
+pub(super) fn files_in(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut files = vec![];
+    for name in BESIDE {
+        let Some(bytes) = small::read(&folder.join(name), MAX_BESIDE)? else {
+            continue;
+        };
+        let bytes = match name {
+            CONFIG => without_quantization(bytes),
+            _ => bytes,
+        };
+        files.push((name.to_owned(), bytes));
+    }
+    Ok(files)
 }
 
 /// A `config.json` without the keys of [`QUANTIZATION`]; byte for byte as it is if it has none.

@@ -1,13 +1,15 @@
 //! Tensors of a GGUF file.
 
-use super::demands::linear;
+use super::Tensors;
 use crate::{
     config::{Config, Linear},
     error::{Error, Result},
     gguf::{
-        self,
+        self, VOCABULARY,
         names::{gguf_name, interleaved_row},
     },
+    template::ChatTemplate,
+    tokenizer::Tokenizer,
 };
 use half::{f16, slice::HalfFloatSliceExt};
 use lacuna::format::{Codes, Dense, Dtype, Format, Matrix, Quantized, Values, Zeros};
@@ -21,8 +23,8 @@ const SLICE: usize = 1 << 22;
 pub(super) struct GgufTensors {
     file: GgufFile,
     post_norms: bool,
-    /// Whether the rows of query and key projections are interleaved ([`interleaved_row`]).
-    interleaved: bool,
+    /// The size of a head, if the rows of query and key projections are interleaved ([`interleaved_row`]).
+    interleaved: Option<usize>,
 }
 
 impl GgufTensors {
@@ -32,27 +34,15 @@ impl GgufTensors {
         let tensors = Self {
             file,
             post_norms: config.post_norms,
-            interleaved: config.architecture == "llama",
+            interleaved: (config.architecture == "llama").then_some(config.head_dim),
         };
         Ok((config, tensors))
-    }
-
-    pub const fn file(&self) -> &GgufFile {
-        &self.file
-    }
-
-    /// The file's name of a module.
-    pub fn module_name(&self, module: &str) -> Result<String> {
-        gguf_name(module, self.post_norms).ok_or_else(|| Error::UnknownModule {
-            what: "tensor",
-            name: module.into(),
-        })
     }
 
     /// The file's name of a tensor `P.weight` or `P.bias`.
     fn name(&self, tensor: &str) -> Result<String> {
         let (module, kind) = tensor.rsplit_once('.').unwrap_or((tensor, "weight"));
-        Ok(format!("{}.{kind}", self.module_name(module)?))
+        Ok(format!("{}.{kind}", self.stored_name(module)?))
     }
 
     fn find(&self, name: &str) -> Result<GgufTensor<'_>> {
@@ -90,94 +80,11 @@ impl GgufTensors {
         })
     }
 
-    pub fn check_weight(&self, module: &str, shape: [usize; 2]) -> Result<()> {
-        self.check(&format!("{module}.weight"), &shape)?;
-        let (name, tensor) = self.weight(module)?;
-        if tensor.ggml_type.is_readable() {
-            return Ok(());
-        }
-        // Reading fails with an error that names the types that can be read.
-        self.file.read_rows_f32(&name, 0..0)?;
-        Ok(())
-    }
-
-    pub fn check_vector(&self, name: &str, len: usize) -> Result<()> {
-        self.check(name, &[len])
-    }
-
-    pub fn format(&self, module: &str) -> Result<Format> {
-        let (name, tensor) = self.weight(module)?;
-        if let Some(quant) = self.file.quant(&name)? {
-            let pattern = None;
-            return Ok(Format::Quantized { pattern, quant });
-        }
-        Ok(Format::Dense(
-            tensor.ggml_type.dtype().unwrap_or(Dtype::F16),
-        ))
-    }
-
-    pub fn stored_format(&self, module: &str) -> Result<String> {
-        let (_, tensor) = self.weight(module)?;
-        let name = tensor.ggml_type.name();
-        let dtype = tensor.ggml_type.dtype();
-        Ok(dtype.map_or_else(|| name.to_owned(), |dtype| dtype.to_string()))
-    }
-
-    pub fn bytes(&self, module: &str) -> Result<u64> {
-        Ok(self.weight(module)?.1.bytes)
-    }
-
-    pub fn vector(&self, config: &Config, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
-        let stored = self.name(name)?;
-        if self.file.tensor(&stored).is_none() {
-            return Ok(None);
-        }
-        self.check_vector(name, len)?;
-        let values = self.file.read_f32(&stored)?;
-        let module = name.strip_suffix(".bias").unwrap_or_default();
-        if !self.is_interleaved(config, module) {
-            return Ok(Some(values));
-        }
-        let from = |row| values[interleaved_row(row, config.head_dim)];
-        Ok(Some((0..len).map(from).collect()))
-    }
-
-    fn is_interleaved(&self, config: &Config, module: &str) -> bool {
-        self.interleaved && matches!(linear(config, module), Some(Linear::Q | Linear::K))
-    }
-
-    /// A weight: its codes if [`format`](Self::format) names codes, else in the file's type if that is dense, else
-    /// as f16.
-    pub fn matrix(&self, config: &Config, module: &str) -> Result<Matrix> {
-        let (_, tensor) = self.weight(module)?;
-        self.rows(config, module, 0..tensor.rows())
-    }
-
-    /// Some rows of [`matrix`](Self::matrix).
-    pub fn rows(&self, config: &Config, module: &str, rows: Range<usize>) -> Result<Matrix> {
-        let (name, tensor) = self.weight(module)?;
-        let cols = tensor.cols();
-        if !self.is_interleaved(config, module) {
-            return match self.file.read_rows_codes(&name, rows.clone())? {
-                Some(codes) => quantized(module, rows.len(), cols, Ok(codes)),
-                None => dense(
-                    module,
-                    rows.len(),
-                    cols,
-                    self.values(module, &name, rows, cols)?,
-                ),
-            };
-        }
-        // Interleaved rows lie anywhere in their head, so whole heads are read and the rows picked from them.
-        let d = config.head_dim;
-        let heads = rows.start / d * d..rows.end.next_multiple_of(d).min(tensor.rows());
-        let order = rows.clone().map(|r| interleaved_row(r, d) - heads.start);
-        if let Some(codes) = self.file.read_rows_codes(&name, heads.clone())? {
-            let codes = reordered(&codes, order, cols);
-            return quantized(module, rows.len(), cols, codes);
-        }
-        let values = self.values(module, &name, heads.clone(), cols)?;
-        dense(module, rows.len(), cols, gathered(&values, order, cols))
+    /// The size of a head, if the rows of this module are interleaved.
+    fn interleaved(&self, module: &str) -> Option<usize> {
+        let linears = [Linear::Q, Linear::K];
+        let rotated = linears.iter().any(|l| module.ends_with(l.name()));
+        self.interleaved.filter(|_| rotated)
     }
 
     fn values(&self, module: &str, name: &str, rows: Range<usize>, cols: usize) -> Result<Values> {
@@ -218,6 +125,126 @@ impl GgufTensors {
             }
         }
         Ok(halves)
+    }
+}
+
+impl Tensors for GgufTensors {
+    fn files(&self) -> Vec<&Path> {
+        self.file.files().collect()
+    }
+
+    fn check_weight(&self, module: &str, shape: [usize; 2]) -> Result<()> {
+        self.check(&format!("{module}.weight"), &shape)?;
+        let (name, tensor) = self.weight(module)?;
+        if tensor.ggml_type.is_readable() {
+            return Ok(());
+        }
+        // Reading fails with an error that names the types that can be read.
+        self.file.read_rows_f32(&name, 0..0)?;
+        Ok(())
+    }
+
+    fn check_vector(&self, name: &str, len: usize) -> Result<()> {
+        self.check(name, &[len])
+    }
+
+    fn format(&self, module: &str) -> Result<Format> {
+        let (name, tensor) = self.weight(module)?;
+        if let Some(quant) = self.file.quant(&name)? {
+            let pattern = None;
+            return Ok(Format::Quantized { pattern, quant });
+        }
+        Ok(Format::Dense(
+            tensor.ggml_type.dtype().unwrap_or(Dtype::F16),
+        ))
+    }
+
+    fn stored_format(&self, module: &str) -> Result<String> {
+        let (_, tensor) = self.weight(module)?;
+        let name = tensor.ggml_type.name();
+        let dtype = tensor.ggml_type.dtype();
+        Ok(dtype.map_or_else(|| name.to_owned(), |dtype| dtype.to_string()))
+    }
+
+    fn stored_bytes(&self, module: &str) -> Result<u64> {
+        Ok(self.weight(module)?.1.bytes)
+    }
+
+    fn vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
+        let stored = self.name(name)?;
+        if self.file.tensor(&stored).is_none() {
+            return Ok(None);
+        }
+        self.check_vector(name, len)?;
+        let values = self.file.read_f32(&stored)?;
+        let module = name.strip_suffix(".bias").unwrap_or_default();
+        let Some(head_dim) = self.interleaved(module) else {
+            return Ok(Some(values));
+        };
+        let from = |row| values[interleaved_row(row, head_dim)];
+        Ok(Some((0..len).map(from).collect()))
+    }
+
+    // Its codes if `format` names codes, else in the file's type if that is dense, else as f16.
+    fn matrix(&self, module: &str) -> Result<Matrix> {
+        let (_, tensor) = self.weight(module)?;
+        self.rows(module, 0..tensor.rows())
+    }
+
+    fn rows(&self, module: &str, rows: Range<usize>) -> Result<Matrix> {
+        let (name, tensor) = self.weight(module)?;
+        let cols = tensor.cols();
+        let Some(d) = self.interleaved(module) else {
+            return match self.file.read_rows_codes(&name, rows.clone())? {
+                Some(codes) => quantized(module, rows.len(), cols, Ok(codes)),
+                None => dense(
+                    module,
+                    rows.len(),
+                    cols,
+                    self.values(module, &name, rows, cols)?,
+                ),
+            };
+        };
+        // Interleaved rows lie anywhere in their head, so whole heads are read and the rows picked from them.
+        let heads = rows.start / d * d..rows.end.next_multiple_of(d).min(tensor.rows());
+        let order = rows.clone().map(|r| interleaved_row(r, d) - heads.start);
+        if let Some(codes) = self.file.read_rows_codes(&name, heads.clone())? {
+            let codes = reordered(&codes, order, cols);
+            return quantized(module, rows.len(), cols, codes);
+        }
+        let values = self.values(module, &name, heads.clone(), cols)?;
+        dense(module, rows.len(), cols, gathered(&values, order, cols))
+    }
+
+    fn check_biases(&self, _: &Config) -> Result<()> {
+        Ok(())
+    }
+
+    fn reads_rows(&self, _: &str) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn stored_name(&self, module: &str) -> Result<String> {
+        gguf_name(module, self.post_norms).ok_or_else(|| Error::UnknownModule {
+            what: "tensor",
+            name: module.into(),
+        })
+    }
+
+    fn biased(&self) -> Option<&[Linear]> {
+        None
+    }
+
+    fn files_beside(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        Ok(vec![(VOCABULARY.into(), self.file.without_tensors()?)])
+    }
+
+    fn tokenizer(&self) -> Result<Tokenizer> {
+        Tokenizer::from_gguf(&self.file)
+    }
+
+    fn chat_template(&self) -> Result<Option<ChatTemplate>> {
+        ChatTemplate::from_gguf(&self.file)
     }
 }
 

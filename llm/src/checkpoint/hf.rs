@@ -1,9 +1,12 @@
 //! Tensors of a Hugging Face checkpoint.
 
+use super::{Tensors, export};
 use crate::{
     config::{Config, EMBEDDING, HEAD, Linear},
     error::{Error, Result},
     hf,
+    template::ChatTemplate,
+    tokenizer::Tokenizer,
 };
 use lacuna::format::{Format, Matrix};
 use lacuna_io::{Error as FileError, Reading, WeightFile, printable};
@@ -66,21 +69,8 @@ impl HfTensors {
         Ok((config, tensors))
     }
 
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.weights.files()
-    }
-
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// The products that have a bias.
-    pub fn biased(&self) -> &[Linear] {
-        &self.biased
-    }
-
     /// The file's name of a module or tensor.
-    pub fn name(&self, name: &str) -> String {
+    fn name(&self, name: &str) -> String {
         renamed(name, self.prefix.0, self.prefix.1)
     }
 
@@ -100,28 +90,6 @@ impl HfTensors {
         }
     }
 
-    pub fn check_weight(&self, module: &str, shape: [usize; 2]) -> Result<()> {
-        let name = self.name(module);
-        let tensor = format!("{name}.weight");
-        match (self.weights.module(&name), self.weights.tensor(&tensor)) {
-            (Ok(m), _) if [m.rows(), m.cols()] == shape => Ok(()),
-            (Ok(m), _) => Err(self.wrong_shape(tensor, &[m.rows(), m.cols()], &shape)),
-            (Err(e @ FileError::Layout { .. }), _) => Err(e.into()),
-            (Err(_), None) => Err(self.missing(tensor)),
-            (Err(_), Some(t)) if t.shape != shape => Err(self.wrong_shape(tensor, t.shape, &shape)),
-            (Err(e), _) => Err(e.into()),
-        }
-    }
-
-    pub fn check_vector(&self, name: &str, len: usize) -> Result<()> {
-        let name = self.name(name);
-        match self.weights.tensor(&name) {
-            None => Err(self.missing(name)),
-            Some(t) if t.shape != [len] => Err(self.wrong_shape(name, t.shape, &[len])),
-            Some(_) => Ok(()),
-        }
-    }
-
     /// Whether a head is stored and differs from the embedding.
     fn has_other_head(&self, shape: [usize; 2]) -> Result<bool> {
         let head = self.check_weight(HEAD, shape);
@@ -132,8 +100,7 @@ impl HfTensors {
             // Whoever checks all weights says what is wrong with it.
             return Ok(true);
         }
-        let dense = |module| Ok::<_, Error>(matches!(self.format(module)?, Format::Dense(_)));
-        if !(dense(HEAD)? && dense(EMBEDDING)?) {
+        if !(self.reads_rows(HEAD)? && self.reads_rows(EMBEDDING)?) {
             let values = |module| Ok::<_, Error>(self.matrix(module)?.to_dense().values().to_f32());
             return Ok(values(HEAD)? != values(EMBEDDING)?);
         }
@@ -154,9 +121,36 @@ impl HfTensors {
         }
         Ok(false)
     }
+}
 
-    /// Checks that the biases are those that the configuration demands.
-    pub fn check_biases(&self, config: &Config) -> Result<()> {
+impl Tensors for HfTensors {
+    fn files(&self) -> Vec<&Path> {
+        self.weights.files().collect()
+    }
+
+    fn check_weight(&self, module: &str, shape: [usize; 2]) -> Result<()> {
+        let name = self.name(module);
+        let tensor = format!("{name}.weight");
+        match (self.weights.module(&name), self.weights.tensor(&tensor)) {
+            (Ok(m), _) if [m.rows(), m.cols()] == shape => Ok(()),
+            (Ok(m), _) => Err(self.wrong_shape(tensor, &[m.rows(), m.cols()], &shape)),
+            (Err(e @ FileError::Layout { .. }), _) => Err(e.into()),
+            (Err(_), None) => Err(self.missing(tensor)),
+            (Err(_), Some(t)) if t.shape != shape => Err(self.wrong_shape(tensor, t.shape, &shape)),
+            (Err(e), _) => Err(e.into()),
+        }
+    }
+
+    fn check_vector(&self, name: &str, len: usize) -> Result<()> {
+        let name = self.name(name);
+        match self.weights.tensor(&name) {
+            None => Err(self.missing(name)),
+            Some(t) if t.shape != [len] => Err(self.wrong_shape(name, t.shape, &[len])),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn check_biases(&self, config: &Config) -> Result<()> {
         let layers = 0..config.layers.len();
         for (layer, linear) in layers.flat_map(|layer| Linear::ALL.map(|linear| (layer, linear))) {
             let bias = format!("{}.bias", linear.module(layer));
@@ -190,32 +184,56 @@ impl HfTensors {
         Ok(())
     }
 
-    pub fn matrix(&self, module: &str) -> Result<Matrix> {
+    fn matrix(&self, module: &str) -> Result<Matrix> {
         Ok(self.weights.weight(&self.name(module))?)
     }
 
-    pub fn rows(&self, module: &str, rows: Range<usize>) -> Result<Matrix> {
+    fn rows(&self, module: &str, rows: Range<usize>) -> Result<Matrix> {
         Ok(self.weights.weight_rows(&self.name(module), rows)?.into())
     }
 
-    pub fn format(&self, module: &str) -> Result<Format> {
+    fn format(&self, module: &str) -> Result<Format> {
         Ok(self.weights.module(&self.name(module))?.format())
     }
 
-    pub fn stored_format(&self, module: &str) -> Result<String> {
+    fn stored_format(&self, module: &str) -> Result<String> {
         Ok(self.weights.module(&self.name(module))?.stored())
     }
 
-    pub fn bytes(&self, module: &str) -> Result<u64> {
+    fn stored_bytes(&self, module: &str) -> Result<u64> {
         Ok(self.weights.module(&self.name(module))?.bytes())
     }
 
-    pub fn vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
+    fn vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
         if self.weights.tensor(&self.name(name)).is_none() {
             return Ok(None);
         }
         self.check_vector(name, len)?;
         Ok(Some(self.weights.f32_tensor(&self.name(name))?.values))
+    }
+
+    fn reads_rows(&self, module: &str) -> Result<bool> {
+        Ok(matches!(self.format(module)?, Format::Dense(_)))
+    }
+
+    fn stored_name(&self, module: &str) -> Result<String> {
+        Ok(self.name(module))
+    }
+
+    fn biased(&self) -> Option<&[Linear]> {
+        Some(&self.biased)
+    }
+
+    fn files_beside(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        export::files_in(&self.folder)
+    }
+
+    fn tokenizer(&self) -> Result<Tokenizer> {
+        Tokenizer::from_folder(&self.folder)
+    }
+
+    fn chat_template(&self) -> Result<Option<ChatTemplate>> {
+        ChatTemplate::from_folder(&self.folder)
     }
 }
 

@@ -6,7 +6,7 @@ mod gguf;
 mod hf;
 
 use crate::{
-    config::{Config, EMBEDDING, HEAD},
+    config::{Config, EMBEDDING, HEAD, Linear},
     error::{Error, Result},
     recipe::Recipe,
     template::ChatTemplate,
@@ -18,6 +18,7 @@ use hf::HfTensors;
 use lacuna::format::{Format, Matrix};
 use lacuna_io::Reading;
 use std::{
+    fmt,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -31,13 +32,58 @@ use std::{
 pub struct Checkpoint {
     path: PathBuf,
     config: Config,
-    tensors: Tensors,
+    tensors: Box<dyn Tensors>,
 }
 
-#[derive(Debug)]
-enum Tensors {
-    Hf(HfTensors),
-    Gguf(GgufTensors),
+/// The tensors of a checkpoint, whatever files they are in. Modules and tensors go by Hugging Face's names, and are
+/// among those that the configuration allows.
+trait Tensors: fmt::Debug + Send + Sync {
+    /// The files that they are in.
+    fn files(&self) -> Vec<&Path>;
+
+    /// Fails unless a weight can be read and has this shape.
+    fn check_weight(&self, module: &str, shape: [usize; 2]) -> Result<()>;
+
+    /// Fails unless a vector is there and has this length.
+    fn check_vector(&self, name: &str, len: usize) -> Result<()>;
+
+    /// Fails unless the biases are those of [`biased`](Self::biased).
+    fn check_biases(&self, config: &Config) -> Result<()>;
+
+    /// A weight in its [`format`](Self::format).
+    fn matrix(&self, module: &str) -> Result<Matrix>;
+
+    /// Whether [`rows`](Self::rows) reads some rows of a weight without the others.
+    fn reads_rows(&self, module: &str) -> Result<bool>;
+
+    /// Some rows of a weight.
+    fn rows(&self, module: &str, rows: Range<usize>) -> Result<Matrix>;
+
+    /// The format in which a weight is read.
+    fn format(&self, module: &str) -> Result<Format>;
+
+    /// How a weight is stored, for reports.
+    fn stored_format(&self, module: &str) -> Result<String>;
+
+    /// Bytes that a weight takes.
+    fn stored_bytes(&self, module: &str) -> Result<u64>;
+
+    /// The files' own name of a module.
+    fn stored_name(&self, module: &str) -> Result<String>;
+
+    /// A norm or a bias of this length, if it is there.
+    fn vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>>;
+
+    /// The products with a bias, by the `config.json` beside the weights. `None` where there is no such file: then what
+    /// is stored decides.
+    fn biased(&self) -> Option<&[Linear]>;
+
+    /// The files that a folder of this model has beside its weights, but for a `config.json` that is not there.
+    fn files_beside(&self) -> Result<Vec<(String, Vec<u8>)>>;
+
+    fn tokenizer(&self) -> Result<Tokenizer>;
+
+    fn chat_template(&self) -> Result<Option<ChatTemplate>>;
 }
 
 impl Checkpoint {
@@ -64,12 +110,12 @@ impl Checkpoint {
         let is_gguf = path
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
-        let (config, tensors) = if is_gguf {
+        let (config, tensors): (_, Box<dyn Tensors>) = if is_gguf {
             let (config, tensors) = GgufTensors::open(path)?;
-            (config, Tensors::Gguf(tensors))
+            (config, Box::new(tensors))
         } else {
             let (config, tensors) = HfTensors::open(path, reading)?;
-            (config, Tensors::Hf(tensors))
+            (config, Box::new(tensors))
         };
         let checkpoint = Self {
             path: path.into(),
@@ -87,10 +133,7 @@ impl Checkpoint {
 
     /// The files that its weights are in.
     pub fn files(&self) -> Vec<&Path> {
-        match &self.tensors {
-            Tensors::Hf(t) => t.files().collect(),
-            Tensors::Gguf(t) => t.file().files().collect(),
-        }
+        self.tensors.files()
     }
 
     /// The model's configuration.
@@ -106,32 +149,26 @@ impl Checkpoint {
     fn check(&self) -> Result<()> {
         for module in self.modules() {
             let shape = weight_shape(&self.config, &module)?;
-            match &self.tensors {
-                Tensors::Hf(t) => t.check_weight(&module, shape)?,
-                Tensors::Gguf(t) => t.check_weight(&module, shape)?,
-            }
+            self.tensors.check_weight(&module, shape)?;
         }
         for norm in demands::norms(&self.config) {
             let len = norm_len(&self.config, &norm)?;
-            match &self.tensors {
-                Tensors::Hf(t) => t.check_vector(&format!("{norm}.weight"), len)?,
-                Tensors::Gguf(t) => t.check_vector(&format!("{norm}.weight"), len)?,
-            }
+            self.tensors.check_vector(&format!("{norm}.weight"), len)?;
         }
-        match &self.tensors {
-            Tensors::Hf(t) => t.check_biases(&self.config),
-            // There is no key that demands or denies them.
-            Tensors::Gguf(_) => Ok(()),
-        }
+        self.tensors.check_biases(&self.config)
     }
 
-    /// The module whose tensor holds `module`: the embedding for a tied head.
-    fn resolved<'a>(&self, module: &'a str) -> &'a str {
-        if module == HEAD && self.config.tied_head {
+    /// The module of the tensor that holds the weight `module`: the embedding for a tied head.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModule`].
+    fn holder<'a>(&self, module: &'a str) -> Result<&'a str> {
+        weight_shape(&self.config, module)?;
+        Ok(if module == HEAD && self.config.tied_head {
             EMBEDDING
         } else {
             module
-        }
+        })
     }
 
     /// A weight in the format that [`format`](Self::format) names.
@@ -139,12 +176,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::UnknownModule`], [`Error::F16Overflow`], and errors of reading.
     pub fn matrix(&self, module: &str) -> Result<Matrix> {
-        let module = self.resolved(module);
-        weight_shape(&self.config, module)?;
-        match &self.tensors {
-            Tensors::Hf(t) => t.matrix(module),
-            Tensors::Gguf(t) => t.matrix(&self.config, module),
-        }
+        self.tensors.matrix(self.holder(module)?)
     }
 
     /// Some rows of a weight, read without the others: for embeddings, which are better moved in slices.
@@ -154,7 +186,7 @@ impl Checkpoint {
     /// [`Error::Rows`] where they are no rows of the weight or it is [read whole only](Self::reads_rows), and
     /// those of [`matrix`](Self::matrix).
     pub fn matrix_rows(&self, module: &str, rows: Range<usize>) -> Result<Matrix> {
-        let module = self.resolved(module);
+        let module = self.holder(module)?;
         let [all, _] = weight_shape(&self.config, module)?;
         let refused = |reason: String| Error::Rows {
             module: module.into(),
@@ -165,13 +197,11 @@ impl Checkpoint {
         if rows.start > rows.end || rows.end > all {
             return Err(refused(format!("the weight has rows 0..{all}")));
         }
-        match &self.tensors {
-            Tensors::Hf(t) => match t.format(module)? {
-                Format::Dense(_) => t.rows(module, rows),
-                format => Err(refused(format!("a weight in {format} is read whole only"))),
-            },
-            Tensors::Gguf(t) => t.rows(&self.config, module, rows),
+        if !self.tensors.reads_rows(module)? {
+            let format = self.tensors.format(module)?;
+            return Err(refused(format!("a weight in {format} is read whole only")));
         }
+        self.tensors.rows(module, rows)
     }
 
     /// Whether some rows of a weight can be read without the others: dense ones, and all of a GGUF file.
@@ -179,12 +209,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::UnknownModule`].
     pub fn reads_rows(&self, module: &str) -> Result<bool> {
-        let module = self.resolved(module);
-        weight_shape(&self.config, module)?;
-        match &self.tensors {
-            Tensors::Hf(t) => Ok(matches!(t.format(module)?, Format::Dense(_))),
-            Tensors::Gguf(_) => Ok(true),
-        }
+        self.tensors.reads_rows(self.holder(module)?)
     }
 
     /// The format in which [`matrix`](Self::matrix) gives a weight: the file's own. Quantised types of
@@ -193,12 +218,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::UnknownModule`].
     pub fn format(&self, module: &str) -> Result<Format> {
-        let module = self.resolved(module);
-        weight_shape(&self.config, module)?;
-        match &self.tensors {
-            Tensors::Hf(t) => t.format(module),
-            Tensors::Gguf(t) => t.format(module),
-        }
+        self.tensors.format(self.holder(module)?)
     }
 
     /// How the file stores a weight, for reports: `bf16`, `2:4@f16`, `Q4_K`, `GPTQ w4g128`.
@@ -206,12 +226,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::UnknownModule`].
     pub fn stored_format(&self, module: &str) -> Result<String> {
-        let module = self.resolved(module);
-        weight_shape(&self.config, module)?;
-        match &self.tensors {
-            Tensors::Hf(t) => t.stored_format(module),
-            Tensors::Gguf(t) => t.stored_format(module),
-        }
+        self.tensors.stored_format(self.holder(module)?)
     }
 
     /// Bytes that a weight takes in the file.
@@ -219,12 +234,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::UnknownModule`].
     pub fn stored_bytes(&self, module: &str) -> Result<u64> {
-        let module = self.resolved(module);
-        weight_shape(&self.config, module)?;
-        match &self.tensors {
-            Tensors::Hf(t) => t.bytes(module),
-            Tensors::Gguf(t) => t.bytes(module),
-        }
+        self.tensors.stored_bytes(self.holder(module)?)
     }
 
     /// A bias by its tensor's name, `P.bias`; `None` if the model has none.
@@ -232,11 +242,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::UnknownModule`], [`Error::TensorShape`], and errors of reading.
     pub fn vector(&self, name: &str) -> Result<Option<Vec<f32>>> {
-        let len = bias_len(&self.config, name)?;
-        match &self.tensors {
-            Tensors::Hf(t) => t.vector(name, len),
-            Tensors::Gguf(t) => t.vector(&self.config, name, len),
-        }
+        self.tensors.vector(name, bias_len(&self.config, name)?)
     }
 
     /// The multipliers of a norm, by its module's name: w, or 1 + w if the file means that.
@@ -247,10 +253,7 @@ impl Checkpoint {
         let name = name.strip_suffix(".weight").unwrap_or(name);
         let len = norm_len(&self.config, name)?;
         let tensor = format!("{name}.weight");
-        let values = match &self.tensors {
-            Tensors::Hf(t) => t.vector(&tensor, len)?,
-            Tensors::Gguf(t) => t.vector(&self.config, &tensor, len)?,
-        };
+        let values = self.tensors.vector(&tensor, len)?;
         let mut values = values.ok_or_else(|| Error::MissingTensor {
             file: self.path.clone(),
             tensor,
@@ -276,10 +279,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Tokenizer`], [`Error::Unsupported`] and errors of reading.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        match &self.tensors {
-            Tensors::Hf(t) => Tokenizer::from_folder(t.folder()),
-            Tensors::Gguf(t) => Tokenizer::from_gguf(t.file()),
-        }
+        self.tensors.tokenizer()
     }
 
     /// The checkpoint's chat template, if it has one.
@@ -287,9 +287,6 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Template`] and errors of reading.
     pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
-        match &self.tensors {
-            Tensors::Hf(t) => ChatTemplate::from_folder(t.folder()),
-            Tensors::Gguf(t) => ChatTemplate::from_gguf(t.file()),
-        }
+        self.tensors.chat_template()
     }
 }
