@@ -38,13 +38,21 @@ pub fn gguf(data: &[u8]) {
     let metadata = file.metadata();
     for (key, value) in metadata.entries() {
         check_words(&value.to_string());
-        metadata.u32(key).map_or_else(|e| check_refusal(&e), drop);
-        metadata.f32(key).map_or_else(|e| check_refusal(&e), drop);
-        metadata.str(key).map_or_else(|e| check_refusal(&e), drop);
         metadata
-            .strings(key)
+            .get::<u32>(key)
             .map_or_else(|e| check_refusal(&e), drop);
-        metadata.i32s(key).map_or_else(|e| check_refusal(&e), drop);
+        metadata
+            .get::<f32>(key)
+            .map_or_else(|e| check_refusal(&e), drop);
+        metadata
+            .get::<&str>(key)
+            .map_or_else(|e| check_refusal(&e), drop);
+        metadata
+            .get::<Vec<&str>>(key)
+            .map_or_else(|e| check_refusal(&e), drop);
+        metadata
+            .get::<Vec<i32>>(key)
+            .map_or_else(|e| check_refusal(&e), drop);
     }
     for tensor in file.tensors() {
         assert!(tensor.bytes <= data.len() as u64);

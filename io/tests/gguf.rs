@@ -23,23 +23,23 @@ fn metadata_is_read_by_type() {
     for version in [2, 3] {
         let file = sample(version).open().unwrap();
         let m = file.metadata();
-        assert_eq!(m.str("general.architecture").unwrap(), "gemma3");
-        assert_eq!(m.u32("u8").unwrap(), 200);
+        assert_eq!(m.get::<&str>("general.architecture").unwrap(), "gemma3");
+        assert_eq!(m.get::<u32>("u8").unwrap(), 200);
         assert_eq!(m.get::<i32>("i8").unwrap(), -1);
-        assert_eq!(m.u32("u16").unwrap(), 256);
+        assert_eq!(m.get::<u32>("u16").unwrap(), 256);
         assert_eq!(m.get::<i32>("i16").unwrap(), -32768);
         assert_eq!(m.get::<i64>("i32").unwrap(), -26);
         assert_eq!(m.get::<u64>("u64").unwrap(), u64::MAX);
         assert_eq!(m.get::<usize>("i64").unwrap(), 1 << 40);
-        assert_eq!(m.f32("f32").unwrap().to_string(), "0.000001");
-        assert_eq!(m.f32("f64").unwrap().to_bits(), 0.1f32.to_bits());
+        assert_eq!(m.get::<f32>("f32").unwrap().to_string(), "0.000001");
+        assert_eq!(m.get::<f32>("f64").unwrap().to_bits(), 0.1f32.to_bits());
         assert_eq!(m.get::<f64>("f64").unwrap().to_bits(), 0.1f64.to_bits());
-        assert!(m.bool("bool").unwrap());
-        assert_eq!(m.strings("tokens").unwrap(), ["<pad>", "é", ""]);
-        assert_eq!(m.i32s("types").unwrap(), [1, 3]);
-        assert_eq!(m.f32s("scores").unwrap(), [0.5]);
+        assert!(m.get::<bool>("bool").unwrap());
+        assert_eq!(m.get::<Vec<&str>>("tokens").unwrap(), ["<pad>", "é", ""]);
+        assert_eq!(m.get::<Vec<i32>>("types").unwrap(), [1, 3]);
+        assert_eq!(m.get::<Vec<f32>>("scores").unwrap(), [0.5]);
         assert_eq!(m.get::<Vec<bool>>("flags").unwrap(), [false, true, true]);
-        assert!(m.i32s("none").unwrap().is_empty());
+        assert!(m.get::<Vec<i32>>("none").unwrap().is_empty());
         assert_eq!(m.entries().count(), 17);
         let shown: Vec<String> = ["f32", "general.architecture", "tokens"]
             .iter()
@@ -55,19 +55,25 @@ fn missing_and_mistyped_metadata_are_told_apart() {
     let file = sample(3).open().unwrap();
     let m = file.metadata();
     assert_eq!(m.find::<u32>("nothing").unwrap(), None);
-    let error = m.u32("nothing").unwrap_err();
+    let error = m.get::<u32>("nothing").unwrap_err();
     assert!(matches!(error, Error::NoMetadata { .. }), "{error}");
     assert!(message_of(&error).contains("\"nothing\""));
     for (message, parts) in [
-        (m.u32("i8"), ["\"i8\"", "i8 -1"]),
-        (m.u32("i64"), ["i64 1099511627776", "fits u32"]),
-        (m.u32("f32"), ["f32 0.000001", "integer"]),
-        (m.u32("types"), ["[i32; 2]", "integer"]),
-        (m.u32("bool"), ["bool true", "integer"]),
-        (m.f32("u8").map(|_| 0), ["u8 200", "a float"]),
-        (m.i32s("u8").map(|_| 0), ["u8 200", "array of integers"]),
-        (m.i32s("tokens").map(|_| 0), ["[text; 3]", "array"]),
-        (m.strings("types").map(|_| 0), ["[i32; 2]", "text"]),
+        (m.get::<u32>("i8"), ["\"i8\"", "i8 -1"]),
+        (m.get::<u32>("i64"), ["i64 1099511627776", "fits u32"]),
+        (m.get::<u32>("f32"), ["f32 0.000001", "integer"]),
+        (m.get::<u32>("types"), ["[i32; 2]", "integer"]),
+        (m.get::<u32>("bool"), ["bool true", "integer"]),
+        (m.get::<f32>("u8").map(|_| 0), ["u8 200", "a float"]),
+        (
+            m.get::<Vec<i32>>("u8").map(|_| 0),
+            ["u8 200", "array of integers"],
+        ),
+        (
+            m.get::<Vec<i32>>("tokens").map(|_| 0),
+            ["[text; 3]", "array"],
+        ),
+        (m.get::<Vec<&str>>("types").map(|_| 0), ["[i32; 2]", "text"]),
     ]
     .map(|(result, parts)| (message_of(&result.unwrap_err()), parts))
     {

@@ -268,39 +268,4 @@ impl GgufMetadata {
             key: key.into(),
         })
     }
-
-    /// An integer, as [`get`](Self::get) reads it.
-    pub fn u32(&self, key: &str) -> Result<u32> {
-        self.get(key)
-    }
-
-    /// A float, as [`get`](Self::get) reads it.
-    pub fn f32(&self, key: &str) -> Result<f32> {
-        self.get(key)
-    }
-
-    /// A bool, as [`get`](Self::get) reads it.
-    pub fn bool(&self, key: &str) -> Result<bool> {
-        self.get(key)
-    }
-
-    /// Text, as [`get`](Self::get) reads it.
-    pub fn str(&self, key: &str) -> Result<&str> {
-        self.get(key)
-    }
-
-    /// An array of text, as [`get`](Self::get) reads it.
-    pub fn strings(&self, key: &str) -> Result<Vec<&str>> {
-        self.get(key)
-    }
-
-    /// An array of floats, as [`get`](Self::get) reads it.
-    pub fn f32s(&self, key: &str) -> Result<Vec<f32>> {
-        self.get(key)
-    }
-
-    /// An array of integers, as [`get`](Self::get) reads it.
-    pub fn i32s(&self, key: &str) -> Result<Vec<i32>> {
-        self.get(key)
-    }
 }

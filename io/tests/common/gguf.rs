@@ -164,11 +164,11 @@ pub fn read_all(bytes: &[u8]) -> Result<(), Error> {
     let file = GgufFile::open(folder.put("x.gguf", bytes))?;
     for (key, value) in file.metadata().entries() {
         assert!(value.to_string().len() < 3000);
-        file.metadata().u32(key).ok();
-        file.metadata().f32(key).ok();
-        file.metadata().str(key).ok();
-        file.metadata().strings(key).ok();
-        file.metadata().i32s(key).ok();
+        file.metadata().get::<u32>(key).ok();
+        file.metadata().get::<f32>(key).ok();
+        file.metadata().get::<&str>(key).ok();
+        file.metadata().get::<Vec<&str>>(key).ok();
+        file.metadata().get::<Vec<i32>>(key).ok();
     }
     for tensor in file.tensors() {
         assert!(tensor.bytes <= bytes.len() as u64);

@@ -106,7 +106,7 @@ pub(super) fn build(
     }
     let mut merges = Vec::new();
     for (i, merge) in metadata
-        .strings("tokenizer.ggml.merges")?
+        .get::<Vec<&str>>("tokenizer.ggml.merges")?
         .into_iter()
         .enumerate()
     {

@@ -196,7 +196,7 @@ struct GgufVocabulary<'a> {
 impl<'a> GgufVocabulary<'a> {
     fn read(file: &'a Path, metadata: &'a GgufMetadata) -> Result<Self> {
         let (key, kinds_key) = ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type");
-        let tokens = metadata.strings(key)?;
+        let tokens: Vec<&str> = metadata.get(key)?;
         if u32::try_from(tokens.len()).is_err() || tokens.is_empty() {
             let expected = "1 to 2^32 - 1 tokens";
             return Err(Error::value(file, key, tokens.len(), expected));

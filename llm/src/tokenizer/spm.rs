@@ -68,7 +68,7 @@ impl Spm {
     pub fn new(vocabulary: &GgufVocabulary<'_>, metadata: &GgufMetadata) -> Result<Self> {
         let (file, key) = (vocabulary.file, "tokenizer.ggml.scores");
         let count = vocabulary.tokens.len();
-        let mut scores = metadata.f32s(key)?;
+        let mut scores: Vec<f32> = metadata.get(key)?;
         if scores.len() != count {
             let expected = format!("{count} entries, as many as tokens");
             return Err(Error::value(file, key, scores.len(), expected));
