@@ -74,6 +74,7 @@ pub use globs::TensorGlobs;
 pub use layout::{Layout, Refusal, ZeroPoints, pack_quantized_config, packs_quantized};
 pub use modules::{Module, Refused};
 pub use output::{Output, Writer, check_place, save};
+pub use shard::read_small;
 pub use sparsity::{Compliance, Sparsity, usual_patterns};
 pub use tensor::{F32Tensor, RawTensor, TensorDtype, TensorInfo};
 pub use thresholds::{Origin, ThresholdFile};

@@ -125,7 +125,10 @@ impl Shard {
 }
 
 /// The bytes of a regular file that has at most `limit` of them.
-pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// [`Error::Read`], and [`Error::Malformed`] for anything else.
+pub fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let (file, len) = open_regular(path)?;
     if len > limit {
         let reason = format!("it takes {len} bytes, the limit is {limit}");

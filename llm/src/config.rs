@@ -268,7 +268,7 @@ impl Config {
     /// Reads a Hugging Face `config.json`; no weights need lie beside it.
     ///
     /// # Errors
-    /// [`Error::Read`](crate::Error::Read), [`Error::Malformed`](crate::Error::Malformed), and those of
+    /// [`Error::File`](crate::Error::File), [`Error::Malformed`](crate::Error::Malformed), and those of
     /// values and options that are missing, wrong or not supported.
     pub fn from_json_file(file: impl AsRef<Path>) -> Result<Self> {
         hf::read_config(file.as_ref())

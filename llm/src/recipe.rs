@@ -89,7 +89,7 @@ impl Recipe {
     /// Reads a command-line argument: a format for all blocks, `dense`, or `@FILE` for a recipe in a file.
     ///
     /// # Errors
-    /// [`Error::Engine`] for a text that is no format, [`Error::Choice`] for `@` alone; [`Error::Read`], [`Error::Malformed`] and
+    /// [`Error::Engine`] for a text that is no format, [`Error::Choice`] for `@` alone; [`Error::Read`], [`Error::File`] and
     /// [`Error::RecipeSyntax`] for a file.
     pub fn from_arg(arg: &str) -> Result<Self> {
         match arg.strip_prefix('@') {

@@ -1,31 +1,18 @@
 //! Small files beside the weights, read whole.
 
 use crate::error::{Error, Result};
+use lacuna_io::{Error as FileError, read_small};
 use std::{fs, io, path::Path};
 
-/// The bytes of a regular file; `None` where there is none.
+/// The bytes of a regular file of at most `limit` of them; `None` where there is none.
 ///
 /// # Errors
-/// [`Error::Read`], and [`Error::Malformed`] for anything but a regular file of at most `limit` bytes.
+/// [`Error::File`].
 pub(crate) fn read(file: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
-    let malformed = |reason| Error::Malformed {
-        file: file.into(),
-        reason,
-    };
-    let metadata = match fs::metadata(file) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        metadata => metadata.map_err(|e| failed(file, e))?,
-    };
-    if !metadata.is_file() {
-        return Err(malformed("it is no regular file".into()));
+    match read_small(file, limit) {
+        Err(FileError::Read { reason, .. }) if reason.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => Ok(Some(read?)),
     }
-    let len = metadata.len();
-    if len > limit {
-        return Err(malformed(format!(
-            "it has {len} bytes, the limit is {limit}"
-        )));
-    }
-    fs::read(file).map(Some).map_err(|e| failed(file, e))
 }
 
 /// [`read`] as text.

@@ -96,7 +96,7 @@ impl ChatTemplate {
     /// there is none.
     ///
     /// # Errors
-    /// [`Error::Template`], [`Error::Malformed`] and [`Error::Read`].
+    /// [`Error::Template`], [`Error::Malformed`], [`Error::Read`] and [`Error::File`].
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Option<Self>> {
         let folder = folder.as_ref();
         if let Some(file) = vocabulary(folder)? {

@@ -47,7 +47,7 @@ impl Tokenizer {
     /// `tokenizer.json`, reads `tokenizer.gguf`.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`], [`Error::Malformed`] and [`Error::Read`]; those of
+    /// [`Error::Tokenizer`], [`Error::Malformed`], [`Error::Read`] and [`Error::File`]; those of
     /// [`from_gguf`](Self::from_gguf).
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
