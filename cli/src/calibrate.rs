@@ -98,6 +98,8 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     check_place(&args.output)?;
     let checkpoint = args.reading.model(&args.model)?;
     let config = checkpoint.config();
+    let texts = args.text.iter().map(PathBuf::as_path);
+    out::differs(&args.output, checkpoint.files().into_iter().chain(texts))?;
     if args.tokens < 2 {
         let tokens = args.tokens;
         return Err(Error::Usage(format!(

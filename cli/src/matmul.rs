@@ -43,7 +43,7 @@ struct Product {
 }
 
 pub fn run(args: &Args, device: &device::Args) -> Result<()> {
-    crate::out::is_file(&args.output, &[&args.weights, &args.input])?;
+    crate::out::is_file(&args.output, [&args.weights, &args.input])?;
     let file = args.reading.any_file(&args.weights)?;
     let (weight, bias) = load(&file, &args.tensor)?;
     let input = WeightFile::open(&args.input)?;

@@ -30,25 +30,27 @@ fn lost(reason: io::Error) -> Error {
 }
 
 /// Refuses an output at which no file can appear, or that would take the place of an input.
-pub fn is_file(output: &Path, inputs: &[&Path]) -> Result<()> {
+pub fn is_file(output: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
     check_place(output)?;
     differs(output, inputs)
 }
 
 /// Refuses an output that would take the place of an input.
-pub fn differs(output: &Path, inputs: &[&Path]) -> Result<()> {
+pub fn differs(output: &Path, inputs: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
     // What does not exist yet is no input.
     let Ok(place) = output.canonicalize() else {
         return Ok(());
     };
-    let same = |input: &&&Path| input.canonicalize().is_ok_and(|input| input == place);
-    match inputs.iter().find(same) {
-        None => Ok(()),
-        Some(input) => Err(Error::Usage(format!(
-            "{} is an input, the output needs another name",
-            printable(&input.to_string_lossy())
-        ))),
+    for input in inputs {
+        let input = input.as_ref();
+        if input.canonicalize().is_ok_and(|input| input == place) {
+            return Err(Error::Usage(format!(
+                "{} is an input, the output needs another name",
+                printable(&input.to_string_lossy())
+            )));
+        }
     }
+    Ok(())
 }
 
 /// Writes `value` as indented JSON. Numbers that JSON lacks (NaN, infinities) become null.

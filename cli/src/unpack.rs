@@ -42,7 +42,7 @@ enum Form {
 pub fn run(args: &Args) -> Result<()> {
     let file = args.reading.file(&args.input)?;
     file.check_output(&args.output)?;
-    out::differs(&args.output, &[&args.input])?;
+    out::differs(&args.output, [&args.input])?;
     let unpacking = Unpacking {
         file: &file,
         form: args.form,

@@ -180,6 +180,45 @@ fn windows_are_taken_evenly_and_runs_are_the_same() {
 }
 
 #[test]
+fn inputs_are_not_overwritten() {
+    let folder = Folder::new();
+    let (stats, text) = (folder.statistics("cpu", &["--no-hessian"]), folder.text());
+    let model = folder.path("model.safetensors");
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        fs::copy(format!("{MODEL}/{file}"), folder.path(file)).expect("it is shipped");
+    }
+    let choose = [
+        "--method",
+        "cats",
+        "--ppl-increase",
+        "1%",
+        "--model",
+        &model,
+    ];
+    for (output, args) in [
+        (&text, &["calibrate", &model, "--text", &text][..]),
+        (&model, &["calibrate", &model, "--text", &text]),
+        (
+            &model,
+            &[&["thresholds", &stats, "--text", &text], &choose[..]].concat(),
+        ),
+        (
+            &text,
+            &[&["thresholds", &stats, "--text", &text], &choose[..]].concat(),
+        ),
+    ] {
+        let before = fs::read(output).expect("it is there");
+        let refused = lacuna(&[args, &["-o", output]].concat());
+        let message = error(&refused);
+        assert!(
+            code(&refused) == 2 && message.contains("is an input"),
+            "{message}"
+        );
+        assert!(before == fs::read(output).expect("it is there"), "{output}");
+    }
+}
+
+#[test]
 fn methods_get_what_they_need_or_say_so() {
     let folder = Folder::new();
     let stats = folder.statistics("cpu", &["--no-hessian"]);

@@ -85,6 +85,16 @@ fn an_input_is_no_output() {
         &["compress", &weights, "-o", &weights, "--format", "2:4"][..],
         &["unpack", &weights, "-o", &weights],
         &[
+            "compress",
+            &weights,
+            "-o",
+            &x,
+            "--format",
+            "2:4",
+            "--activations",
+            &x,
+        ],
+        &[
             "matmul",
             &weights,
             "--tensor",

@@ -29,6 +29,16 @@ pub struct Args {
     recover: Recover,
 }
 
+impl Args {
+    /// The files that it reads.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.stats, &self.activations]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Score {
     /// The largest sums of squares
@@ -116,7 +126,7 @@ impl Method {
                  then `lacuna recover DENSE PACKED --stage {recover}`, built with --features recover"
             )));
         }
-        let known = args.stats.as_deref().or(args.activations.as_deref());
+        let known = args.files().next();
         if known.is_none() {
             let lacks = |what: String| {
                 let reason = format!("{what} needs --stats or --activations");

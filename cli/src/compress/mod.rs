@@ -97,7 +97,8 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let place = if whole {
         input.check_output(&args.output)?;
-        crate::out::differs(&args.output, &[&args.input])?;
+        let files = args.method.files().chain([args.input.as_path()]);
+        crate::out::differs(&args.output, files)?;
         Some(Place::new(&args.output, !beside.is_empty())?)
     } else {
         None

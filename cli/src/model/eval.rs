@@ -9,7 +9,7 @@ use crate::{
     weights,
 };
 use lacuna::format::Format;
-use lacuna_io::{RawTensor, check_place, printable, save, stored_bytes};
+use lacuna_io::{RawTensor, printable, save, stored_bytes};
 use lacuna_llm::{
     Checkpoint, Recipe, Tally, Tokenizer,
     perplexity::{Perplexity, Windows},
@@ -142,7 +142,8 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
             let reason = "--dump-logits is for one model in one format";
             return Err(Error::Usage(reason.into()));
         }
-        check_place(file)?;
+        let texts = [&args.text, &args.tokens].into_iter().flatten();
+        out::is_file(file, args.models.iter().chain(texts))?;
     }
     if one {
         let report = evaluate(args, &args.models[0], formats[0], 0, device)?;

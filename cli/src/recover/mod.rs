@@ -73,6 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
     let packed = Checkpoint::open(&args.packed)?;
     let stored = WeightFile::open(&args.packed)?;
     stored.check_output(&args.output)?;
+    out::differs(&args.output, [&args.dense, &args.packed])?;
     let beside = packed.files_beside()?;
     let place = Place::new(&args.output, true)?;
     let windows = args.how.windows(&dense)?;

@@ -92,7 +92,9 @@ struct GateShare {
 }
 
 pub fn run(args: &Args, device: &device::Args) -> Result<()> {
-    out::is_file(&args.output, &[&args.statistics])?;
+    let run_on = [&args.model, &args.text, &args.heldout];
+    let inputs = run_on.into_iter().flatten().chain([&args.statistics]);
+    out::is_file(&args.output, inputs)?;
     let share = args.sparsity.unwrap_or(0.0);
     if !(0.0..=1.0).contains(&share) {
         return Err(Error::Usage(format!(
