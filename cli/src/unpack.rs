@@ -1,7 +1,7 @@
 //! `unpack`: writes every weight in a form that other programs can read.
 
 use crate::{
-    compress::join::{Place, names_a_file},
+    compress::join::{self, Place, names_a_file},
     error::{Error, Result},
     interrupt, out, progress, weights,
 };
@@ -54,13 +54,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let place = Place::new(&args.output, true)?;
     let beside = args.reading.model(&args.input)?.files_beside()?;
-    let scratch = match args.output.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
     interrupt::defer();
     place.put(
-        scratch,
+        join::folder(&args.output),
         |folder| {
             for (name, bytes) in &beside {
                 let path = folder.join(name);

@@ -114,6 +114,13 @@ const fn is_mount(_: &Path, _: &fs::Metadata) -> bool {
     false
 }
 
+/// The folder that `path` is in.
+pub fn folder(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."))
+}
+
 /// Whether an output's name makes it a file even if the input is a model.
 pub fn names_a_file(path: &Path) -> bool {
     path.extension()

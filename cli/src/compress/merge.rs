@@ -5,7 +5,7 @@ use super::{
     shards::Shards,
 };
 use crate::{error::Result, interrupt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -25,13 +25,6 @@ pub fn run(args: &Args) -> Result<()> {
     let place = Place::new(&args.output, shards.is_model())?;
     interrupt::defer();
     let report = join::check(&shards)?;
-    place.join(&shards, beside(&args.output))?;
+    place.join(&shards, join::folder(&args.output))?;
     report.print(args.json)
-}
-
-/// The folder that `path` is in.
-fn beside(path: &Path) -> &Path {
-    path.parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or_else(|| Path::new("."))
 }
