@@ -64,7 +64,7 @@ mod sparsity;
 mod tensor;
 mod thresholds;
 
-pub use atomic::write_file;
+pub use atomic::{is_leftover, write_file, write_new_file};
 pub use container::{CONTAINER_VERSION, stored_bytes};
 pub use error::{Error, Kind, Result, printable};
 pub use file::{Reading, WeightFile};

@@ -12,7 +12,7 @@ use crate::{
     job::each,
 };
 use lacuna::format::Matrix;
-use lacuna_io::{Output, RawTensor, TensorDtype, WeightFile};
+use lacuna_io::{Output, RawTensor, TensorDtype, WeightFile, is_leftover};
 use lacuna_llm::Linear;
 use std::{
     collections::BTreeMap,
@@ -163,9 +163,7 @@ impl Journal {
             .flatten()
             .flatten()
         {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.starts_with(".lacuna-") && name.ends_with(".tmp") {
+            if is_leftover(&entry.file_name()) {
                 let _ = std::fs::remove_file(entry.path());
             }
         }

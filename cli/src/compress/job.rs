@@ -1,11 +1,13 @@
 //! The job that a work folder belongs to.
 
 use crate::error::{Error, Result};
-use lacuna_io::printable;
+use lacuna_io::{is_leftover, printable, write_new_file};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
+/// The file of a work folder that says which job it belongs to.
+pub const JOB: &str = "job.json";
 /// Version of the layout of work folders.
 const LAYOUT: u32 = 1;
 
@@ -48,11 +50,6 @@ impl Job {
         }
     }
 
-    /// The text of its file, the same for the same job.
-    pub fn to_text(&self) -> String {
-        serde_json::to_string_pretty(self).expect("text and numbers are always JSON") + "\n"
-    }
-
     /// Reads a file's text; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let job: Self = serde_json::from_str(text).map_err(|e| printable(&e.to_string()))?;
@@ -63,15 +60,63 @@ impl Job {
             Err(format!("its layout is {layout}, this build knows {LAYOUT}"))
         }
     }
+}
 
-    /// Refuses to continue in a `folder` of another job, and says in what they differ.
-    pub fn check_same(&self, folder: &Path, found: &Self) -> Result<()> {
-        check_same(folder, self, found)
+/// The text of a job's file, the same for the same job.
+pub fn to_text(job: &impl Serialize) -> String {
+    serde_json::to_string_pretty(job).expect("text and numbers are always JSON") + "\n"
+}
+
+/// Makes `folder` the work folder of `job`, or continues one of the same job. `read` reads the file of a job.
+pub fn claim<J: Serialize>(
+    folder: &Path,
+    job: &J,
+    read: impl FnOnce(&Path) -> Result<J>,
+) -> Result<()> {
+    let write = |reason| lacuna_io::Error::Write {
+        file: folder.into(),
+        reason,
+    };
+    let file = folder.join(JOB);
+    if !file.exists() {
+        fs::create_dir_all(folder).map_err(write)?;
+        // Another run may be about to begin here, or was killed when it was.
+        let mut entries = fs::read_dir(folder).map_err(write)?.flatten();
+        let foreign = entries.any(|entry| !is_leftover(&entry.file_name()));
+        if foreign && !file.exists() {
+            let reason = "it exists and is no work folder: it holds files, but no job.json";
+            return Err(lacuna_io::Error::Refused {
+                file: folder.into(),
+                reason,
+            }
+            .into());
+        }
+        if write_new_file(&file, to_text(job).as_bytes())? {
+            return Ok(());
+        }
     }
+    check_same(folder, job, &read(&file)?)
+}
+
+/// Removes the job of a work folder, the half-written files of killed runs, and the folder if it is then empty.
+pub fn remove(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if is_leftover(&entry.file_name()) {
+            let _ = if path.is_dir() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
+        }
+    }
+    let _ = fs::remove_file(folder.join(JOB));
+    // Fails, and leaves the folder, if it holds files that are not ours.
+    let _ = fs::remove_dir(folder);
 }
 
 /// Refuses a `folder` whose job is not this one, and says in what they differ.
-pub fn check_same<J: Serialize>(folder: &Path, job: &J, found: &J) -> Result<()> {
+fn check_same<J: Serialize>(folder: &Path, job: &J, found: &J) -> Result<()> {
     let fields = |job: &J| match serde_json::to_value(job) {
         Ok(Value::Object(fields)) => fields,
         _ => serde_json::Map::new(),
@@ -103,38 +148,75 @@ mod tests {
     #[test]
     fn what_differs_is_named() {
         let job = Job::new();
-        let folder = Path::new("out.parts");
-        assert!(
-            job.check_same(folder, &Job::parse(&job.to_text()).unwrap())
-                .is_ok()
-        );
-        let wanda = Job {
+        let said = |job: &Job, found: &Job| {
+            let refused = check_same(Path::new("out.parts"), job, found);
+            refused.map_err(|e| e.to_string())
+        };
+        assert_eq!(said(&job, &Job::parse(&to_text(&job)).unwrap()), Ok(()));
+        let other = Job {
             score: "wanda".into(),
-            statistics: Some("5 bytes ab".into()),
             ..job.clone()
         };
-        let message = job.check_same(folder, &wanda).unwrap_err().to_string();
+        let wanda = Job {
+            statistics: Some("5 bytes ab".into()),
+            ..other.clone()
+        };
+        let message = said(&job, &wanda).unwrap_err();
         assert!(message.contains("its score is wanda"), "{message}");
-        let message = wanda
-            .check_same(
-                folder,
-                &Job {
-                    score: "wanda".into(),
-                    ..job
-                },
-            )
-            .unwrap_err();
+        let message = said(&wanda, &other).unwrap_err();
+        assert!(message.contains("its statistics is none"), "{message}");
+    }
+
+    #[test]
+    fn a_folder_where_another_run_began_is_claimed_and_one_of_other_files_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let job = Job::new();
+        let claim = |job: &Job| {
+            let read = |file: &Path| Ok(Job::parse(&fs::read_to_string(file).unwrap()).unwrap());
+            super::claim(folder.path(), job, read)
+        };
+        let (other, ours) = (
+            folder.path().join("notes"),
+            folder.path().join(".lacuna-x.tmp"),
+        );
+        fs::write(&other, "").unwrap();
         assert!(
-            message.to_string().contains("its statistics is none"),
-            "{message}"
+            claim(&job)
+                .unwrap_err()
+                .to_string()
+                .contains("no work folder")
+        );
+        fs::rename(other, ours).unwrap();
+        claim(&job).unwrap();
+        claim(&job).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |name| {
+                fs::metadata(folder.path().join(name))
+                    .unwrap()
+                    .permissions()
+                    .mode()
+            };
+            fs::write(folder.path().join("any"), "").unwrap();
+            assert_eq!(mode(JOB), mode("any"), "others that share the work read it");
+        }
+        let wanda = Job {
+            score: "wanda".into(),
+            ..job
+        };
+        assert!(matches!(claim(&wanda), Err(Error::OtherJob { .. })));
+        remove(folder.path());
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "the file that is not ours"
         );
     }
 
     #[test]
     fn newer_layouts_are_refused() {
-        let text = Job::new()
-            .to_text()
-            .replace("\"layout\": 1", "\"layout\": 2");
+        let text = to_text(&Job::new()).replace("\"layout\": 1", "\"layout\": 2");
         assert!(Job::parse(&text).unwrap_err().contains("layout is 2"));
     }
 }

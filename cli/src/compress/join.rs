@@ -77,7 +77,7 @@ impl Place {
             file: self.path.clone(),
             reason,
         };
-        // A run that was killed here left its own.
+        // A run that was killed here left its own. The names are those of `is_leftover`.
         let made = tempfile::Builder::new()
             .prefix(".lacuna-")
             .suffix(".tmp")

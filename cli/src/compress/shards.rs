@@ -11,17 +11,19 @@
 //! Every file appears by renaming, the report after the tensors. So a part with a report is complete,
 //! however the run that wrote it ended.
 
-use super::{job::Job, plan::Part, report::Report};
+use super::{
+    job::{self, JOB, Job},
+    plan::Part,
+    report::Report,
+};
 use crate::error::{Error, Result};
 use lacuna_io::{WeightFile, printable, sha256, sha256_of_file, write_file};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs,
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
-const JOB: &str = "job.json";
 const BESIDE: &str = "beside";
 
 /// A work folder.
@@ -45,37 +47,14 @@ struct Record<R> {
 impl Shards {
     /// Creates the folder, or continues one of the same job.
     pub fn create(folder: &Path, job: Job, beside: &[(String, Vec<u8>)]) -> Result<Self> {
-        let write = |reason| lacuna_io::Error::Write {
-            file: folder.into(),
-            reason,
-        };
-        let file = folder.join(JOB);
-        if file.exists() {
-            job.check_same(folder, &read_job(&file)?)?;
-        } else {
-            let others = folder.exists() && fs::read_dir(folder).map_err(write)?.next().is_some();
-            if others {
-                let reason = "it exists and is no work folder: it holds files, but no job.json";
-                return Err(lacuna_io::Error::Refused {
-                    file: folder.into(),
-                    reason,
-                }
-                .into());
-            }
-            fs::create_dir_all(folder).map_err(write)?;
-            let mut new = tempfile::NamedTempFile::new_in(folder).map_err(write)?;
-            new.write_all(job.to_text().as_bytes()).map_err(write)?;
-            // Another run may have begun in the meantime.
-            match new.persist_noclobber(&file) {
-                Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => {
-                    job.check_same(folder, &read_job(&file)?)?;
-                }
-                other => drop(other.map_err(|e| write(e.error))?),
-            }
-        }
+        job::claim(folder, &job, read_job)?;
         let shards = Self::of(folder, job);
         if !beside.is_empty() {
-            fs::create_dir_all(shards.beside("")).map_err(write)?;
+            let folder = shards.beside("");
+            fs::create_dir_all(&folder).map_err(|reason| lacuna_io::Error::Write {
+                file: folder,
+                reason,
+            })?;
         }
         for (name, bytes) in beside {
             write_file(shards.beside(name), bytes)?;
@@ -98,7 +77,7 @@ impl Shards {
     fn of(folder: &Path, job: Job) -> Self {
         Self {
             folder: folder.into(),
-            id: sha256(job.to_text().as_bytes()),
+            id: sha256(job::to_text(&job).as_bytes()),
             job,
         }
     }
@@ -204,28 +183,18 @@ impl Shards {
 
     /// Removes all files of the work, and the folder if it is then empty.
     pub fn remove(&self) {
-        let own = |path: &Path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            stem.parse::<Part>().is_ok() || (name.starts_with(".lacuna-") && name.ends_with(".tmp"))
-        };
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            if own(&path) {
-                let _ = if path.is_dir() {
-                    fs::remove_dir_all(&path)
-                } else {
-                    fs::remove_file(&path)
-                };
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            if stem.parse::<Part>().is_ok() {
+                let _ = fs::remove_file(&path);
             }
         }
         for name in self.job.beside.keys() {
             let _ = fs::remove_file(self.beside(name));
         }
         let _ = fs::remove_dir(self.beside(""));
-        let _ = fs::remove_file(self.folder.join(JOB));
-        // Fails, and leaves the folder, if it holds files that are not ours.
-        let _ = fs::remove_dir(&self.folder);
+        job::remove(&self.folder);
     }
 }
 

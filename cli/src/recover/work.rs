@@ -1,18 +1,17 @@
 //! The work folder `OUT.recovery`: which job it belongs to, and what is done.
 
 use crate::{
-    compress::job::check_same,
+    compress::job::{self, JOB},
     error::{Error, Result},
 };
-use lacuna_io::{printable, sha256, write_file};
+use lacuna_io::{is_leftover, printable, sha256};
 use lacuna_recover::Journal;
 use serde::{Deserialize, Serialize};
 use std::{
-    fmt, fs, io,
+    ffi::OsString,
+    fmt, fs,
     path::{Path, PathBuf},
 };
-
-const JOB: &str = "job.json";
 
 /// Everything that decides the result; no paths, which differ between machines.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,10 +45,6 @@ impl Record {
             options,
         }
     }
-
-    fn to_text(&self) -> String {
-        serde_json::to_string_pretty(self).expect("text and numbers are always JSON") + "\n"
-    }
 }
 
 /// A work folder.
@@ -65,39 +60,19 @@ impl Work {
         let mut name = output.as_os_str().to_owned();
         name.push(".recovery");
         let folder = PathBuf::from(name);
-        let file = folder.join(JOB);
-        let text = record.to_text();
-        match fs::read_to_string(&file) {
-            Ok(found) => {
-                let found = serde_json::from_str(&found).map_err(|e| Error::Shard {
-                    file: printable(&file.to_string_lossy()),
-                    reason: format!("it is no job: {}", printable(&e.to_string())),
-                })?;
-                check_same(&folder, record, &found)?;
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let write = |reason| lacuna_io::Error::Write {
-                    file: folder.clone(),
-                    reason,
-                };
-                let others =
-                    folder.exists() && fs::read_dir(&folder).map_err(write)?.next().is_some();
-                if others {
-                    let reason = "it exists and is no work folder: it holds files, but no job.json";
-                    return Err(lacuna_io::Error::Refused {
-                        file: folder,
-                        reason,
-                    }
-                    .into());
-                }
-                fs::create_dir_all(&folder).map_err(write)?;
-                write_file(&file, text.as_bytes())?;
-            }
-            Err(reason) => return Err(lacuna_io::Error::Read { file, reason }.into()),
-        }
+        job::claim(&folder, record, |file| {
+            let text = fs::read_to_string(file).map_err(|reason| lacuna_io::Error::Read {
+                file: file.into(),
+                reason,
+            })?;
+            serde_json::from_str(&text).map_err(|e| Error::Shard {
+                file: printable(&file.to_string_lossy()),
+                reason: format!("it is no job: {}", printable(&e.to_string())),
+            })
+        })?;
         Ok(Self {
             folder,
-            id: sha256(text.as_bytes()),
+            id: sha256(job::to_text(record).as_bytes()),
         })
     }
 
@@ -112,7 +87,11 @@ impl Work {
     /// Removes the folder if it holds nothing but the job.
     pub fn remove_if_nothing_is_done(&self) {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        if entries.into_iter().all(|entry| entry.file_name() == JOB) {
+        let of_nothing = |name: OsString| name == JOB || is_leftover(&name);
+        if entries
+            .into_iter()
+            .all(|entry| of_nothing(entry.file_name()))
+        {
             self.remove(0);
         }
     }
@@ -120,9 +99,7 @@ impl Work {
     /// Removes all files of the work, and the folder if it is then empty.
     pub fn remove(&self, blocks: usize) {
         self.journal().remove(blocks);
-        let _ = fs::remove_file(self.folder.join(JOB));
-        // Fails, and leaves the folder, if it holds files that are not ours.
-        let _ = fs::remove_dir(&self.folder);
+        job::remove(&self.folder);
     }
 }
 
