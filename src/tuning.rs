@@ -145,7 +145,8 @@ impl Tuning {
         }
         let mut tuning = Self::default();
         for (number, line) in lines {
-            let line = line.split('#').next().unwrap_or_default().trim();
+            let whole = line.trim();
+            let line = whole.split('#').next().unwrap_or_default().trim();
             let of = |problem: &str| -> Result<Problem> {
                 let problem: Problem =
                     problem.trim().parse().map_err(|e: Error| Error::Tuning {
@@ -154,11 +155,12 @@ impl Tuning {
                     })?;
                 Ok(problem)
             };
-            if line.is_empty() {
-            } else if let Some(name) = line.strip_prefix("adapter ") {
+            // Devices may have a # in their names.
+            if let Some(name) = whole.strip_prefix("adapter ") {
                 name.trim().clone_into(&mut tuning.adapter);
-            } else if let Some(name) = line.strip_prefix("driver ") {
+            } else if let Some(name) = whole.strip_prefix("driver ") {
                 name.trim().clone_into(&mut tuning.driver);
+            } else if line.is_empty() {
             } else if let Some((problem, candidate)) = line.split_once(" = ") {
                 let choice = Choice::Candidate(candidate.trim().into());
                 tuning.set(&of(problem)?, choice);
@@ -269,7 +271,7 @@ mod tests {
         }
     }
 
-    const TEXT: &str = "lacuna tuning 1\nadapter an adapter\ndriver its driver 1.2\n\n\
+    const TEXT: &str = "lacuna tuning 1\nadapter an adapter #2\ndriver its driver 1.2\n\n\
         2:4x8@f16 64x96 batch 5 = gemv/x-g1-r2-b3-w4\n\
         w4g128 64x96 in bands batch 1, active columns < 0.25\n\
         w4g128 4096x96 in bands batch 1, active columns < 0.75\n";
@@ -278,7 +280,7 @@ mod tests {
     fn a_table_is_its_text() {
         let tuning = Tuning::parse(TEXT).unwrap();
         assert_eq!(tuning.to_string(), TEXT);
-        assert_eq!(tuning.adapter, "an adapter");
+        assert_eq!(tuning.adapter, "an adapter #2");
         assert_eq!(tuning.driver, "its driver 1.2");
         let commented = TEXT
             .replace("batch 5", "batch 7")

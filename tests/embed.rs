@@ -267,6 +267,8 @@ fn what_cannot_stand_in_a_slot_is_refused() {
     assert!(matches!(refused, Err(Error::Buffer { .. })), "{refused:?}");
     let refused = x.write(&gpu, &[0.0f32; 128]);
     assert!(matches!(refused, Err(Error::Buffer { .. })), "{refused:?}");
+    let refused = gpu.slot(4, 128).unwrap().view(&gpu, 256, 1, 128);
+    assert!(matches!(refused, Err(Error::Buffer { .. })), "{refused:?}");
     assert!(matches!(
         gpu.slot(usize::MAX, 2),
         Err(Error::TooLarge { .. })

@@ -224,7 +224,7 @@ impl Tensor {
     ///
     /// # Errors
     /// [`Error::Buffer`] for a range past the end, or one that does not begin at a multiple of
-    /// the device's `min_storage_buffer_offset_alignment` bytes.
+    /// the device's `min_storage_buffer_offset_alignment` bytes, and for what does not begin a slot.
     pub fn view(&self, gpu: &Gpu, first: usize, batch: usize, len: usize) -> Result<Self> {
         let refuse = |reason: String| {
             Err(Error::Buffer {
@@ -252,6 +252,9 @@ impl Tensor {
             return refuse(format!(
                 "element {first} is {offset} bytes from the start, no multiple of {alignment}"
             ));
+        }
+        if self.offset + offset >= self.buffer.size() && elements > 0 {
+            return refuse(format!("a slot has no memory at element {first}"));
         }
         Ok(Self {
             buffer: self.buffer.clone(),
