@@ -1,6 +1,8 @@
 //! Getting results back.
 
 use super::{Element, Gpu, Tensor, check_dtype, tensor::check_usage};
+#[cfg(doc)]
+use crate::error::Error;
 use crate::{error::Result, format::Dtype};
 use futures::channel::oneshot;
 use half::{bf16, f16};
