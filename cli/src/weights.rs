@@ -6,6 +6,8 @@ use lacuna_llm::Checkpoint;
 use std::path::Path;
 
 #[derive(clap::Args, Clone, Copy, Default)]
+// The group would have the name of that of every command, which a debug build of clap refuses.
+#[group(skip)]
 pub struct Args {
     /// How a GPTQ file stores zero points, v1 (less one) or v2 (unchanged)
     /// [default: as its symmetric weights show, else as its configuration says]
