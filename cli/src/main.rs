@@ -149,3 +149,25 @@ fn run(Cli { device, command }: Cli) -> error::Result<()> {
         Command::Man(args) => shell::man(&args, Cli::command()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::{Command, CommandFactory};
+    use std::collections::HashSet;
+
+    fn check(command: &Command) {
+        let mut names = HashSet::new();
+        for group in command.get_groups() {
+            let name = group.get_id();
+            assert!(names.insert(name), "{}: {name}", command.get_name());
+        }
+        command.get_subcommands().for_each(check);
+    }
+
+    /// Debug builds of clap refuse others when they start.
+    #[test]
+    fn groups_of_arguments_have_names_of_their_own() {
+        check(&Cli::command());
+    }
+}

@@ -12,6 +12,8 @@ use std::{
 };
 
 #[derive(clap::Args)]
+// See `weights::Args`.
+#[group(skip)]
 pub struct Args {
     /// How the weights to keep are chosen, and how they make up for the others
     #[arg(long, value_enum, default_value_t = Score::Magnitude)]
