@@ -6,7 +6,7 @@ use lacuna_llm::Checkpoint;
 use std::path::Path;
 
 #[derive(clap::Args, Clone, Copy, Default)]
-// The group would have the name of that of every command, which a debug build of clap refuses.
+// The group would have the name of the command's own, which a debug build of clap refuses.
 #[group(skip)]
 pub struct Args {
     /// How a GPTQ file stores zero points, v1 (less one) or v2 (unchanged)
