@@ -1,5 +1,6 @@
 //! Chat templates: turn a conversation into text of the form that a model was trained on.
 
+mod bounds;
 mod python;
 
 use crate::{
@@ -8,19 +9,25 @@ use crate::{
     hf::fields::{Fields, read_json},
     small,
 };
+use bounds::{MAX_TEXT, Text};
 use lacuna_io::GgufFile;
 use minijinja::{Environment, ErrorKind, Value, context};
 use serde::Serialize;
 use std::{
     fmt,
     path::{Path, PathBuf},
+    thread,
 };
 
 const NAME: &str = "chat_template";
 /// The most bytes of a template that are read.
-const MAX_TEMPLATE: u64 = 1 << 20;
+const MAX_TEMPLATE: u64 = 1 << 17;
 /// Steps after which a template is assumed to run for ever.
 const FUEL: u64 = 10_000_000;
+
+/// Bytes of stack for compiling a template, and for each of its bytes.
+const STACK: usize = 1 << 20;
+const STACK_PER_BYTE: usize = 1 << 10;
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -72,6 +79,7 @@ impl ChatTemplate {
         environment.set_lstrip_blocks(true);
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(python::method);
+        bounds::add_filters(&mut environment);
         environment.add_filter("tojson", python::tojson);
         environment.add_function("raise_exception", |message: String| {
             Err::<Value, _>(minijinja::Error::new(ErrorKind::InvalidOperation, message))
@@ -80,12 +88,18 @@ impl ChatTemplate {
             jiff::fmt::strtime::format(format, &jiff::Zoned::now())
                 .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string()))
         });
-        environment
-            .add_template_owned(NAME, python::source(source))
-            .map_err(|e| template_error(&file, &e))?;
+        let compiled = if source.len() as u64 > MAX_TEMPLATE {
+            let bytes = source.len();
+            Err(format!("it has {bytes} bytes, the limit is {MAX_TEMPLATE}"))
+        } else {
+            compiled(environment, python::source(source))
+        };
         Ok(Self {
+            environment: compiled.map_err(|reason| Error::Template {
+                file: file.clone(),
+                reason,
+            })?,
             file,
-            environment,
             bos: bos.to_owned(),
             eos: eos.to_owned(),
         })
@@ -169,25 +183,46 @@ impl ChatTemplate {
     pub fn render(&self, messages: &[Message], generate: bool) -> Result<String> {
         let none = Value::from(());
         let template = self.environment.get_template(NAME);
+        let mut text = Text::default();
         let rendered = template.and_then(|template| {
-            template.render(context! {
+            let context = context! {
                 messages,
                 bos_token => self.bos,
                 eos_token => self.eos,
                 add_generation_prompt => generate,
                 tools => none,
                 documents => none,
-            })
+            };
+            template.render_captured_to(context, &mut text).map(drop)
         });
-        rendered.map_err(|e| template_error(&self.file, &e))
+        let refused = |reason| Error::Template {
+            file: self.file.clone(),
+            reason,
+        };
+        match rendered {
+            Ok(()) => String::from_utf8(text.0).map_err(|e| refused(e.to_string())),
+            Err(e) if e.kind() == ErrorKind::WriteFailure => {
+                Err(refused(format!("it writes more than {MAX_TEXT} bytes")))
+            }
+            Err(e) => Err(refused(e.to_string())),
+        }
     }
 }
 
-fn template_error(file: &Path, error: &minijinja::Error) -> Error {
-    Error::Template {
-        file: file.into(),
-        reason: error.to_string(),
-    }
+/// The environment with a template, or why there is none.
+fn compiled(
+    mut environment: Environment<'static>,
+    source: String,
+) -> Result<Environment<'static>, String> {
+    // minijinja calls itself at every operator, so the stack has room for a source of nothing else.
+    let stack = STACK + STACK_PER_BYTE * source.len();
+    let compile = move || match environment.add_template_owned(NAME, source) {
+        Ok(()) => Ok(environment),
+        Err(e) => Err(e.to_string()),
+    };
+    let thread = thread::Builder::new().stack_size(stack).spawn(compile);
+    let done = thread.map_err(|e| e.to_string())?.join();
+    done.unwrap_or_else(|_| Err("it cannot be compiled".into()))
 }
 
 fn special_token(fields: &Fields<'_>, key: &str) -> Result<String> {

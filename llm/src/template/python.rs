@@ -1,5 +1,6 @@
 //! What chat templates expect of Python's Jinja and of transformers, and minijinja lacks.
 
+use super::bounds::{self, MAX_TEXT};
 use minijinja::{
     Error, ErrorKind, State, Value,
     value::{Kwargs, ValueKind, from_args},
@@ -49,6 +50,14 @@ pub(super) fn method(
         "removesuffix" => {
             let (suffix,): (&str,) = from_args(args)?;
             Ok(text.strip_suffix(suffix).unwrap_or(text).into())
+        }
+        // minijinja's own finds nothing for ever.
+        "count" if args.first().and_then(Value::as_str) == Some("") => {
+            Ok((text.chars().count() + 1).into())
+        }
+        "format" => {
+            bounds::check_pattern(text)?;
+            unknown_method_callback(state, value, name, args)
         }
         "partition" => {
             let (at,): (&str,) = from_args(args)?;
@@ -148,6 +157,9 @@ impl Json {
         if depth == MAX_DEPTH {
             let reason = format!("tojson: values are nested more than {MAX_DEPTH} deep");
             return Err(invalid(reason));
+        }
+        if out.len() > MAX_TEXT {
+            return Err(invalid(format!("tojson: more than {MAX_TEXT} bytes")));
         }
         match value.kind() {
             ValueKind::Seq | ValueKind::Iterable => {
@@ -258,6 +270,6 @@ fn float(x: f64) -> String {
     }
 }
 
-fn invalid(reason: impl Into<Cow<'static, str>>) -> Error {
+pub(super) fn invalid(reason: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidOperation, reason)
 }

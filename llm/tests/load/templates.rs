@@ -199,6 +199,59 @@ fn refusals_and_defects_are_errors() {
 }
 
 #[test]
+fn what_a_number_makes_large_is_refused() {
+    assert_eq!(shown("{{ 'aé'.count('') }} {{ 'aba'.count('a') }}"), "3 2");
+    assert_eq!(
+        shown("{{ 'a\nb'|indent(2) }}{{ 'a\nb'|indent(width=1) }}"),
+        "a\n  ba\n b"
+    );
+    assert_eq!(
+        shown("{{ [1, 2, 3]|slice(2)|list }}{{ [1, 2]|batch(3, 0)|list }}"),
+        "[[1, 2], [3]][[1, 2, 0]]"
+    );
+    assert_eq!(
+        shown("{{ '%03d %.2f'|format(7, 0.5) }}{{ '{:>4}'.format(1) }}"),
+        "007 0.50   1"
+    );
+    let nested = "{% set ns = namespace(a=['x' * 10000]) %}\
+        {% for i in range(60) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}";
+    for (source, reason) in [
+        ("{{ [1, 2]|slice(10**12) }}", "too many"),
+        ("{{ [1, 2]|batch(10**12, 'x') }}", "too many"),
+        ("{{ 'a\nb'|indent(10**9) }}", "too many"),
+        ("{{ 'a\nb'|indent(width=10**9) }}", "too many"),
+        ("{{ '%1000000000d'|format(1) }}", "too large"),
+        ("{{ '%.70000f'|format(1.5) }}", "too large"),
+        ("{{ '{:>10000000000}'.format(1) }}", "too large"),
+        ("{{ '{:.70000f}'.format(1.5) }}", "too large"),
+        (
+            &format!("{nested}{{{{ ns.a|tojson }}}}"),
+            "tojson: more than",
+        ),
+        (&format!("{nested}{{{{ ns.a }}}}"), "writes more than"),
+    ] {
+        let rendered = new(source).unwrap().render(&messages(), false);
+        assert_names(rendered, &["x.jinja", reason]);
+    }
+}
+
+#[test]
+fn operators_may_be_many() {
+    let rendered = |source: String| new(&source).and_then(|t| t.render(&messages(), false));
+    let ones = format!("{{{{ 1{} }}}}", "+1".repeat(60_000));
+    assert_eq!(rendered(ones).unwrap(), "60001");
+    let nots = format!("{{{{ {}1 }}}}", "not ".repeat(30_000));
+    assert_eq!(rendered(nots).unwrap(), "True");
+    let named = format!("{{{{ bos_token|length{} }}}}", "+1".repeat(2_000));
+    assert_eq!(rendered(named).unwrap(), "2003");
+    // Fails or not, but does not end the program.
+    for unary in ["-", "- ", "+"] {
+        let _ = rendered(format!("{{{{ {}1 }}}}", unary.repeat(60_000)));
+    }
+    assert_names(rendered("x".repeat(1 << 18)), &["x.jinja", "limit"]);
+}
+
+#[test]
 fn templates_are_found_in_folders_and_files() {
     let folder = Folder::new(&config("llama")).tensors(&shapes(false));
     let open = || Checkpoint::open(folder.path()).unwrap().chat_template();
