@@ -354,7 +354,6 @@ fn tokenizers_that_fail_late_are_errors() {
         Tokenizer::from_folder(folder.path())
     };
     for (key, value) in [
-        ("normalizer", json!({ "type": "Prepend", "prepend": "" })),
         (
             "pre_tokenizer",
             json!({ "type": "FixedLength", "length": 0 }),
