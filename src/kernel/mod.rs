@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn matrix_units_take_only_weights_that_lose_nothing_to_f16() {
+    fn matrix_units_take_the_weights_that_f16_serves() {
         let caps = Caps {
             class: DeviceClass::Gpu,
             subgroups: Some(crate::caps::Subgroups { min: 32, max: 32 }),
