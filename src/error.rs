@@ -231,6 +231,17 @@ pub enum Error {
         expected: String,
     },
 
+    /// A weight whose rows cannot follow those of another.
+    #[error("the rows of a weight cannot be appended: {what} is {got}, expected {expected}")]
+    Append {
+        /// The quantity.
+        what: &'static str,
+        /// Its value.
+        got: String,
+        /// What it must be.
+        expected: String,
+    },
+
     /// The adapter's limit is below what the call needs.
     #[error("{what} is {value}, the limit is {limit}")]
     Limit {

@@ -515,6 +515,88 @@ fn some_rows_of_a_weight_are_those_rows() {
     assert!(matches!(nm.rows_of(0..1), Err(Error::Unfit { .. })));
 }
 
+/// Rows of a weight that is not symmetric in any way.
+fn slanted(rows: usize, cols: usize, seed: f32) -> Dense {
+    let value = |i: usize| (i as f32 * 0.37 + seed).sin() + 0.3;
+    Dense::from_f32(rows, cols, (0..rows * cols).map(value).collect()).unwrap()
+}
+
+#[test]
+fn rows_below_each_other_are_those_rows() {
+    for format in [
+        "f32",
+        "bf16",
+        "2:4@f16",
+        "3:8x4@f32",
+        "w4g8",
+        "w3row-sym",
+        "w5g16-real",
+        "2:4x4+w4g8",
+        "w4g8s50",
+    ] {
+        let pack = |rows, seed| {
+            compress::compress(&slanted(rows, 21, seed), format.parse().unwrap()).unwrap()
+        };
+        let parts = [pack(8, 0.0), pack(0, 0.0), pack(4, 1.0), pack(3, 2.0)];
+        let mut all = parts[0].clone();
+        for below in &parts[1..] {
+            assert!(all.takes(below), "{format}");
+            all.append(below).unwrap();
+        }
+        assert_eq!((all.rows(), all.cols()), (15, 21));
+        assert_eq!(all.format(), parts[0].format());
+        let mut row = 0;
+        for part in &parts {
+            for r in 0..part.rows() {
+                assert!(all.entries(row).eq(part.entries(r)), "{format} row {row}");
+                row += 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_no_part_of_one_weight_are_not_appended() {
+    let pack = |rows, cols, seed, format: &str| {
+        compress::compress(&slanted(rows, cols, seed), format.parse().unwrap()).unwrap()
+    };
+    let scaled = |factor| {
+        let quant = Quant::new(4, Some(8), ZeroPoint::Middle).unwrap();
+        let scales = vec![half::f16::ONE];
+        let codes = Codes::new(quant, vec![3; 8], scales, Zeros::none(quant), factor).unwrap();
+        Matrix::from(Quantized::new(1, 8, None, codes).unwrap())
+    };
+    for (above, below, wrong) in [
+        (pack(4, 8, 0.0, "f32"), pack(4, 8, 0.0, "f16"), "format"),
+        (pack(4, 8, 0.0, "f32"), pack(4, 9, 0.0, "f32"), "columns"),
+        (scaled(1.0), scaled(2.0), "factor"),
+        (
+            pack(6, 8, 0.0, "2:4x4@f32"),
+            pack(4, 8, 0.0, "2:4x4@f32"),
+            "rows above",
+        ),
+        (
+            pack(6, 8, 0.0, "2:4x4+w4g8"),
+            pack(4, 8, 0.0, "2:4x4+w4g8"),
+            "rows above",
+        ),
+        (
+            pack(4, 32, 0.0, "w4g8s50-ragged"),
+            pack(4, 32, 1.0, "w4g8s50-ragged"),
+            "format",
+        ),
+    ] {
+        assert!(!above.takes(&below));
+        let mut unchanged = above.clone();
+        let refused = unchanged.append(&below).unwrap_err();
+        assert!(
+            matches!(refused, Error::Append { what, .. } if what == wrong),
+            "{refused}"
+        );
+        assert_eq!(unchanged, above);
+    }
+}
+
 #[test]
 fn real_zeros_are_refused_of_kept_groups_and_where_they_are_no_numbers() {
     assert!("w4g16s50-real".parse::<Format>().is_err());

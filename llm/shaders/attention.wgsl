@@ -4,12 +4,13 @@
 // key, then lanes take quads of the values. Maximum and sum are carried along (online softmax,
 // https://arxiv.org/abs/1805.02867), so scores never reach memory. q comes scaled from `heads`.
 //
+// qkv: the queries [HEADS][head_dim] of token t at t · Q_STRIDE, in quads
 // cache: [keys, values][KV_HEADS][CONTEXT][head_dim]
 //
-// Consts: WORKGROUP, QUADS = head_dim / 4, HEADS, KV_HEADS, CONTEXT, WINDOW (0 = all keys).
+// Consts: WORKGROUP, QUADS = head_dim / 4, Q_STRIDE, HEADS, KV_HEADS, CONTEXT, WINDOW (0 = all keys).
 // Fragments: state, total, cache.
 @group(0) @binding(1) var<storage, read> state: State;
-@group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> qkv: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> cache: array<CacheQuad>;
 @group(0) @binding(4) var<storage, read_write> o: array<vec4<f32>>;
 
@@ -38,9 +39,9 @@ fn main(
     if WINDOW > 0u && last >= WINDOW {
         first = last + 1u - WINDOW;
     }
-    let at = (token * HEADS + head) * QUADS;
+    let start = token * Q_STRIDE + head * QUADS;
     for (var i = lane; i < QUADS; i += WORKGROUP) {
-        query[i] = q[at + i];
+        query[i] = qkv[start + i];
     }
     workgroupBarrier();
 
@@ -82,6 +83,7 @@ fn main(
         workgroupBarrier();
     }
 
+    let at = (token * HEADS + head) * QUADS;
     if SHARES > 1u {
         shares[lane] = held[0];
         workgroupBarrier();

@@ -1,13 +1,16 @@
-// gate = act(gate) ⊙ up
+// inner = act(gate) ⊙ up
 //
-// Each invocation takes four elements. Consts: WORKGROUP. Fragments: activate.
+// gate_up: gate of token t at t · GATE_STRIDE, up at UP_FIRST + t · UP_STRIDE, in quads
+// inner: [tokens][QUADS]
+//
+// Each invocation takes four elements. Consts: WORKGROUP, QUADS, places of gate and up. Fragments: activate.
 struct Gated {
-    quads: u32,
+    quads: u32,   // of all tokens
 }
 
 @group(0) @binding(0) var<uniform> params: Gated;
-@group(0) @binding(1) var<storage, read_write> gate: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> up: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> gate_up: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> inner: array<vec4<f32>>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -19,6 +22,9 @@ fn main(
     if i >= params.quads {
         return;
     }
-    let g = gate[i];
-    gate[i] = vec4(activate(g.x), activate(g.y), activate(g.z), activate(g.w)) * up[i];
+    let token = i / QUADS;
+    let quad = i % QUADS;
+    let g = gate_up[token * GATE_STRIDE + quad];
+    let up = gate_up[UP_FIRST + token * UP_STRIDE + quad];
+    inner[i] = vec4(activate(g.x), activate(g.y), activate(g.z), activate(g.w)) * up;
 }

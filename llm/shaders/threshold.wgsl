@@ -26,10 +26,9 @@ fn main(
     let end = min((group.x + 1u) * SLICE, QUADS);
     var count = 0u;
     for (var i = group.x * SLICE + lane; i < end; i += WORKGROUP) {
-        let at = row * QUADS + i;
-        let g = gate_at(at);
+        let g = gate_at(row, i);
         let kept = (bitcast<vec4<u32>>(g) & vec4(0x7fffffffu)) > thresholds[i];
-        keep(at, g, kept);
+        keep(row, i, g, kept);
         count += dot(select(vec4(0u), vec4(1u), kept), vec4(1u));
     }
     // f32 sums of whole numbers are exact below 2²⁴.

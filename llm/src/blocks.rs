@@ -26,7 +26,7 @@
 //! ```
 
 use crate::{
-    config::{Activation, Config, EMBEDDING, Site},
+    config::{Activation, Config, EMBEDDING, Linear, Site},
     decoder::plans::{Activations, Builder},
     error::{Error, Result},
     glue::{Glue, KvType, Residual},
@@ -383,7 +383,8 @@ impl Device {
             chunk: *chunk,
             precision: Precision::F32,
         };
-        let mut weights = LayerOnDevice::load(gpu, source, recipe, layer, None)?;
+        // Each product by itself: its output is read, and its input may have thresholds.
+        let mut weights = LayerOnDevice::load(gpu, source, recipe, layer, None, true)?;
         if let Some(thresholds) = thresholds {
             weights.gates = GatesOnDevice::load(gpu, config, thresholds, 0)?;
         }
@@ -392,12 +393,17 @@ impl Device {
         let (with, cache) = ((&weights, &config.layers[layer]), &act.cache[0]);
         let nothing = (Residual::None, None);
         builder.attention(&mut attention, *chunk, with, cache, nothing)?;
-        builder.gate_and_up(&mut gate_and_up, *chunk, &weights)?;
-        builder.gate_to_down(&mut down, *chunk, &weights)?;
+        builder.feed_forward_in(&mut gate_and_up, *chunk, &weights)?;
+        builder.feed_forward_out(&mut down, *chunk, &weights)?;
         // This norm is run for the addition before it: its own output is not used.
         let after = Builder::after_ffn(&weights);
         builder.norm(&mut settle, *chunk, after, &weights.attention_norm)?;
         let read = |tensor: &Tensor| ReadBack::new(gpu, tensor);
+        let output = |linear: Linear| {
+            let place = weights.place(linear, *chunk);
+            read(&act.gate_up.view(gpu, place.first, *chunk, place.stride)?)
+        };
+        let gate_and_up_read = [output(Linear::Gate)?, output(Linear::Up)?];
         Ok(OnDevice {
             attention: attention.build()?,
             gate_and_up: gate_and_up.build()?,
@@ -409,9 +415,9 @@ impl Device {
                 read(&act.normed)?,
                 read(&act.o)?,
                 read(&act.normed)?,
-                read(&act.gate)?,
+                read(&act.inner)?,
             ],
-            gate_and_up_read: [read(&act.gate)?, read(&act.up)?],
+            gate_and_up_read,
             output: read(&act.x)?,
         })
     }

@@ -224,6 +224,16 @@ impl Linear {
     pub fn module(self, layer: usize) -> String {
         format!("model.layers.{layer}.{}", self.name())
     }
+
+    /// Where it takes its input.
+    pub const fn site(self) -> Site {
+        match self {
+            Self::Q | Self::K | Self::V => Site::Attention,
+            Self::O => Site::Output,
+            Self::Gate | Self::Up => Site::FeedForward,
+            Self::Down => Site::Down,
+        }
+    }
 }
 
 /// A place in a layer from which products take their input.

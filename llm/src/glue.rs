@@ -1,6 +1,9 @@
 //! The launches between the products, of this crate's own shaders.
 
-use crate::config::{Activation, Config, Layer};
+use crate::{
+    config::{Activation, Config, Layer},
+    model::Place,
+};
 use lacuna::{
     Caps,
     caps::DeviceClass,
@@ -231,16 +234,21 @@ impl<'a> Glue<'a> {
         ])
     }
 
-    /// Norms and rotates the heads of q and k, and stores k and v in the cache. Tensors: state, q, k, v,
-    /// cache, turns, then the head norms if the model has them.
-    pub fn heads(&self, tokens: usize) -> Dispatch {
+    /// Norms and rotates the heads of q and k, and stores k and v in the cache. Tensors: state, qkv, cache,
+    /// turns, then the head norms if the model has them.
+    pub fn heads(&self, tokens: usize, [q, k, v]: [Place; 3]) -> Dispatch {
         let config = self.config;
         let heads = config.heads + 2 * config.kv_heads;
         let mut dispatch = self.reducing("heads", [heads, tokens, 1]);
         dispatch.consts.extend(self.head_consts());
-        dispatch
-            .consts
-            .extend(consts(&[("HALF", config.head_dim / 8)]));
+        dispatch.consts.extend(consts(&[
+            ("HALF", config.head_dim / 8),
+            ("Q_STRIDE", q.stride / 4),
+            ("K_FIRST", k.first / 4),
+            ("K_STRIDE", k.stride / 4),
+            ("V_FIRST", v.first / 4),
+            ("V_STRIDE", v.stride / 4),
+        ]));
         dispatch.consts.extend([
             ("QUERY_SCALE", Const::F32(config.query_scale)),
             ("EPS", Const::F32(config.norm_eps)),
@@ -257,29 +265,28 @@ impl<'a> Glue<'a> {
         ];
         dispatch.operands = vec![
             read("state", 1, 0),
-            write("q", 2, 1),
-            read("k", 3, 2),
-            read("v", 4, 3),
-            write("cache", 5, 4),
-            read("turns", 6, 5),
+            write("qkv", 2, 1),
+            write("cache", 3, 2),
+            read("turns", 4, 3),
         ];
         if config.qk_norms {
             dispatch.fragments.push(self.total());
-            dispatch.operands.push(read("head_norms", 7, 6));
+            dispatch.operands.push(read("head_norms", 5, 4));
         } else {
             (dispatch.subgroups, dispatch.workgroup_bytes) = (false, 0);
         }
         dispatch
     }
 
-    /// Attention of one layer. Tensors: state, q, cache, o.
-    pub fn attention(&self, tokens: usize, layer: &Layer) -> Dispatch {
+    /// Attention of one layer, whose queries lie at `q`. Tensors: state, qkv, cache, o.
+    pub fn attention(&self, tokens: usize, layer: &Layer, q: Place) -> Dispatch {
         let config = self.config;
         let quads = config.head_dim / 4;
         let mut dispatch = self.reducing("attention", [config.heads, tokens, 1]);
         dispatch.consts.extend(self.head_consts());
         dispatch.consts.extend(consts(&[
             ("QUADS", quads),
+            ("Q_STRIDE", q.stride / 4),
             ("WINDOW", layer.window.unwrap_or(0)),
         ]));
         dispatch.fragments = vec![
@@ -290,7 +297,7 @@ impl<'a> Glue<'a> {
         ];
         dispatch.operands = vec![
             read("state", 1, 0),
-            read("q", 2, 1),
+            read("qkv", 2, 1),
             read("cache", 3, 2),
             write("o", 4, 3),
         ];
@@ -335,29 +342,44 @@ impl<'a> Glue<'a> {
         dispatch
     }
 
-    /// `gate = |act(gate)| ≤ t ? 0 : act(gate) ⊙ up`. Tensors: state, thresholds, tallies, gate,
-    /// up.
-    pub fn threshold_gated(&self, tokens: usize, tally: usize) -> Dispatch {
+    /// What the launches that read the outputs of gate and up have in common.
+    fn gate_up(&self, [gate, up]: [Place; 2]) -> (Vec<(&'static str, Const)>, Cow<'static, str>) {
+        let places = consts(&[
+            ("GATE_STRIDE", gate.stride / 4),
+            ("UP_FIRST", up.first / 4),
+            ("UP_STRIDE", up.stride / 4),
+        ]);
+        (places, self.activate())
+    }
+
+    /// `inner = |act(gate)| ≤ t ? 0 : act(gate) ⊙ up`. Tensors: state, thresholds, tallies, gate and up,
+    /// inner.
+    pub fn threshold_gated(&self, tokens: usize, places: [Place; 2], tally: usize) -> Dispatch {
+        let (places, activate) = self.gate_up(places);
         let mut dispatch = self.threshold(tokens, self.config.ffn, tally);
+        dispatch.consts.extend(places);
         dispatch
             .fragments
-            .extend([self.activate(), fragment!("threshold_gated")]);
+            .extend([activate, fragment!("threshold_gated")]);
         dispatch
             .operands
-            .extend([write("gate", 4, 3), read("up", 5, 4)]);
+            .extend([read("gate_up", 4, 3), write("inner", 5, 4)]);
         dispatch
     }
 
-    /// `gate = act(gate) ⊙ up`. Tensors: gate, up.
-    pub fn gated(&self, tokens: usize) -> Dispatch {
+    /// `inner = act(gate) ⊙ up`. Tensors: gate and up, inner.
+    pub fn gated(&self, tokens: usize, places: [Place; 2]) -> Dispatch {
         let workgroup = 64;
-        let quads = tokens * self.config.ffn / 4;
+        let row = self.config.ffn / 4;
+        let quads = tokens * row;
+        let (mut all, activate) = self.gate_up(places);
+        all.extend(consts(&[("WORKGROUP", workgroup), ("QUADS", row)]));
         Dispatch {
             name: "gated".into(),
-            consts: consts(&[("WORKGROUP", workgroup)]),
-            fragments: vec![self.activate(), shader!("gated")],
+            consts: all,
+            fragments: vec![activate, shader!("gated")],
             params: vec![quads as u32],
-            operands: vec![write("gate", 1, 0), read("up", 2, 1)],
+            operands: vec![read("gate_up", 1, 0), write("inner", 2, 1)],
             invocations: workgroup as u32,
             grid: fold(quads.div_ceil(workgroup) as u64, self.caps.max_workgroups),
             ..Dispatch::default()

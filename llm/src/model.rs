@@ -1,10 +1,10 @@
 //! A model's weights on the device.
 
 use crate::{
-    config::{Config, EMBEDDING, HEAD, Linear},
+    config::{Config, EMBEDDING, HEAD, Linear, Site},
     error::{Error, Result},
     recipe::Recipe,
-    source::{Source, each},
+    source::Source,
     thresholds::{ActivationThresholds, GatesOnDevice},
     weights::{LayerWeights, expect},
 };
@@ -31,12 +31,48 @@ impl Slice {
     }
 }
 
+/// Products of one input whose rows lie below each other: one weight, and so one launch.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    /// The products and their rows, from the top.
+    products: Vec<(Linear, usize)>,
+    pub weight: Weight,
+    pub bias: Option<Tensor>,
+}
+
+impl Stack {
+    fn of(&self, linear: Linear) -> bool {
+        self.products.iter().any(|&(l, _)| l == linear)
+    }
+
+    /// The product, if there is only one.
+    pub fn single(&self) -> Option<Linear> {
+        match self.products[..] {
+            [(linear, _)] => Some(linear),
+            _ => None,
+        }
+    }
+}
+
+/// Where the output of a product lies in the tensor of its site: that of the first token at `first`, that of
+/// each further one `stride` elements behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub first: usize,
+    pub stride: usize,
+}
+
+/// Elements of the outputs of some rows for a chunk of tokens, such that what follows can be bound: no device
+/// asks for an alignment of more than 256 bytes.
+pub(crate) const fn region(chunk: usize, rows: usize) -> usize {
+    (chunk * rows).next_multiple_of(64)
+}
+
 /// The weights of one layer.
 #[derive(Debug)]
 pub(crate) struct LayerOnDevice {
     /// In the order of [`Linear::ALL`].
-    linears: [Weight; 7],
-    biases: Vec<Option<Tensor>>,
+    stacks: Vec<Stack>,
     pub attention_norm: Tensor,
     pub ffn_norm: Tensor,
     pub post_attention: Option<Tensor>,
@@ -50,34 +86,48 @@ pub(crate) struct LayerOnDevice {
 
 impl LayerOnDevice {
     /// Layer `layer` of `source`, each product in the format that `recipe` gives it, and laid out for what
-    /// `thresholds` let a step skip.
+    /// `thresholds` let a step skip. Products of one input are stacked where they can be, unless they are to be
+    /// `apart`.
     pub fn load(
         gpu: &Gpu,
         source: &dyn Source,
         recipe: &Recipe,
         layer: usize,
         thresholds: Option<&ActivationThresholds>,
+        apart: bool,
     ) -> Result<Self> {
         let config = source.config();
-        let weights = LayerWeights::load(source, recipe, layer)?;
+        let mut weights = LayerWeights::load(source, recipe, layer)?;
         weights.check(layer, config)?;
         let up = weights.linear(Linear::Up);
         let masks = thresholds.is_some_and(|t| t.masks(gpu, layer, up));
-        let linears = each(|linear| {
-            let matrix = weights.linear(linear);
-            let skips =
-                |t: &ActivationThresholds| t.skips_columns(gpu, layer, linear, matrix, masks);
-            upload(gpu, matrix, thresholds.is_some_and(skips))
-        })?;
+        let alone = |linear| apart || thresholds.is_some_and(|t| t.acts_on(layer, linear));
+        let stack = |piled: Piled| {
+            let skips = |t: &ActivationThresholds| match piled.products[..] {
+                [(linear, _)] => t.skips_columns(gpu, layer, linear, &piled.matrix, masks),
+                _ => false,
+            };
+            Ok(Stack {
+                weight: upload(gpu, &piled.matrix, thresholds.is_some_and(skips))?,
+                bias: piled
+                    .bias
+                    .map(|bias| gpu.tensor_from(1, bias.len(), &bias))
+                    .transpose()?,
+                products: piled.products,
+            })
+        };
+        let stacks: Vec<_> = pile(weights.linears, &mut weights.biases, alone)?
+            .into_par_iter()
+            .map(stack)
+            .collect();
         let row = |values: &Vec<f32>| gpu.tensor_from(1, values.len(), values);
         let optional = |values: &Option<Vec<f32>>| values.as_ref().map(row).transpose();
-        let biases = weights.biases.iter().map(optional);
         let head_norms = weights.q_norm.as_ref().zip(weights.k_norm.as_ref());
         let both =
             |(q, k): (&Vec<f32>, &Vec<f32>)| gpu.tensor_from(2, q.len(), &[&q[..], k].concat());
         Ok(Self {
-            linears,
-            biases: biases.collect::<lacuna::Result<_>>()?,
+            // Of several errors the first product's.
+            stacks: stacks.into_iter().collect::<Result<_>>()?,
             attention_norm: row(&weights.attention_norm)?,
             ffn_norm: row(&weights.ffn_norm)?,
             post_attention: optional(&weights.post_attention)?,
@@ -91,10 +141,83 @@ impl LayerOnDevice {
         })
     }
 
-    pub fn linear(&self, which: Linear) -> (&Weight, Option<&Tensor>) {
-        let i = which as usize;
-        (&self.linears[i], self.biases[i].as_ref())
+    /// The stack that a product is in.
+    pub fn stack(&self, linear: Linear) -> &Stack {
+        let found = self.stacks.iter().find(|stack| stack.of(linear));
+        found.expect("every product is in a stack")
     }
+
+    /// The stacks of a site, each with the element at which its outputs `[chunk, rows]` begin in the tensor of
+    /// the site's outputs.
+    pub fn stacks(&self, site: Site, chunk: usize) -> impl Iterator<Item = (usize, &Stack)> {
+        let of_site = move |stack: &&Stack| site.linears().iter().any(|&l| stack.of(l));
+        self.stacks
+            .iter()
+            .filter(of_site)
+            .scan(0, move |next, stack| {
+                let first = *next;
+                *next += region(chunk, stack.weight.rows());
+                Some((first, stack))
+            })
+    }
+
+    /// Where the output of a product lies in the tensor of its site's outputs.
+    pub fn place(&self, linear: Linear, chunk: usize) -> Place {
+        let (first, stack) = self
+            .stacks(linear.site(), chunk)
+            .find(|(_, stack)| stack.of(linear))
+            .expect("every product is in a stack of its site");
+        let above = stack.products.iter().take_while(|&&(l, _)| l != linear);
+        Place {
+            first: first + above.map(|(_, rows)| rows).sum::<usize>(),
+            stride: stack.weight.rows(),
+        }
+    }
+}
+
+/// What becomes a [`Stack`].
+struct Piled {
+    products: Vec<(Linear, usize)>,
+    matrix: Matrix,
+    bias: Option<Vec<f32>>,
+}
+
+/// The products of a layer, those of one input in one pile as far as their formats allow and none is to be
+/// `alone`.
+fn pile(
+    linears: [Matrix; 7],
+    biases: &mut [Option<Vec<f32>>; 7],
+    alone: impl Fn(Linear) -> bool,
+) -> Result<Vec<Piled>> {
+    let mut piles: Vec<Piled> = vec![];
+    for (linear, matrix) in Linear::ALL.into_iter().zip(linears) {
+        let (rows, bias) = (matrix.rows(), biases[linear as usize].take());
+        let joins = |pile: &&mut Piled| {
+            let (above, _) = pile.products[0];
+            let free = !alone(above) && !alone(linear);
+            above.site() == linear.site() && free && pile.matrix.takes(&matrix)
+        };
+        match piles.last_mut().filter(joins) {
+            None => piles.push(Piled {
+                products: vec![(linear, rows)],
+                matrix,
+                bias,
+            }),
+            Some(pile) => {
+                // A product without a bias has one of zeros in a pile that has any.
+                let above = pile.matrix.rows();
+                if let (None, Some(_)) = (&pile.bias, &bias) {
+                    pile.bias = Some(vec![0.0; above]);
+                }
+                if let Some(all) = &mut pile.bias {
+                    all.extend(bias.unwrap_or_else(|| vec![0.0; rows]));
+                }
+                pile.matrix.append(&matrix)?;
+                pile.products.push((linear, rows));
+            }
+        }
+    }
+    Ok(piles)
 }
 
 /// A model on the device, ready for any number of [`Decoder`](crate::Decoder)s.
@@ -206,7 +329,7 @@ impl Model {
         let mut layers = Vec::with_capacity(config.layers.len());
         for layer in 0..config.layers.len() {
             next(&format!("model.layers.{layer}"), per_layer)?;
-            let loaded = LayerOnDevice::load(gpu, source, recipe, layer, thresholds)?;
+            let loaded = LayerOnDevice::load(gpu, source, recipe, layer, thresholds, false)?;
             layers.push(loaded);
         }
         let final_norm = source.norm("model.norm")?;
@@ -219,8 +342,8 @@ impl Model {
         let bytes = Bytes {
             layers: layers
                 .iter()
-                .flat_map(|l| &l.linears)
-                .map(Weight::bytes)
+                .flat_map(|layer| &layer.stacks)
+                .map(|stack| stack.weight.bytes())
                 .sum(),
             embedding: embedding.iter().map(|s| s.weight.bytes()).sum(),
             head: head_bytes,
@@ -331,3 +454,6 @@ fn upload(gpu: &Gpu, matrix: &Matrix, skips_columns: bool) -> Result<Weight> {
     }
     Ok(gpu.upload(matrix)?)
 }
+
+#[cfg(test)]
+mod tests;

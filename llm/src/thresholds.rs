@@ -5,7 +5,7 @@ mod skipping;
 mod tally;
 
 use crate::{
-    config::{Config, Linear},
+    config::{Config, Linear, Site},
     error::{Error, Result},
     weights::expect,
 };
@@ -172,6 +172,14 @@ impl ActivationThresholds {
         };
         let gate = self.get(layer, gate);
         gate.is_some_and(|gate| pays(gpu, weight, Skip::Cols, gate))
+    }
+
+    /// Whether thresholds change the input of a product, or what is computed of it: such a product is not
+    /// stacked with others.
+    pub(crate) fn acts_on(&self, layer: usize, linear: Linear) -> bool {
+        let gated =
+            linear.site() == Site::FeedForward && self.get(layer, Gate::FeedForward).is_some();
+        gated || self.get(layer, Gate::Input(linear)).is_some()
     }
 
     /// The thresholds of one layer, as those of a model that has only this one.

@@ -146,6 +146,12 @@ impl Columns {
         })
     }
 
+    /// Appends the rows of columns of the same pattern and number, after whole index sets.
+    pub(super) fn append(&mut self, below: &Self) {
+        self.indices.extend(&below.indices);
+        self.rows += below.rows;
+    }
+
     /// [`Error::Shape`] unless these are the columns of a weight of `[rows, cols]`.
     pub(crate) fn check_shape(&self, rows: usize, cols: usize) -> Result<()> {
         for (what, got, expected) in [

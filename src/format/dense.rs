@@ -70,6 +70,12 @@ impl Dense {
         Self::new(rows.len(), self.cols, self.values.slice(values))
     }
 
+    /// Appends the rows of a weight of the same format and columns.
+    pub(super) fn append(&mut self, below: &Self) {
+        self.values.append(&below.values);
+        self.rows += below.rows;
+    }
+
     /// [`Error::NotFinite`] for the first NaN or infinity: pruning has no order for them.
     pub(crate) fn check_finite(&self) -> Result<()> {
         match (0..self.values.len()).find(|&i| !self.values.get(i).is_finite()) {

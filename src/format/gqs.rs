@@ -118,6 +118,16 @@ impl Gqs {
         Ok(weight)
     }
 
+    /// Appends the rows of a balanced weight of the same format, columns and factor.
+    pub(super) fn append(&mut self, below: &Self) {
+        let kept = self.group_indices.len() as u32;
+        let offsets = below.row_offsets[1..].iter();
+        self.row_offsets.extend(offsets.map(|offset| kept + offset));
+        self.group_indices.extend(&below.group_indices);
+        self.codes.append(&below.codes);
+        self.rows += below.rows;
+    }
+
     fn check_offsets(&self) -> Result<()> {
         let refuse = |row, value: u32, reason| {
             Err(Error::Group {

@@ -1,5 +1,6 @@
 //! Weights on the host, one file a format. No wgpu here.
 
+mod append;
 pub mod bits;
 mod columns;
 mod dense;

@@ -118,6 +118,12 @@ impl Nm {
         Ok(Self { columns, values })
     }
 
+    /// Appends the rows of a weight of the same format and columns, after whole index sets.
+    pub(super) fn append(&mut self, below: &Self) {
+        self.values.append(&below.values);
+        self.columns.append(&below.columns);
+    }
+
     /// Which columns are kept.
     pub const fn columns(&self) -> &Columns {
         &self.columns

@@ -321,6 +321,17 @@ impl Codes {
         }
     }
 
+    /// Appends codes of the same kind and factor.
+    pub(super) fn append(&mut self, more: &Self) {
+        self.codes.extend(&more.codes);
+        self.scales.extend(&more.scales);
+        match (&mut self.zeros, &more.zeros) {
+            (Zeros::Codes(to), Zeros::Codes(more)) => to.extend(more),
+            (Zeros::Real(to), Zeros::Real(more)) => to.extend(more),
+            _ => unreachable!("weights of one format have zeros of one kind"),
+        }
+    }
+
     /// The zero of `group`.
     pub fn zero(&self, group: usize) -> f32 {
         match &self.zeros {

@@ -127,6 +127,15 @@ impl Quantized {
         })
     }
 
+    /// Appends the rows of a weight of the same format, columns and factor, after whole index sets.
+    pub(super) fn append(&mut self, below: &Self) {
+        if let (Some(columns), Some(below)) = (&mut self.columns, &below.columns) {
+            columns.append(below);
+        }
+        self.codes.append(&below.codes);
+        self.rows += below.rows;
+    }
+
     /// Number of the group that `slot` of `row` belongs to.
     pub(crate) fn group(&self, row: usize, slot: usize) -> usize {
         row * self.groups() + slot / self.group_slots()

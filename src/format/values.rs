@@ -205,6 +205,16 @@ impl Values {
         (0..self.len()).map(|i| self.get(i)).collect()
     }
 
+    /// Appends values of the same type.
+    pub(super) fn append(&mut self, more: &Self) {
+        match (self, more) {
+            (Self::F32(to), Self::F32(more)) => to.extend(more),
+            (Self::F16(to), Self::F16(more)) => to.extend(more),
+            (Self::Bf16(to), Self::Bf16(more)) => to.extend(more),
+            _ => unreachable!("weights of one format have values of one type"),
+        }
+    }
+
     /// No values yet, in the type of `like`, with room for `count`.
     pub(crate) fn with_capacity(like: &Self, count: usize) -> Self {
         match like {

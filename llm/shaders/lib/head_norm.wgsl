@@ -1,5 +1,5 @@
 // The norm of each head. The first HALF · 2 quads of weights are for queries, the others for keys.
-@group(0) @binding(7) var<storage, read> head_norms: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> head_norms: array<vec4<f32>>;
 
 fn head_scale(lane: u32, squares: f32) -> f32 {
     return inverseSqrt(total(lane, squares) / f32(8u * HALF) + EPS);

@@ -2,10 +2,10 @@
 @group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
 
-fn gate_at(i: u32) -> vec4<f32> {
-    return x[i];
+fn gate_at(row: u32, i: u32) -> vec4<f32> {
+    return x[row * QUADS + i];
 }
 
-fn keep(i: u32, g: vec4<f32>, kept: vec4<bool>) {
-    y[i] = select(vec4(0.0), g, kept);
+fn keep(row: u32, i: u32, g: vec4<f32>, kept: vec4<bool>) {
+    y[row * QUADS + i] = select(vec4(0.0), g, kept);
 }

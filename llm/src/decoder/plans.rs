@@ -1,10 +1,10 @@
 //! Builds the plans of a decoder, and the tensors that they share.
 
 use crate::{
-    config::{Config, Layer, Linear},
+    config::{Config, Layer, Linear, Site},
     error::{Error, Result},
     glue::{Glue, KvType, Residual},
-    model::{LayerOnDevice, Model},
+    model::{LayerOnDevice, Model, Stack, region},
     thresholds::{Gate, Sparse},
 };
 use lacuna::{
@@ -30,12 +30,13 @@ pub struct Activations {
     pub normed: Tensor,
     /// The output of a block's last product, not yet added to `x`.
     pub h: Tensor,
-    pub q: Tensor,
-    pub k: Tensor,
-    pub v: Tensor,
+    /// Queries, keys and values, where [`LayerOnDevice::place`] says.
+    pub qkv: Tensor,
     pub o: Tensor,
-    pub gate: Tensor,
-    pub up: Tensor,
+    /// The outputs of gate and up, likewise.
+    pub gate_up: Tensor,
+    /// `act(gate) ⊙ up`.
+    pub inner: Tensor,
     /// For each resident layer, `[keys, values][kv_heads][context][head_dim]`.
     pub cache: Vec<Tensor>,
     /// For each rotary embedding, `[context][head_dim / 2]` of (cos, sin).
@@ -56,10 +57,11 @@ impl Activations {
         kv: KvType,
     ) -> Result<Self> {
         let rows = |len| gpu.tensor(chunk, len);
-        let (q, kv_len) = (
-            config.heads * config.head_dim,
-            config.kv_heads * config.head_dim,
-        );
+        let outputs = |site: Site| {
+            let each = site.linears().iter();
+            let regions = each.map(|&linear| region(chunk, config.shape(linear)[0]));
+            gpu.tensor(1, regions.sum())
+        };
         let cached = context * config.head_dim / kv.per_word();
         let cache = layers
             .iter()
@@ -74,12 +76,10 @@ impl Activations {
             x: rows(config.hidden)?,
             normed: rows(config.hidden)?,
             h: rows(config.hidden)?,
-            q: rows(q)?,
-            k: rows(kv_len)?,
-            v: rows(kv_len)?,
-            o: rows(q)?,
-            gate: rows(config.ffn)?,
-            up: rows(config.ffn)?,
+            qkv: outputs(Site::Attention)?,
+            o: rows(config.width(Site::Output))?,
+            gate_up: outputs(Site::FeedForward)?,
+            inner: rows(config.ffn)?,
             cache: cache.collect::<lacuna::Result<_>>()?,
             turns: turns.collect::<lacuna::Result<_>>()?,
             sparse: Sparse::new(gpu, config, chunk, layers)?,
@@ -91,12 +91,10 @@ impl Activations {
             &self.x,
             &self.normed,
             &self.h,
-            &self.q,
-            &self.k,
-            &self.v,
+            &self.qkv,
             &self.o,
-            &self.gate,
-            &self.up,
+            &self.gate_up,
+            &self.inner,
         ];
         let all = rows.into_iter().chain(&self.cache).chain(&self.turns);
         all.map(Tensor::bytes).sum::<u64>() + self.sparse.as_ref().map_or(0, Sparse::bytes)
@@ -118,16 +116,32 @@ pub struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// `y = W · x + bias` of a layer, with x in the precision asked for, if such weights have a product
+    /// `y = W · x + bias` of some products, with x in the precision asked for, if such weights have a product
     /// for it.
     pub fn linear(
         &self,
         plan: &mut PlanBuilder,
-        (weight, bias): (&Weight, Option<&Tensor>),
+        stack: &Stack,
         [x, y]: [&Tensor; 2],
     ) -> Result<()> {
-        plan.precision(self.precision_for(weight, x.batch()));
-        plan.linear(weight, x, bias, y)?;
+        plan.precision(self.precision_for(&stack.weight, x.batch()));
+        plan.linear(&stack.weight, x, stack.bias.as_ref(), y)?;
+        Ok(())
+    }
+
+    /// All products of a site, into the tensor of its outputs.
+    pub fn products(
+        &self,
+        plan: &mut PlanBuilder,
+        tokens: usize,
+        layer: &LayerOnDevice,
+        site: Site,
+        [x, outputs]: [&Tensor; 2],
+    ) -> Result<()> {
+        for (first, stack) in layer.stacks(site, self.chunk) {
+            let y = outputs.view(self.gpu, first, tokens, stack.weight.rows())?;
+            self.product(plan, tokens, layer, stack, [x, &y])?;
+        }
         Ok(())
     }
 
@@ -176,7 +190,7 @@ impl Builder<'_> {
     }
 
     /// The first `tokens` rows of a tensor of activations.
-    fn rows(&self, tensor: &Tensor, tokens: usize) -> Result<Tensor> {
+    pub fn rows(&self, tensor: &Tensor, tokens: usize) -> Result<Tensor> {
         Ok(tensor.view(self.gpu, 0, tokens, tensor.len())?)
     }
 
@@ -232,26 +246,25 @@ impl Builder<'_> {
         let (act, glue) = (self.activations, &self.glue);
         let rows = |tensor| self.rows(tensor, tokens);
         let (normed, h) = (rows(&act.normed)?, rows(&act.h)?);
-        let (q, k, v, o) = (rows(&act.q)?, rows(&act.k)?, rows(&act.v)?, rows(&act.o)?);
+        let o = rows(&act.o)?;
         self.norm(plan, tokens, settle, &layer.attention_norm)?;
-        for (linear, y) in [(Linear::Q, &q), (Linear::K, &k), (Linear::V, &v)] {
-            self.product(plan, tokens, layer, linear, [&normed, y])?;
-        }
+        self.products(plan, tokens, layer, Site::Attention, [&normed, &act.qkv])?;
+        let places =
+            [Linear::Q, Linear::K, Linear::V].map(|linear| layer.place(linear, self.chunk));
+        let (state, qkv) = (act.state.clone(), act.qkv.clone());
         let mut heads = vec![
-            act.state.clone(),
-            q.clone(),
-            k,
-            v,
+            state.clone(),
+            qkv.clone(),
             cache.clone(),
             act.turns[shape.rope].clone(),
         ];
         heads.extend(layer.head_norms.clone());
-        plan.dispatch(glue.heads(tokens), &heads)?;
+        plan.dispatch(glue.heads(tokens, places), &heads)?;
         plan.dispatch(
-            glue.attention(tokens, shape),
-            &[act.state.clone(), q, cache.clone(), o.clone()],
+            glue.attention(tokens, shape, places[0]),
+            &[state, qkv, cache.clone(), o.clone()],
         )?;
-        self.product(plan, tokens, layer, Linear::O, [&o, &h])
+        self.product(plan, tokens, layer, layer.stack(Linear::O), [&o, &h])
     }
 
     /// The feed-forward block, after [`attention`](Self::attention); its output stays in `h`.
@@ -261,38 +274,33 @@ impl Builder<'_> {
         tokens: usize,
         layer: &LayerOnDevice,
     ) -> Result<()> {
-        self.gate_and_up(plan, tokens, layer)?;
-        self.gate_to_down(plan, tokens, layer)
+        self.feed_forward_in(plan, tokens, layer)?;
+        self.feed_forward_out(plan, tokens, layer)
     }
 
     /// The first half of the feed-forward block: norm, gate and up.
-    pub fn gate_and_up(
+    pub fn feed_forward_in(
         &self,
         plan: &mut PlanBuilder,
         tokens: usize,
         layer: &LayerOnDevice,
     ) -> Result<()> {
-        let act = self.activations;
-        let rows = |tensor| self.rows(tensor, tokens);
-        let (normed, gate, up) = (rows(&act.normed)?, rows(&act.gate)?, rows(&act.up)?);
         let post = layer.post_attention.as_ref();
         let residual = post.map_or(Residual::Add, |_| Residual::Post);
         self.norm(plan, tokens, (residual, post), &layer.ffn_norm)?;
-        self.product(plan, tokens, layer, Linear::Gate, [&normed, &gate])?;
-        self.up(plan, tokens, layer, [&normed, &gate, &up])
+        let normed = self.rows(&self.activations.normed, tokens)?;
+        self.gate_and_up(plan, tokens, layer, &normed)
     }
 
     /// The second half of the feed-forward block: activation and down.
-    pub fn gate_to_down(
+    pub fn feed_forward_out(
         &self,
         plan: &mut PlanBuilder,
         tokens: usize,
         layer: &LayerOnDevice,
     ) -> Result<()> {
-        let act = self.activations;
-        let rows = |tensor| self.rows(tensor, tokens);
-        let (gate, up, h) = (rows(&act.gate)?, rows(&act.up)?, rows(&act.h)?);
-        self.down(plan, tokens, layer, [&gate, &up, &h])
+        let h = self.rows(&self.activations.h, tokens)?;
+        self.down(plan, tokens, layer, &h)
     }
 
     /// Adds `h` to the residual stream `x`, as `residual` says, and then puts the norm of `x` into `normed`.

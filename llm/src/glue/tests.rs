@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     common::gpu,
     config::{Activation, Config, Layer, Rope, RopeScaling},
+    model::{Place, region},
 };
 use lacuna::{
     Gpu, PlanBuilder, Tensor,
@@ -45,6 +46,32 @@ fn config() -> Config {
 }
 
 const CONTEXT: usize = 64;
+
+/// Outputs of products of `rows` rows each for some tokens, as one tensor, and where each lies: stacked, so that
+/// a token's lie side by side, or each in a region of its own.
+fn outputs(
+    gpu: &Gpu,
+    tokens: usize,
+    of: &[(usize, &[f64])],
+    stacked: bool,
+) -> (Tensor, Vec<Place>) {
+    let width: usize = of.iter().map(|(rows, _)| rows).sum();
+    let (mut first, mut places) = (0, vec![]);
+    for &(rows, _) in of {
+        let stride = if stacked { width } else { rows };
+        places.push(Place { first, stride });
+        first += if stacked { rows } else { region(tokens, rows) };
+    }
+    let mut all = vec![f32::NAN; first.max(tokens * width)];
+    for (&(rows, values), place) in of.iter().zip(&places) {
+        for (token, values) in values.chunks(rows).enumerate() {
+            for (i, &value) in values.iter().enumerate() {
+                all[place.first + token * place.stride + i] = value as f32;
+            }
+        }
+    }
+    (gpu.tensor_from(1, all.len(), &all).unwrap(), places)
+}
 
 /// The adapter's capabilities, and those of a GPU without subgroups.
 fn both(gpu: &Gpu) -> [Caps; 2] {
@@ -203,9 +230,10 @@ fn heads_fill_the_cache_that_attention_reads() {
         let mut config = config();
         (config.head_dim, config.qk_norms) = (head_dim, qk_norms);
         for caps in both(&gpu) {
-            for (window, tokens) in [(None, 1), (None, 5), (Some(7), 5)] {
+            for (window, tokens, stacked) in [(None, 1, true), (None, 5, true), (Some(7), 5, false)]
+            {
                 let glue = Glue::new(&config, &caps, CONTEXT, KvType::F32);
-                check_attention(&gpu, &config, &glue, window, tokens);
+                check_attention(&gpu, &config, &glue, window, (tokens, stacked));
             }
         }
     }
@@ -216,12 +244,19 @@ fn check_attention(
     config: &Config,
     glue: &Glue<'_>,
     window: Option<usize>,
-    tokens: usize,
+    (tokens, stacked): (usize, bool),
 ) {
     let (heads, kv_heads, dim) = (config.heads, config.kv_heads, config.head_dim);
-    let (q, q0) = random(gpu, 1, tokens, heads * dim);
-    let (k, k0) = random(gpu, 2, tokens, kv_heads * dim);
-    let (v, v0) = random(gpu, 3, tokens, kv_heads * dim);
+    let (_, q0) = random(gpu, 1, tokens, heads * dim);
+    let (_, k0) = random(gpu, 2, tokens, kv_heads * dim);
+    let (_, v0) = random(gpu, 3, tokens, kv_heads * dim);
+    let all: [(usize, &[f64]); 3] = [
+        (heads * dim, &q0),
+        (kv_heads * dim, &k0),
+        (kv_heads * dim, &v0),
+    ];
+    let (qkv, places) = outputs(gpu, tokens, &all, stacked);
+    let places = [places[0], places[1], places[2]];
     let (norms, n0) = random(gpu, 4, 2, dim);
     let (cache, mut c0) = random(gpu, 5, 2 * kv_heads, CONTEXT * dim);
     let table = config.ropes[0].table(dim, CONTEXT);
@@ -230,16 +265,16 @@ fn check_attention(
     let state = [position as u32, tokens as u32, 0, 0];
     let state = gpu.tensor_from(1, 4, &state).unwrap();
     let o = gpu.tensor(tokens, heads * dim).unwrap();
-    let mut tensors = vec![state.clone(), q.clone(), k, v, cache.clone(), turns];
+    let mut tensors = vec![state.clone(), qkv.clone(), cache.clone(), turns];
     if config.qk_norms {
         tensors.push(norms);
     }
-    run(gpu, glue.heads(tokens), &tensors);
+    run(gpu, glue.heads(tokens, places), &tensors);
     let layer = Layer { rope: 0, window };
     run(
         gpu,
-        glue.attention(tokens, &layer),
-        &[state, q.clone(), cache.clone(), o.clone()],
+        glue.attention(tokens, &layer, places[0]),
+        &[state, qkv.clone(), cache.clone(), o.clone()],
     );
 
     let turned = |head: &[f64], weight: &[f64], p: usize| -> Vec<f64> {
@@ -275,7 +310,16 @@ fn check_attention(
             c0[to..to + dim].copy_from_slice(&v0[at..at + dim]);
         }
     }
-    close(gpu, &q, &q1, 1e-5);
+    let turned: Vec<f32> = qkv.read_blocking(gpu).unwrap();
+    for (token, expected) in q1.chunks(heads * dim).enumerate() {
+        for (i, expected) in expected.iter().enumerate() {
+            let got = turned[token * places[0].stride + i];
+            assert!(
+                (f64::from(got) - expected).abs() <= 1e-5,
+                "{got} for {expected}"
+            );
+        }
+    }
     close(gpu, &cache, &c0, 1e-5);
     let mut expected = vec![];
     for t in 0..tokens {
@@ -303,12 +347,10 @@ fn gates_close_and_open_and_never_overflow() {
     let mut gates = Random(1).vector(3 * config.ffn);
     gates[..6].copy_from_slice(&[0.0, -0.0, 80.0, -80.0, 1e4, -1e4]);
     let up = Random(2).vector(3 * config.ffn);
+    let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|&v| v.into()).collect() };
+    let (gates, up) = (wide(&gates), wide(&up));
     for activation in [Activation::Silu, Activation::GeluTanh] {
         config.activation = activation;
-        let glue = Glue::new(&config, gpu.caps(), CONTEXT, KvType::F32);
-        let gate = gpu.tensor_from(3, config.ffn, &gates).unwrap();
-        let tensors = [gate.clone(), gpu.tensor_from(3, config.ffn, &up).unwrap()];
-        run(&gpu, glue.gated(3), &tensors);
         let act = |x: f64| match activation {
             Activation::Silu => x / (1.0 + (-x).exp()),
             Activation::GeluTanh => {
@@ -316,8 +358,31 @@ fn gates_close_and_open_and_never_overflow() {
             }
         };
         let pairs = gates.iter().zip(&up);
-        let expected: Vec<f64> = pairs.map(|(&g, &u)| act(g.into()) * f64::from(u)).collect();
-        close(&gpu, &gate, &expected, 1e-5);
+        let expected: Vec<f64> = pairs.map(|(&g, &u)| act(g) * u).collect();
+        let glue = Glue::new(&config, gpu.caps(), CONTEXT, KvType::F32);
+        for stacked in [true, false] {
+            let all: [(usize, &[f64]); 2] = [(config.ffn, &gates), (config.ffn, &up)];
+            let (gate_up, places) = outputs(&gpu, 3, &all, stacked);
+            let places = [places[0], places[1]];
+            let inner = gpu.tensor(3, config.ffn).unwrap();
+            run(
+                &gpu,
+                glue.gated(3, places),
+                &[gate_up.clone(), inner.clone()],
+            );
+            close(&gpu, &inner, &expected, 1e-5);
+
+            // A threshold of 0 drops zeros only.
+            let inner = gpu.tensor(3, config.ffn).unwrap();
+            let state = gpu.tensor_from(1, 4, &[0u32, 3, 0, 0]).unwrap();
+            let thresholds = gpu
+                .tensor_from(1, config.ffn, &vec![0f32; config.ffn])
+                .unwrap();
+            let tallies = gpu.tensor_from(1, 4, &[0u32; 4]).unwrap();
+            let tensors = [state, thresholds, tallies, gate_up, inner.clone()];
+            run(&gpu, glue.threshold_gated(3, places, 0), &tensors);
+            close(&gpu, &inner, &expected, 1e-5);
+        }
     }
 }
 

@@ -1,15 +1,15 @@
 //! The products of a decoder whose model has thresholds.
 //!
-//! The decoder calls [`Builder::product`], [`Builder::up`] and [`Builder::down`]. Over many tokens,
+//! The decoder calls [`Builder::product`], [`Builder::gate_and_up`] and [`Builder::down`]. Over many tokens,
 //! activations that are not over their thresholds are set to 0, and whole products follow. A step lists
 //! the active channels instead, and its products skip the others, if their weights are laid out for that.
 
 use super::{ActivationThresholds, Gate, Tally};
 use crate::{
-    config::{Config, Linear},
+    config::{Config, Linear, Site},
     decoder::plans::Builder,
     error::{Error, Result},
-    model::LayerOnDevice,
+    model::{LayerOnDevice, Stack},
 };
 use lacuna::{Active, Gpu, PlanBuilder, Tensor, gpu::ReadBack, kernel::Layout};
 
@@ -162,25 +162,25 @@ fn row(layer: usize, gate: Gate) -> usize {
 }
 
 impl Builder<'_> {
-    /// `y = W · x` of a layer's product, without those of `x` that are not over their thresholds.
+    /// `y = W · x` of a stack of a layer's products, without those of `x` that are not over their thresholds.
     pub fn product(
         &self,
         plan: &mut PlanBuilder,
         tokens: usize,
         layer: &LayerOnDevice,
-        linear: Linear,
+        stack: &Stack,
         [x, y]: [&Tensor; 2],
     ) -> Result<()> {
-        let (weight, bias) = layer.linear(linear);
-        let gate = Gate::Input(linear);
+        let gate = stack.single().map(Gate::Input);
+        let thresholds = gate.and_then(|gate| Some((gate, layer.gates.get(gate)?)));
         let act = self.activations;
-        let (Some(thresholds), Some(sparse)) = (layer.gates.get(gate), &act.sparse) else {
-            return self.linear(plan, (weight, bias), [x, y]);
+        let (Some((gate, thresholds)), Some(sparse)) = (thresholds, &act.sparse) else {
+            return self.linear(plan, stack, [x, y]);
         };
         if let Some(active) = self.skips(tokens, layer, gate) {
             let plain = lacuna::Activation::None;
             plan.threshold(x, thresholds, plain, active)?;
-            plan.input_sparse(weight, active, bias, y)?;
+            plan.input_sparse(&stack.weight, active, stack.bias.as_ref(), y)?;
             return Ok(());
         }
         let left = sparse.left.view(self.gpu, 0, tokens, x.len())?;
@@ -195,14 +195,14 @@ impl Builder<'_> {
                 left.clone(),
             ],
         )?;
-        self.linear(plan, (weight, bias), [&left, y])
+        self.linear(plan, stack, [&left, y])
     }
 
     /// The active channels of a gate, if the others are skipped: in a step, where the weights allow it.
     fn skips(&self, tokens: usize, layer: &LayerOnDevice, gate: Gate) -> Option<&Active> {
         layer.gates.get(gate)?;
         let can = match gate {
-            Gate::Input(linear) => layer.linear(linear).0.layout() == Layout::Bands,
+            Gate::Input(linear) => layer.stack(linear).weight.layout() == Layout::Bands,
             Gate::FeedForward => layer.masks,
         };
         let sparse = self.activations.sparse.as_ref()?;
@@ -211,38 +211,42 @@ impl Builder<'_> {
             .filter(|_| can && tokens == 1)
     }
 
-    /// `up = W_up · x`. Where the feed-forward skips, `act(gate) ⊙ (W_up · x)` of the active channels,
-    /// which goes to the gate's `kept` in place of `up`.
-    pub fn up(
+    /// `gate = W_gate · x` and `up = W_up · x`. Where the feed-forward skips, `act(gate) ⊙ (W_up · x)` of the
+    /// active channels, which goes to the gate's `kept` in place of `up`.
+    pub fn gate_and_up(
         &self,
         plan: &mut PlanBuilder,
         tokens: usize,
         layer: &LayerOnDevice,
-        [x, gate, up]: [&Tensor; 3],
+        x: &Tensor,
     ) -> Result<()> {
+        let outputs = &self.activations.gate_up;
         let Some(active) = self.skips(tokens, layer, Gate::FeedForward) else {
-            return self.product(plan, tokens, layer, Linear::Up, [x, up]);
+            return self.products(plan, tokens, layer, Site::FeedForward, [x, outputs]);
         };
+        let [gate, up] = [Linear::Gate, Linear::Up].map(|linear| layer.stack(linear));
+        let y = outputs.view(self.gpu, 0, tokens, gate.weight.rows())?;
+        self.product(plan, tokens, layer, gate, [x, &y])?;
         if let Some(thresholds) = layer.gates.get(Gate::FeedForward) {
-            let (weight, bias) = layer.linear(Linear::Up);
             let activation = self.glue.activation().into();
-            plan.threshold(gate, thresholds, activation, active)?;
-            plan.masked(weight, x, bias, active)?;
+            plan.threshold(&y, thresholds, activation, active)?;
+            plan.masked(&up.weight, x, up.bias.as_ref(), active)?;
         }
         Ok(())
     }
 
     /// `y = W_down · (act(gate) ⊙ up)`, with 0 in channels where `act(gate)` is not over its threshold.
-    /// Where nothing skips, the gated activations are left in `gate`.
+    /// Where nothing skips, the input of the product is left in `inner`.
     pub fn down(
         &self,
         plan: &mut PlanBuilder,
         tokens: usize,
         layer: &LayerOnDevice,
-        [gate, up, y]: [&Tensor; 3],
+        y: &Tensor,
     ) -> Result<()> {
+        let stack = layer.stack(Linear::Down);
         if let Some(active) = self.skips(tokens, layer, Gate::FeedForward) {
-            let (weight, bias) = layer.linear(Linear::Down);
+            let (weight, bias) = (&stack.weight, stack.bias.as_ref());
             match weight.layout() {
                 Layout::Bands => plan.input_sparse(weight, active, bias, y)?,
                 Layout::Rows => plan.linear(weight, active.kept(), bias, y)?,
@@ -250,18 +254,20 @@ impl Builder<'_> {
             return Ok(());
         }
         let act = self.activations;
-        let gates = [gate.clone(), up.clone()];
+        let inner = self.rows(&act.inner, tokens)?;
+        let places = [Linear::Gate, Linear::Up].map(|linear| layer.place(linear, self.chunk));
+        let tensors = [act.gate_up.clone(), inner.clone()];
         match (layer.gates.get(Gate::FeedForward), &act.sparse) {
             (Some(thresholds), Some(sparse)) => {
                 let row = row(layer.gates.layer, Gate::FeedForward);
                 let before = [&act.state, thresholds, &sparse.tallies].map(Clone::clone);
-                let tensors = [&before[..], &gates[..]].concat();
-                plan.dispatch(self.glue.threshold_gated(tokens, row), &tensors)?;
+                let tensors = [&before[..], &tensors[..]].concat();
+                plan.dispatch(self.glue.threshold_gated(tokens, places, row), &tensors)?;
             }
             _ => {
-                plan.dispatch(self.glue.gated(tokens), &gates)?;
+                plan.dispatch(self.glue.gated(tokens, places), &tensors)?;
             }
         }
-        self.product(plan, tokens, layer, Linear::Down, [gate, y])
+        self.product(plan, tokens, layer, stack, [&inner, y])
     }
 }

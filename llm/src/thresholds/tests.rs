@@ -8,7 +8,7 @@ use crate::{
         tests::{apart, gemma, go_on, ids, llama, load, weights},
     },
     glue::{Glue, KvType},
-    model::Model,
+    model::{Model, Place},
     recipe::Recipe,
     twin::Twin,
     weights::Weights,
@@ -63,6 +63,8 @@ fn launches_drop_and_count_what_the_rule_says() {
         let (x, t) = values(len);
         let thresholds = Thresholds::new(t.clone()).unwrap();
         let up = Random(5).vector(5 * len);
+        let stride = 2 * len;
+        let places = [0, len].map(|first| Place { first, stride });
         for caps in both(&gpu) {
             let glue = Glue::new(&config, &caps, 64, KvType::F32);
             let run = |dispatch: Dispatch, gated: bool| {
@@ -72,10 +74,16 @@ fn launches_drop_and_count_what_the_rule_says() {
                 ];
                 let tallies = [[9u32; 4], [u32::MAX, 1, 2, 9], [9; 4]].concat();
                 let tallies = gpu.tensor_from(3, 4, &tallies).unwrap();
-                let a = gpu.tensor_from(5, len, &x).unwrap();
-                let b = gpu.tensor_from(5, len, &up).unwrap();
+                let input = if gated {
+                    let rows = x.chunks(len).zip(up.chunks(len));
+                    let stacked: Vec<f32> = rows.flat_map(|(x, up)| [x, up].concat()).collect();
+                    gpu.tensor_from(5, 2 * len, &stacked).unwrap()
+                } else {
+                    gpu.tensor_from(5, len, &x).unwrap()
+                };
+                let y = gpu.tensor(5, len).unwrap();
                 let mut plan = PlanBuilder::new(&gpu);
-                let tensors = [state, limits, tallies.clone(), a.clone(), b.clone()];
+                let tensors = [state, limits, tallies.clone(), input, y.clone()];
                 plan.dispatch(dispatch, &tensors).unwrap();
                 plan.build().unwrap().run().unwrap();
                 let read = ReadBack::new(&gpu, &tallies).unwrap();
@@ -83,7 +91,6 @@ fn launches_drop_and_count_what_the_rule_says() {
                 read.encode(&mut encoder);
                 gpu.submit(encoder).unwrap();
                 let words: Vec<u32> = read.read_blocking(&gpu).unwrap();
-                let y = if gated { a } else { b };
                 (y.read_blocking(&gpu).unwrap(), words)
             };
             let counted = |active: usize| {
@@ -102,7 +109,7 @@ fn launches_drop_and_count_what_the_rule_says() {
 
             // The launch compares its own f32 activation, so results are checked strictly only away from
             // the threshold.
-            let (y, words) = run(glue.threshold_gated(5, 1), true);
+            let (y, words) = run(glue.threshold_gated(5, places, 1), true);
             let (mut least, mut most) = (0, 0);
             for (i, (&got, &gate)) in y.iter().zip(&x).enumerate() {
                 let g = match activation {

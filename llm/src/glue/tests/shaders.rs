@@ -7,6 +7,7 @@ use super::{CONTEXT, config};
 use crate::{
     config::{Activation, Layer},
     glue::{Glue, KvType, Residual},
+    model::Place,
 };
 use lacuna::{
     Caps,
@@ -43,6 +44,10 @@ fn devices() -> Vec<Caps> {
 fn dispatches(devices: &[Caps]) -> BTreeMap<String, Dispatch> {
     let mut all = vec![];
     let (tokens, mut config) = (5, config());
+    let place = Place {
+        first: 128,
+        stride: 512,
+    };
     let layout = PartLayout {
         row_base: 3,
         rows: 7,
@@ -59,18 +64,22 @@ fn dispatches(devices: &[Caps]) -> BTreeMap<String, Dispatch> {
                 config.head_dim = head_dim;
                 for qk_norms in [false, true] {
                     config.qk_norms = qk_norms;
-                    all.push(Glue::new(&config, caps, CONTEXT, kv).heads(tokens));
+                    let glue = Glue::new(&config, caps, CONTEXT, kv);
+                    all.push(glue.heads(tokens, [place; 3]));
                 }
                 for window in [None, Some(1), Some(7)] {
                     let glue = Glue::new(&config, caps, CONTEXT, kv);
-                    all.push(glue.attention(tokens, &Layer { rope: 0, window }));
+                    all.push(glue.attention(tokens, &Layer { rope: 0, window }, place));
                 }
             }
         }
         for activation in [Activation::Silu, Activation::GeluTanh] {
             config.activation = activation;
             let glue = Glue::new(&config, caps, CONTEXT, KvType::F32);
-            all.extend([glue.gated(tokens), glue.threshold_gated(tokens, 3)]);
+            all.extend([
+                glue.gated(tokens, [place; 2]),
+                glue.threshold_gated(tokens, [place; 2], 3),
+            ]);
         }
         let glue = Glue::new(&config, caps, CONTEXT, KvType::F32);
         for residual in [Residual::None, Residual::Add, Residual::Post] {
