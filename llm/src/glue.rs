@@ -282,26 +282,37 @@ impl<'a> Glue<'a> {
     pub fn attention(&self, tokens: usize, layer: &Layer, q: Place) -> Dispatch {
         let config = self.config;
         let quads = config.head_dim / 4;
-        let mut dispatch = self.reducing("attention", [config.heads, tokens, 1]);
+        // Loads are dear on CPU adapters: there a subgroup takes queries that meet the same keys.
+        let (lanes, subgroup) = self.workgroup(LANES);
+        let along_queries = subgroup && quads <= 64;
+        let grid = if along_queries {
+            let queries = tokens * config.heads / config.kv_heads;
+            [config.kv_heads, queries.div_ceil(lanes as usize), 1]
+        } else {
+            [config.heads, tokens, 1]
+        };
+        let mut dispatch = self.reducing("attention", grid);
         dispatch.consts.extend(self.head_consts());
         dispatch.consts.extend(consts(&[
             ("QUADS", quads),
             ("Q_STRIDE", q.stride / 4),
             ("WINDOW", layer.window.unwrap_or(0)),
         ]));
-        dispatch.fragments = vec![
-            fragment!("state"),
-            self.total(),
-            self.kv.fragment(),
-            shader!("attention"),
-        ];
         dispatch.operands = vec![
             read("state", 1, 0),
             read("qkv", 2, 1),
             read("cache", 3, 2),
             write("o", 4, 3),
         ];
-        dispatch.workgroup_bytes += 16 * quads as u32 + 20 * dispatch.invocations;
+        dispatch.fragments = vec![fragment!("state"), self.kv.fragment()];
+        if along_queries {
+            dispatch.fragments.push(shader!("attention_lanes"));
+        } else {
+            dispatch
+                .fragments
+                .extend([self.total(), shader!("attention")]);
+            dispatch.workgroup_bytes += 16 * quads as u32 + 20 * dispatch.invocations;
+        }
         dispatch
     }
 

@@ -226,7 +226,15 @@ fn attended(q: &[f64], keys: &[&[f64]], values: &[&[f64]]) -> Vec<f64> {
 #[test]
 fn heads_fill_the_cache_that_attention_reads() {
     let Some(gpu) = gpu() else { return };
-    for (head_dim, qk_norms) in [(8, false), (24, true), (64, true), (256, false)] {
+    for (head_dim, qk_norms) in [
+        (8, false),
+        (24, true),
+        (64, true),
+        (88, false),
+        (168, false),
+        (256, false),
+        (272, false),
+    ] {
         let mut config = config();
         (config.head_dim, config.qk_norms) = (head_dim, qk_norms);
         for caps in both(&gpu) {

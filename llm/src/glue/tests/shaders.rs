@@ -60,7 +60,7 @@ fn dispatches(devices: &[Caps]) -> BTreeMap<String, Dispatch> {
     };
     for caps in devices {
         for kv in [KvType::F16, KvType::F32] {
-            for head_dim in [8, 24, 64, 80, 128, 256] {
+            for head_dim in [8, 24, 64, 80, 128, 168, 256, 272] {
                 config.head_dim = head_dim;
                 for qk_norms in [false, true] {
                     config.qk_norms = qk_norms;
