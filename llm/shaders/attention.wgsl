@@ -8,11 +8,10 @@
 // cache: [keys, values][KV_HEADS][CONTEXT][head_dim]
 //
 // Consts: WORKGROUP, QUADS = head_dim / 4, Q_STRIDE, HEADS, KV_HEADS, CONTEXT, WINDOW (0 = all keys).
-// Fragments: state, total, cache.
+// Fragments: state, total, cache, keys.
 @group(0) @binding(1) var<storage, read> state: State;
 @group(0) @binding(2) var<storage, read> qkv: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> cache: array<CacheQuad>;
-@group(0) @binding(4) var<storage, read_write> o: array<vec4<f32>>;
 
 // OWN: the quads of o that a lane holds. SHARES: where there are more lanes than quads, the lanes that
 // share one.
@@ -51,8 +50,9 @@ fn main(
     var highest = LOWEST;
     var sum = 0.0;
     var held: array<vec4<f32>, OWN>;
-    for (var base = first; base <= last; base += WORKGROUP) {
-        let count = min(WORKGROUP, last + 1u - base);
+    let taken = share(vec2(first, last + 1u), group.z);
+    for (var base = taken.x; base < taken.y; base += WORKGROUP) {
+        let count = min(WORKGROUP, taken.y - base);
         var score = LOWEST;
         if lane < count {
             score = 0.0;
@@ -83,22 +83,24 @@ fn main(
         workgroupBarrier();
     }
 
-    let at = (token * HEADS + head) * QUADS;
+    if lane == 0u {
+        store_sum(token, head, group.z, highest, sum);
+    }
     if SHARES > 1u {
         shares[lane] = held[0];
         workgroupBarrier();
         if lane < QUADS {
-            var o_quad = vec4(0.0);
+            var quad = vec4(0.0);
             for (var i = 0u; i < SHARES; i++) {
-                o_quad += shares[lane * SHARES + i];
+                quad += shares[lane * SHARES + i];
             }
-            o[at + lane] = o_quad / sum;
+            store(token, head, group.z, lane, quad, sum);
         }
     } else {
         for (var own = 0u; own < OWN; own++) {
             let quad = lane + own * WORKGROUP;
             if quad < QUADS {
-                o[at + quad] = held[own] / sum;
+                store(token, head, group.z, quad, held[own], sum);
             }
         }
     }

@@ -8,11 +8,10 @@
 // cache: [keys, values][KV_HEADS][CONTEXT][head_dim]
 //
 // Consts: WORKGROUP = lanes of a subgroup, QUADS = head_dim / 4, at most 64, Q_STRIDE, HEADS, KV_HEADS, CONTEXT,
-// WINDOW (0 = all keys). Fragments: state, cache.
+// WINDOW (0 = all keys). Fragments: state, cache, keys.
 @group(0) @binding(1) var<storage, read> state: State;
 @group(0) @binding(2) var<storage, read> qkv: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> cache: array<CacheQuad>;
-@group(0) @binding(4) var<storage, read_write> o: array<vec4<f32>>;
 
 const GROUP: u32 = HEADS / KV_HEADS;
 // A head is taken in parts of at most 16 quads, as drivers unroll short loops only; elsewhere the arrays would lie in
@@ -42,11 +41,11 @@ fn first_key(token: u32) -> u32 {
     return 0u;
 }
 
-// The keys or values of a round, of which none lies behind `end`.
+// The keys or values of a round, of which those before `end` matter.
 fn dealt(rows: u32, base: u32, end: u32, lane: u32) -> Dealt {
     var held: Dealt;
     for (var k = 0u; k < KEYS; k++) {
-        let row = (rows + min(base + k, end)) * QUADS;
+        let row = (rows + min(base + k, end - 1u)) * QUADS;
         for (var i = 0u; i < OWN; i++) {
             held[k * OWN + i] = from_cache(cache[row + min(i * WORKGROUP + lane, QUADS - 1u)]);
         }
@@ -98,8 +97,11 @@ fn main(
     let number = min(start + lane, queries - 1u);
     let token = number / GROUP;
     let head = group.x * GROUP + number % GROUP;
-    let first = first_key(token);
-    let last = last_key(token);
+    // The keys that any lane's query sees, and of them the workgroup's.
+    let end = last_key((min(start + WORKGROUP, queries) - 1u) / GROUP) + 1u;
+    let taken = share(vec2(first_key(start / GROUP), end), group.z);
+    let first = max(first_key(token), taken.x);
+    let last = min(last_key(token) + 1u, taken.y);
 
     var query: Head;
     for (var i = 0u; i < QUADS; i++) {
@@ -108,10 +110,8 @@ fn main(
     var highest = LOWEST;
     var sum = 0.0;
     var sums: Head;
-    // The keys that any lane's query sees.
-    let end = last_key((min(start + WORKGROUP, queries) - 1u) / GROUP);
-    for (var base = first_key(start / GROUP); base <= end; base += KEYS) {
-        var keys = dealt(group.x * CONTEXT, base, end, lane);
+    for (var base = taken.x; base < taken.y; base += KEYS) {
+        var keys = dealt(group.x * CONTEXT, base, taken.y, lane);
         var weights: array<f32, KEYS>;
         var raised = highest;
         for (var k = 0u; k < KEYS; k++) {
@@ -125,7 +125,7 @@ fn main(
             if PARTS > 3u {
                 score += score_part(&query, &keys, k, 3u * PART);
             }
-            let seen = base + k >= first && base + k <= last;
+            let seen = base + k >= first && base + k < last;
             weights[k] = select(LOWEST, score, seen);
             raised = max(raised, weights[k]);
         }
@@ -133,11 +133,11 @@ fn main(
         highest = raised;
         sum *= shrink;
         for (var k = 0u; k < KEYS; k++) {
-            let seen = base + k >= first && base + k <= last;
+            let seen = base + k >= first && base + k < last;
             weights[k] = select(0.0, exp(weights[k] - raised), seen);
             sum += weights[k];
         }
-        var values = dealt((KV_HEADS + group.x) * CONTEXT, base, end, lane);
+        var values = dealt((KV_HEADS + group.x) * CONTEXT, base, taken.y, lane);
         add_part(&sums, shrink, &weights, &values, 0u);
         if PARTS > 1u {
             add_part(&sums, shrink, &weights, &values, PART);
@@ -151,9 +151,9 @@ fn main(
     }
 
     if start + lane < queries {
-        let at = (token * HEADS + head) * QUADS;
+        store_sum(token, head, group.z, highest, sum);
         for (var i = 0u; i < QUADS; i++) {
-            o[at + i] = sums[i] / sum;
+            store(token, head, group.z, i, sums[i], sum);
         }
     }
 }

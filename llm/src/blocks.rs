@@ -382,6 +382,7 @@ impl Device {
             glue: Glue::new(config, gpu.caps(), *context, KvType::F32),
             chunk: *chunk,
             precision: Precision::F32,
+            splits: None,
         };
         // Each product by itself: its output is read, and its input may have thresholds.
         let mut weights = LayerOnDevice::load(gpu, source, recipe, layer, None, true)?;

@@ -44,6 +44,27 @@ pub struct Options {
 /// The largest context unless [`Options::context`] asks for more.
 const DEFAULT_CONTEXT: usize = 4096;
 
+/// Tokens in the cache from which on a step's attention cuts them into shares, if that is worth a launch more.
+const LONG: usize = 256;
+
+/// The layers over one token.
+#[derive(Debug)]
+struct Step {
+    short: Plan,
+    /// For a long sequence, if its keys are worth being cut into shares, and what these are handed on in.
+    long: Option<(Plan, Tensor)>,
+}
+
+impl Step {
+    /// The plan for a token that has `position` others before it.
+    fn at(&self, position: usize) -> &Plan {
+        match &self.long {
+            Some((plan, _)) if position >= LONG => plan,
+            _ => &self.short,
+        }
+    }
+}
+
 /// What a decoder knows of the next token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -72,7 +93,7 @@ pub struct Decoder {
     chunk: usize,
     activations: Activations,
     prefill: Plan,
-    step: Plan,
+    step: Step,
     head: Plan,
     sample: Plan,
     logits: Tensor,
@@ -126,17 +147,27 @@ impl Decoder {
         let logits = gpu.tensor(1, config.vocab)?;
         let sampling = gpu.tensor(1, 5)?;
         let token = gpu.tensor(1, 1)?;
-        let builder = Builder {
+        let mut builder = Builder {
             gpu,
             activations: &activations,
             glue: Glue::new(config, &caps, context, options.kv),
             chunk,
             precision: options.precision,
+            splits: None,
         };
         let workspace = builder.workspace(model)?;
         let prefill = builder.layers(model, chunk, Some(&workspace))?.build()?;
-        let step = builder.layers(model, 1, Some(&workspace))?.build()?;
+        let short = builder.layers(model, 1, Some(&workspace))?.build()?;
         let head = builder.head(model, &logits, Some(&workspace))?.build()?;
+        let splits = builder.glue.splits();
+        let long = if context > LONG && splits > 1 {
+            let splits = gpu.tensor(splits, builder.glue.split_len())?;
+            builder.splits = Some(splits.clone());
+            let long = builder.layers(model, 1, Some(&workspace))?.build()?;
+            Some((long, splits))
+        } else {
+            None
+        };
         let mut sample = PlanBuilder::new(gpu);
         let (state, ids) = (activations.state.clone(), activations.ids.clone());
         sample.dispatch(
@@ -150,7 +181,7 @@ impl Decoder {
             kv: options.kv,
             chunk,
             prefill,
-            step,
+            step: Step { short, long },
             head,
             sample: sample.build()?,
             logits,
@@ -186,17 +217,22 @@ impl Decoder {
         self.host_time
     }
 
-    /// Launches that decoding one token records.
+    /// Launches that decoding the next token records.
     pub fn launches_per_token(&self) -> usize {
-        self.step.steps().len() + self.head.steps().len() + self.sample.steps().len()
+        self.step.at(self.position).steps().len()
+            + self.head.steps().len()
+            + self.sample.steps().len()
     }
 
     /// Bytes of activations, caches and parameters, beside the model's weights.
     pub fn bytes(&self) -> u64 {
-        let plans = [&self.prefill, &self.step, &self.head, &self.sample];
-        let own: u64 = plans.iter().map(|p| p.memory().params).sum();
-        let scratch = plans.iter().map(|p| p.memory().scratch).max().unwrap_or(0);
-        self.activations.bytes() + self.logits.bytes() + own + scratch
+        let plans = [&self.prefill, &self.step.short, &self.head, &self.sample];
+        let long = self.step.long.as_ref();
+        let plans = || plans.into_iter().chain(long.map(|(plan, _)| plan));
+        let own: u64 = plans().map(|p| p.memory().params).sum();
+        let scratch = plans().map(|p| p.memory().scratch).max().unwrap_or(0);
+        let splits = long.map_or(0, |(_, splits)| splits.bytes());
+        self.activations.bytes() + splits + self.logits.bytes() + own + scratch
     }
 
     /// How many activations were over their thresholds in all tokens run since the last
@@ -274,7 +310,7 @@ impl Decoder {
         let state = [self.position as u32, ids.len() as u32, self.steps, 0];
         self.activations.state.write(gpu, &state)?;
         match ids.len() {
-            1 => self.step.run()?,
+            1 => self.step.at(self.position).run()?,
             _ => self.prefill.run()?,
         }
         self.position += ids.len();
@@ -291,7 +327,7 @@ impl Decoder {
             Stage::Empty => return Err(Error::Empty),
             Stage::Sampled => {
                 self.check_room()?;
-                self.step.run()?;
+                self.step.at(self.position).run()?;
                 self.head.run()?;
                 self.position += 1;
             }
@@ -341,7 +377,7 @@ impl Decoder {
             Stage::Empty => return Err(Error::Empty),
             Stage::Sampled => {
                 self.check_room()?;
-                self.encode_or_run(&self.step, &mut encoder)?;
+                self.encode_or_run(self.step.at(self.position), &mut encoder)?;
                 self.encode_or_run(&self.head, &mut encoder)?;
             }
             Stage::Hidden => self.encode_or_run(&self.head, &mut encoder)?,

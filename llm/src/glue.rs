@@ -278,8 +278,27 @@ impl<'a> Glue<'a> {
         dispatch
     }
 
-    /// Attention of one layer, whose queries lie at `q`. Tensors: state, qkv, cache, o.
-    pub fn attention(&self, tokens: usize, layer: &Layer, q: Place) -> Dispatch {
+    /// Shares of keys that a step's attention is worth, once a sequence is long: as many as keep the device
+    /// busy. With one, it is not cut.
+    pub fn splits(&self) -> usize {
+        match self.caps.class {
+            // A workgroup for each thread; they have one for each head of keys.
+            DeviceClass::Cpu => {
+                let threads = std::thread::available_parallelism().map_or(1, usize::from);
+                threads.min(32).div_ceil(self.config.kv_heads)
+            }
+            DeviceClass::Gpu => 512usize.div_ceil(self.config.heads).min(32),
+        }
+    }
+
+    /// Elements of what [`attention`](Self::attention) hands to [`join`](Self::join) for one token.
+    pub fn split_len(&self) -> usize {
+        self.config.heads * (self.config.head_dim + 4)
+    }
+
+    /// Attention of one layer, whose queries lie at `q`, with its keys cut into `splits` shares. Tensors: state,
+    /// qkv, cache, then o or, if there are several shares, what [`join`](Self::join) takes.
+    pub fn attention(&self, tokens: usize, layer: &Layer, q: Place, splits: usize) -> Dispatch {
         let config = self.config;
         let quads = config.head_dim / 4;
         // Loads are dear on CPU adapters: there a subgroup takes queries that meet the same keys.
@@ -287,9 +306,9 @@ impl<'a> Glue<'a> {
         let along_queries = subgroup && quads <= 64;
         let grid = if along_queries {
             let queries = tokens * config.heads / config.kv_heads;
-            [config.kv_heads, queries.div_ceil(lanes as usize), 1]
+            [config.kv_heads, queries.div_ceil(lanes as usize), splits]
         } else {
-            [config.heads, tokens, 1]
+            [config.heads, tokens, splits]
         };
         let mut dispatch = self.reducing("attention", grid);
         dispatch.consts.extend(self.head_consts());
@@ -302,9 +321,17 @@ impl<'a> Glue<'a> {
             read("state", 1, 0),
             read("qkv", 2, 1),
             read("cache", 3, 2),
-            write("o", 4, 3),
+            write(if splits > 1 { "splits" } else { "o" }, 4, 3),
         ];
         dispatch.fragments = vec![fragment!("state"), self.kv.fragment()];
+        if splits > 1 {
+            dispatch
+                .consts
+                .extend(consts(&[("SPLITS", splits), ("TOKENS", tokens)]));
+            dispatch.fragments.push(fragment!("keys_split"));
+        } else {
+            dispatch.fragments.push(fragment!("keys_all"));
+        }
         if along_queries {
             dispatch.fragments.push(shader!("attention_lanes"));
         } else {
@@ -313,6 +340,22 @@ impl<'a> Glue<'a> {
                 .extend([self.total(), shader!("attention")]);
             dispatch.workgroup_bytes += 16 * quads as u32 + 20 * dispatch.invocations;
         }
+        dispatch
+    }
+
+    /// Joins the shares of [`attention`](Self::attention). Tensors: what it gave, o.
+    pub fn join(&self, tokens: usize, splits: usize) -> Dispatch {
+        let config = self.config;
+        let mut dispatch = self.reducing("attention_join", [config.heads, tokens, 1]);
+        dispatch.consts.extend(consts(&[
+            ("QUADS", config.head_dim / 4),
+            ("HEADS", config.heads),
+            ("SPLITS", splits),
+            ("TOKENS", tokens),
+        ]));
+        (dispatch.subgroups, dispatch.workgroup_bytes) = (false, 0);
+        dispatch.fragments = vec![shader!("attention_join")];
+        dispatch.operands = vec![read("splits", 1, 0), write("o", 2, 1)];
         dispatch
     }
 

@@ -113,6 +113,8 @@ pub struct Builder<'a> {
     pub chunk: usize,
     /// The precision of activations in the layers' products.
     pub precision: Precision,
+    /// Where the attention of a step puts what it finds in each share of its keys, if they are cut.
+    pub splits: Option<Tensor>,
 }
 
 impl Builder<'_> {
@@ -260,10 +262,17 @@ impl Builder<'_> {
         ];
         heads.extend(layer.head_norms.clone());
         plan.dispatch(glue.heads(tokens, places), &heads)?;
+        let (count, result) = match &self.splits {
+            None => (1, &o),
+            Some(splits) => (splits.batch(), splits),
+        };
         plan.dispatch(
-            glue.attention(tokens, shape, places[0]),
-            &[state, qkv, cache.clone(), o.clone()],
+            glue.attention(tokens, shape, places[0], count),
+            &[state, qkv, cache.clone(), result.clone()],
         )?;
+        if let Some(splits) = &self.splits {
+            plan.dispatch(glue.join(tokens, count), &[splits.clone(), o.clone()])?;
+        }
         self.product(plan, tokens, layer, layer.stack(Linear::O), [&o, &h])
     }
 

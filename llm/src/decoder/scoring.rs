@@ -80,6 +80,7 @@ impl Decoder {
             glue: Glue::new(model.config(), &self.caps, self.context, KvType::F32),
             chunk,
             precision: Precision::F32,
+            splits: None,
         };
         let mut plan = PlanBuilder::new(gpu);
         builder.final_norm(&mut plan, model, false)?;

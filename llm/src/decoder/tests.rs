@@ -159,6 +159,33 @@ fn every_position_agrees_with_the_twin() {
 }
 
 #[test]
+fn a_step_of_a_long_sequence_cuts_its_keys() {
+    let Some(gpu) = gpu() else { return };
+    for mut config in [llama(), gemma()] {
+        config.max_positions = 2 * LONG;
+        let weights = weights(config, "f32");
+        let model = load(&gpu, &weights);
+        let given = ids(LONG as u32 + 9);
+        let mut twin = Twin::new(Arc::clone(&weights)).unwrap();
+        twin.forward_last(&given[..LONG - 3]).unwrap();
+        let truth = twin.forward(&given[LONG - 3..]).unwrap();
+        for caps in both(&gpu) {
+            let mut decoder = Decoder::with_caps(&model, &exact(64), caps).unwrap();
+            decoder.prefill(&given[..LONG - 3], &mut go_on).unwrap();
+            let short = decoder.launches_per_token();
+            for (&id, truth) in given[LONG - 3..].iter().zip(truth.chunks(83)) {
+                decoder.prefill(&[id], &mut go_on).unwrap();
+                let (largest, nmse) = apart(&decoder.logits().unwrap(), truth);
+                assert!(largest <= 1e-4 && nmse <= 1e-10, "{largest} {nmse}");
+            }
+            let splits = Glue::new(&weights.config, &caps, 2 * LONG, KvType::F32).splits();
+            let joins = if splits > 1 { 3 } else { 0 };
+            assert_eq!(decoder.launches_per_token(), short + joins);
+        }
+    }
+}
+
+#[test]
 fn an_embedding_of_codes_agrees_with_the_twin() {
     let Some(gpu) = gpu() else { return };
     for (config, format) in [(gemma(), "w8g8-sym"), (llama(), "w5g24-real")] {

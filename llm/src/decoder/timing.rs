@@ -14,8 +14,10 @@ impl Decoder {
     /// [`Error::Empty`] where no token was sampled, what [`next_token`](Self::next_token) gives,
     /// and the engine's where the device cannot time passes.
     pub fn profile(&mut self) -> Result<[Vec<(String, Duration)>; 3]> {
+        // The step that is timed, not the next.
+        let position = self.position;
         let times = self.timed(|plan| plan.steps().len(), Plan::encode_timed)?;
-        let names = [&self.step, &self.head, &self.sample].map(Plan::steps);
+        let names = [self.step.at(position), &self.head, &self.sample].map(Plan::steps);
         let mut of_launches = [vec![], vec![], vec![]];
         for ((launches, names), times) in of_launches.iter_mut().zip(names).zip(times) {
             launches.extend(names.map(|d| d.name.clone()).zip(times));
@@ -45,7 +47,7 @@ impl Decoder {
         self.check_room()?;
         let gpu = self.model.gpu();
         let mut times = [vec![], vec![], vec![]];
-        for (plan, times) in [&self.step, &self.head, &self.sample]
+        for (plan, times) in [self.step.at(self.position), &self.head, &self.sample]
             .into_iter()
             .zip(&mut times)
         {

@@ -69,7 +69,9 @@ fn dispatches(devices: &[Caps]) -> BTreeMap<String, Dispatch> {
                 }
                 for window in [None, Some(1), Some(7)] {
                     let glue = Glue::new(&config, caps, CONTEXT, kv);
-                    all.push(glue.attention(tokens, &Layer { rope: 0, window }, place));
+                    let layer = Layer { rope: 0, window };
+                    all.extend([1, 3].map(|splits| glue.attention(tokens, &layer, place, splits)));
+                    all.push(glue.join(tokens, 3));
                 }
             }
         }
@@ -111,6 +113,7 @@ fn the_host_believes_of_a_launch_what_it_says() {
         "norm",
         "heads",
         "attention",
+        "attention_join",
         "gated",
         "score",
         "sample",
