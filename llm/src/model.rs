@@ -262,8 +262,8 @@ pub struct Progress<'a> {
 }
 
 impl Model {
-    /// Loads `source` onto `gpu`, each product in the format that `recipe` gives it. The products of a layer
-    /// are compressed and packed in parallel, on rayon's threads. `progress` is called before each layer, the
+    /// Loads `source` onto `gpu`, each product in the format that `recipe` gives it; those of one input and format
+    /// become one weight. The products of a layer are compressed and packed in parallel, on rayon's threads. `progress` is called before each layer, the
     /// embedding and the head, and may cancel the loading.
     ///
     /// # Errors

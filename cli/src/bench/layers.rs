@@ -31,13 +31,13 @@ impl FromStr for Shape {
     }
 }
 
-/// The distinct layer shapes of known models.
+/// The products of known models, as `lacuna-llm` runs them: those of one input stacked.
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub enum Preset {
-    /// Attention, gate and up, down, head
+    /// Query, key and value as one, output, gate and up as one, down, head
     #[value(name = "llama-7b")]
     Llama7b,
-    /// Query and output, key and value, gate and up, down, head
+    /// Query, key and value as one, output, gate and up as one, down, head
     #[value(name = "llama-3-8b")]
     Llama3x8b,
 }
@@ -45,11 +45,17 @@ pub enum Preset {
 impl Preset {
     const fn shapes(self) -> &'static [(usize, usize)] {
         match self {
-            Self::Llama7b => &[(4096, 4096), (11_008, 4096), (4096, 11_008), (32_000, 4096)],
-            Self::Llama3x8b => &[
+            Self::Llama7b => &[
+                (12_288, 4096),
                 (4096, 4096),
-                (1024, 4096),
-                (14_336, 4096),
+                (22_016, 4096),
+                (4096, 11_008),
+                (32_000, 4096),
+            ],
+            Self::Llama3x8b => &[
+                (6144, 4096),
+                (4096, 4096),
+                (28_672, 4096),
                 (4096, 14_336),
                 (128_256, 4096),
             ],
