@@ -4,9 +4,11 @@ mod common;
 
 use common::gpu;
 use lacuna::{
-    Error, Gpu, PlanBuilder, compress,
+    Caps, Error, Gpu, PlanBuilder,
+    caps::DeviceClass,
+    compress,
     format::{Dense, Format, Precision},
-    kernel::Candidate,
+    kernel::{self, Candidate},
     reference,
     verify::{Case, Random},
 };
@@ -114,6 +116,43 @@ fn x_in_24_bits_loses_what_is_stated_and_nothing_on_the_grid() {
             }
             assert_right(&gpu, &case);
         }
+    }
+}
+
+#[test]
+fn launches_that_make_integers_on_gpus_are_right_too() {
+    let Some(gpu) = gpu() else { return };
+    // Lanes share a block there, and words are written one by one. The last workgroup is not full.
+    let caps = Caps {
+        class: DeviceClass::Gpu,
+        int64: false,
+        ..*gpu.caps()
+    };
+    for (format, cols, batch) in [("w4g128", 332, 1), ("w8g24-sym", 97, 5)] {
+        let case = Case::new(43, cols, batch, format.parse().unwrap(), true);
+        let case = case.taking(Precision::I8);
+        let parts = case.problem.parts(&caps).unwrap();
+        let candidates = kernel::candidates(&case.problem, &caps).unwrap();
+        let takes = |c: &&Candidate| c.kernel.name() == "gemv_i8";
+        let candidate = candidates
+            .iter()
+            .find(takes)
+            .expect("a kernel that takes them");
+        let weight = gpu.upload_for(caps.class, &case.weight).unwrap();
+        let nan = vec![f32::NAN; 43 * batch];
+        let tensors = [
+            gpu.tensor_from(batch, cols, &case.x).unwrap(),
+            gpu.tensor_from(batch, 43, &nan).unwrap(),
+            gpu.tensor_from(1, 43, case.bias.as_ref().unwrap()).unwrap(),
+        ];
+        let mut builder = PlanBuilder::new(&gpu);
+        for launch in candidate.lower(&case.problem, &parts, &caps).unwrap() {
+            builder.dispatch_on(launch, &weight, &tensors).unwrap();
+        }
+        builder.build().unwrap().run().unwrap();
+        let y = tensors[1].read_blocking(&gpu).unwrap();
+        let comparison = case.reference().unwrap().compare(&y).unwrap();
+        assert!(comparison.passes(), "{format} {candidate}: {comparison:?}");
     }
 }
 
