@@ -7,6 +7,7 @@ use crate::{
     common::gpu,
     config::{Activation, Config, Layer, Rope, RopeScaling},
     model::{Place, region},
+    sampling::{self, Sampling},
 };
 use lacuna::{
     Gpu, PlanBuilder, Tensor,
@@ -421,11 +422,14 @@ fn scores_fold_slices_of_any_length() {
     let (rows, cuts) = (4, [0, 1, 130, 131, 301]);
     for caps in both(&gpu) {
         let glue = Glue::new(&config, &caps, CONTEXT, KvType::F32);
-        let all: Vec<f32> = Random(9)
-            .vector(rows * 301)
-            .iter()
-            .map(|v| v * 30.0)
-            .collect();
+        let random = Random(9).vector(rows * 301);
+        let mut all: Vec<f32> = random.iter().map(|v| v * 30.0).collect();
+        // Less another maximum than these, a sum would overflow, and that of the last row vanish less any number
+        // that is not a logit. Lanes of every part of a workgroup meet one.
+        for (row, at) in [32, 64, 128, 291].into_iter().enumerate() {
+            all[row * 301 + at] += 200.0;
+        }
+        all[3 * 301..].iter_mut().for_each(|v| *v -= 400.0);
         let ids = [0u32, 130, 300, 77];
         let targets = gpu.tensor_from(1, rows, &ids).unwrap();
         let scores = gpu.tensor_from(rows, 4, &[9f32; 16]).unwrap();
@@ -445,6 +449,54 @@ fn scores_fold_slices_of_any_length() {
             let [highest, sum, target] = [0, 1, 2].map(|i| f64::from(got[4 * row + i]));
             let nll = highest + sum.ln() - target;
             assert!((nll - expected).abs() < 1e-4, "{nll} for {expected}");
+        }
+    }
+}
+
+#[test]
+fn draws_among_ties_and_what_is_no_number_are_those_of_the_host() {
+    let Some(gpu) = gpu() else { return };
+    let config = config();
+    let row = |of: &dyn Fn(usize) -> f32| (0..config.vocab).map(of).collect::<Vec<f32>>();
+    // Every token has the largest mass or none: exp cannot differ in its last bits.
+    let rows = [
+        // So many that with one step more each, their masses would not fit 32 bits.
+        row(&|i| if i < 256 { 2.5 } else { f32::NEG_INFINITY }),
+        row(&|i| [0.0, -0.0, -1e30][i % 3]),
+        row(&|i| if i % 7 == 3 { f32::INFINITY } else { i as f32 }),
+        row(&|i| if i % 2 == 0 { f32::NAN } else { -2.0 }),
+        row(&|i| if i == 300 { -1.0 } else { f32::NAN }),
+    ];
+    for caps in both(&gpu) {
+        let glue = Glue::new(&config, &caps, CONTEXT, KvType::F32);
+        for (number, logits) in rows.iter().enumerate() {
+            for (temperature, top_k, top_p) in
+                [(0.0, 0, 1.0), (1.0, 0, 1.0), (0.5, 200, 1.0), (1.0, 0, 0.4)]
+            {
+                let sampling = Sampling {
+                    temperature,
+                    top_k,
+                    top_p,
+                    seed: 0x100_0000_000b,
+                };
+                let step = 5 + number as u32;
+                let expected = sampling::sample(logits, &sampling, step).unwrap();
+                let tensors = [
+                    gpu.tensor_from(1, config.vocab, logits).unwrap(),
+                    gpu.tensor_from(1, 5, &sampling.words()).unwrap(),
+                    gpu.tensor_from(1, 4, &[20u32, 3, step, 0]).unwrap(),
+                    gpu.tensor_from(1, 1, &[9u32]).unwrap(),
+                    gpu.tensor_from(1, 1, &[9u32]).unwrap(),
+                ];
+                run(&gpu, glue.sample(), &tensors);
+                let [state, ids, sampled] = [2, 3, 4].map(|i| {
+                    let words = tensors[i].read_blocking(&gpu).unwrap().into_iter();
+                    words.map(f32::to_bits).collect::<Vec<_>>()
+                });
+                assert_eq!(sampled, [expected], "{number}: {sampling:?}");
+                assert_eq!(ids, [expected], "{number}: {sampling:?}");
+                assert_eq!(state[..3], [23, 1, step + 1]);
+            }
         }
     }
 }
