@@ -43,7 +43,7 @@ const FORMATS: &[&str] = &[
     "w4g32-real",
     "2:4+w3g16-real",
     "w4g16s50",
-    "w4g64s30-sym",
+    "w8g128s30-sym",
     "w2g8s60-ragged",
     "w3g40s50-ragged",
     "w4g96s50",
