@@ -4,6 +4,7 @@ use super::Args;
 use crate::error::{Error as Failure, Result};
 use lacuna::{
     Caps, Error,
+    caps::DeviceClass,
     kernel::{self, Candidate, Config, KERNELS},
     reference::Reference,
     verify::{Case, cases, cases_of},
@@ -29,6 +30,8 @@ pub struct Checks {
     quick: bool,
     /// Names of the kernels to check; empty for all.
     kernels: Vec<String>,
+    /// Whether to leave out what shares no workgroup memory.
+    sharing: bool,
     cases: Box<dyn Iterator<Item = Case> + Send>,
     known: Option<Arc<Known>>,
     waiting: VecDeque<Candidate>,
@@ -69,6 +72,7 @@ impl Checks {
             caps: *caps,
             quick: args.quick,
             kernels: args.kernel.clone(),
+            sharing: args.sharing,
             cases: Box::new(cases.chain(others)),
             known: None,
             waiting: VecDeque::new(),
@@ -95,6 +99,9 @@ impl Checks {
             for (candidate, legal) in case.survey(&self.caps)? {
                 let name = candidate.kernel.name();
                 if !self.kernels.is_empty() && !self.kernels.iter().any(|k| k == name) {
+                    continue;
+                }
+                if legal.is_ok() && self.sharing && !shares(&case, candidate, &self.caps) {
                     continue;
                 }
                 match legal {
@@ -130,6 +137,16 @@ impl Checks {
     }
 }
 
+/// Whether invocations of a candidate share workgroup memory, in the layout of either class of devices.
+fn shares(case: &Case, candidate: Candidate, caps: &Caps) -> bool {
+    [DeviceClass::Cpu, DeviceClass::Gpu].iter().any(|&class| {
+        let caps = Caps { class, ..*caps };
+        let parts = case.problem.parts(&caps);
+        let launches = parts.and_then(|parts| candidate.lower(&case.problem, &parts, &caps));
+        launches.is_ok_and(|all| all.iter().any(|launch| launch.workgroup_bytes > 0))
+    })
+}
+
 /// Whether a format matches `wanted`, which may leave out the type of the values.
 fn is_of(format: &str, wanted: &str) -> bool {
     format == wanted || format.split('@').next() == Some(wanted)
@@ -138,13 +155,14 @@ fn is_of(format: &str, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lacuna::caps::{DeviceClass, Subgroups};
+    use lacuna::caps::Subgroups;
 
     fn args(quick: bool) -> Args {
         Args {
             quick,
             kernel: vec![],
             format: vec![],
+            sharing: false,
             json: false,
         }
     }
@@ -176,6 +194,39 @@ mod tests {
             Checks::new(&Caps::PORTABLE, &args("gemx", "f32")),
             Err(Failure::Usage(_))
         ));
+    }
+
+    #[test]
+    fn the_list_can_be_cut_to_what_shares_workgroup_memory() {
+        let caps = Caps::PORTABLE;
+        let name = |c: Candidate| {
+            (
+                c.kernel.name(),
+                Config {
+                    batch: 0,
+                    ..c.config
+                },
+            )
+        };
+        let mut all = HashSet::new();
+        for case in cases(true) {
+            for (candidate, legal) in case.survey(&caps).unwrap() {
+                if legal.is_ok() && shares(&case, candidate, &caps) {
+                    all.insert(name(candidate));
+                }
+            }
+        }
+        let sharing = Args {
+            sharing: true,
+            ..args(true)
+        };
+        let mut checks = Checks::new(&caps, &sharing).unwrap();
+        let mut kept = HashSet::new();
+        while let Some((known, candidate)) = checks.next(|_, _| {}).unwrap() {
+            assert!(shares(&known.case, candidate, &caps));
+            kept.insert(name(candidate));
+        }
+        assert_eq!(kept, all);
     }
 
     /// How often each kernel and configuration, whatever its batch, was checked.

@@ -35,6 +35,9 @@ pub struct Args {
     /// built-in table [default: those of the table]
     #[arg(long, value_name = "FORMAT", value_delimiter = ',')]
     format: Vec<Format>,
+    /// Only candidates whose invocations share workgroup memory: those that a detector of races judges
+    #[arg(long)]
+    sharing: bool,
     /// Prints JSON instead of a table
     #[arg(long)]
     json: bool,
