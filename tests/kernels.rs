@@ -16,6 +16,10 @@ use lacuna::{
     wgpu,
 };
 use reopen::reopen;
+use std::{
+    sync::Mutex,
+    thread::{self, available_parallelism},
+};
 
 /// Runs `weight` on the default candidate of both device classes.
 fn run(gpu: &Gpu, weight: &Matrix, x: &[f32], batch: usize, bias: Option<&[f32]>) -> Vec<Vec<f32>> {
@@ -65,19 +69,39 @@ fn assert_right(gpu: &Gpu, weight: &Matrix, x: &[f32], batch: usize, bias: Optio
 
 #[test]
 fn every_candidate_agrees_with_the_reference() {
-    let Some(gpu) = gpu() else { return };
-    let mut failures = vec![];
-    for case in verify::cases(true) {
-        let truth = case.reference().unwrap();
-        for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
-            if legal.is_ok() {
-                match case.check(&gpu, candidate, &truth) {
-                    Ok(comparison) if comparison.passes() => {}
-                    other => failures.push(format!("{} {candidate}: {other:?}", case.problem)),
+    let Some(first) = gpu() else { return };
+    // A device compiles one shader at a time, which takes most of the time on software adapters.
+    let devices = match first.caps().class {
+        DeviceClass::Cpu => available_parallelism().map_or(1, usize::from),
+        DeviceClass::Gpu => 1,
+    };
+    let cases = Mutex::new(verify::cases(true));
+    let failures = Mutex::new(vec![]);
+    let check = |gpu: &Gpu| {
+        loop {
+            let next = cases.lock().unwrap().next();
+            let Some(case) = next else { break };
+            let truth = case.reference().unwrap();
+            for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
+                if legal.is_ok() {
+                    match case.check(gpu, candidate, &truth) {
+                        Ok(comparison) if comparison.passes() => {}
+                        other => {
+                            let failure = format!("{} {candidate}: {other:?}", case.problem);
+                            failures.lock().unwrap().push(failure);
+                        }
+                    }
                 }
             }
         }
-    }
+    };
+    thread::scope(|scope| {
+        for _ in 1..devices {
+            scope.spawn(|| check(&gpu().expect("there was one")));
+        }
+        check(&first);
+    });
+    let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
