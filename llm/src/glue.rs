@@ -283,10 +283,9 @@ impl<'a> Glue<'a> {
     pub fn splits(&self) -> usize {
         match self.caps.class {
             // A workgroup for each thread; they have one for each head of keys.
-            DeviceClass::Cpu => {
-                let threads = std::thread::available_parallelism().map_or(1, usize::from);
-                threads.min(32).div_ceil(self.config.kv_heads)
-            }
+            DeviceClass::Cpu => (self.caps.threads as usize)
+                .min(32)
+                .div_ceil(self.config.kv_heads),
             DeviceClass::Gpu => 512usize.div_ceil(self.config.heads).min(32),
         }
     }

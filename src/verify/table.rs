@@ -243,7 +243,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn the_quick_list_computes_something_of_every_product_with_a_bias_and_without() {
+    fn the_quick_list_computes_something_of_every_product_and_has_both_biases_at_every_shape() {
         // What a product is, without its shape and its bias.
         let product = |case: &Case| {
             let Problem {
