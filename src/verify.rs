@@ -3,10 +3,12 @@
 //! The engine's own tests, `lacuna verify` and an embedder's own checks all use this list,
 //! so that a kernel that passes here has met the same shapes everywhere.
 
+mod checks;
 #[cfg(not(target_arch = "wasm32"))]
 mod fence;
 mod table;
 
+pub use checks::{Checks, Filter, Known};
 #[cfg(not(target_arch = "wasm32"))]
 use fence::Fenced;
 pub use table::{cases, cases_of};

@@ -49,10 +49,11 @@ const FORMATS: &[&str] = &[
     "w4g96s50",
 ];
 
-/// `(rows, cols, batch)`: primes, tiles ± 1, more vectors than any tile.
+/// `(rows, cols, batch)`: primes, tiles ± 1, more vectors than any tile. A ragged one first: the quick list meets
+/// many a candidate once only.
 const SHAPES: &[(usize, usize, usize)] = &[
-    (64, 128, 1),
     (67, 131, 1),
+    (64, 128, 1),
     (33, 257, 3),
     (127, 64, 8),
     (65, 96, 9),

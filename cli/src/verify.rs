@@ -1,17 +1,20 @@
 //! `verify`: checks every kernel × candidate × case against the reference on this adapter.
 
-mod checks;
-
 use crate::{
     device,
     error::{Error, Result},
     interrupt, out, progress,
     table::Table,
 };
-use checks::{Checks, Known};
 use indicatif::ProgressBar;
 use lacuna::{
-    Gpu, caps::DeviceClass, format::Format, kernel::Candidate, reference::Comparison, wgpu,
+    Gpu,
+    caps::DeviceClass,
+    format::Format,
+    kernel::{Candidate, KERNELS},
+    reference::Comparison,
+    verify::{Checks, Filter, Known},
+    wgpu,
 };
 use serde::Serialize;
 use std::{
@@ -29,7 +32,7 @@ pub struct Args {
     #[arg(long)]
     quick: bool,
     /// Kernels to check [default: all]
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = kernel)]
     kernel: Vec<String>,
     /// Weight formats to check, with every value type if none is named; they need not be in the
     /// built-in table [default: those of the table]
@@ -41,6 +44,26 @@ pub struct Args {
     /// Prints JSON instead of a table
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    fn filter(&self) -> Filter {
+        Filter {
+            quick: self.quick,
+            kernels: self.kernel.clone(),
+            formats: self.format.clone(),
+            sharing: self.sharing,
+        }
+    }
+}
+
+/// The name of a kernel.
+fn kernel(name: &str) -> Result<String, String> {
+    let names: Vec<_> = KERNELS.iter().map(|k| k.name()).collect();
+    if names.contains(&name) {
+        return Ok(name.into());
+    }
+    Err(format!("the kernels are {}", names.join(", ")))
 }
 
 /// The results of one kernel.
@@ -187,7 +210,7 @@ pub fn run(args: &Args, device: &device::Args) -> Result<()> {
     let gpus = devices(device)?;
     let begin = Instant::now();
     let shared = Mutex::new(Shared {
-        checks: Checks::new(gpus[0].caps(), args)?,
+        checks: Checks::new(gpus[0].caps(), args.filter())?,
         report: Report {
             tool: "lacuna",
             version: env!("CARGO_PKG_VERSION"),
