@@ -422,6 +422,13 @@ fn sections_of_the_wrong_length_are_refused() {
         Nm::from_parts(all, 0, usize::MAX, Values::F32(vec![]), vec![]),
         Err(Error::TooLarge { .. })
     ));
+    // And so would the number of groups.
+    let quant = Quant::new(4, Some(8), ZeroPoint::Middle).unwrap();
+    let half = GroupPruning::new(50, false).unwrap();
+    assert!(matches!(
+        compress::select_groups(usize::MAX, 64, quant, half, |_, _| 0.0),
+        Err(Error::TooLarge { .. })
+    ));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use lacuna::{
     Activation, Error, Gpu, Plan, PlanBuilder, Tensor, compress,
     format::{Dense, Dtype},
     gpu::ReadBack,
-    reference,
-    verify::Random,
+    kernel, reference,
+    verify::{Case, Random},
 };
 
 const HALVES: [Dtype; 2] = [Dtype::F16, Dtype::Bf16];
@@ -251,6 +251,21 @@ fn products_that_skip_take_and_give_halves() {
     let expected: Vec<f32> = all[0].iter().map(|&v| rounded(Dtype::F16, v)).collect();
     assert_eq!(all[1], expected);
     assert!(expected.iter().any(|&v| v != 0.0));
+}
+
+#[test]
+fn a_refused_product_appends_nothing() {
+    let Some(gpu) = gpu() else { return };
+    let case = Case::new(8, 16, 1, "f32".parse().unwrap(), false);
+    let weight = gpu.upload(&case.weight).unwrap();
+    let x = tensor(&gpu, Dtype::F16, 1, 16, &case.x);
+    let y = gpu.tensor(1, 8).unwrap();
+    let mut candidate = kernel::candidates(&case.problem, gpu.caps()).unwrap()[0];
+    candidate.config.workgroup = u32::MAX;
+    let mut builder = PlanBuilder::new(&gpu);
+    let refused = builder.linear_with(candidate, &weight, &x, None, &y);
+    assert!(refused.is_err());
+    assert_eq!(builder.build().unwrap().steps().count(), 0);
 }
 
 #[test]

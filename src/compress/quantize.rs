@@ -2,7 +2,10 @@
 
 use crate::{
     error::{Error, Result},
-    format::{Codes, Columns, Dense, Gqs, GroupPruning, Nm, Quant, Quantized, ZeroPoint, Zeros},
+    format::{
+        Codes, Columns, Dense, Gqs, GroupPruning, Nm, Quant, Quantized, ZeroPoint, Zeros,
+        checked_len,
+    },
 };
 use half::f16;
 use std::ops::Range;
@@ -231,8 +234,8 @@ pub fn quantize(dense: &Dense, columns: Option<Columns>, quant: Quant) -> Result
 /// `score` is asked for `(row, columns)` of every group.
 ///
 /// # Errors
-/// [`Error::Quant`] for groups of a whole row; [`Error::TooLarge`] where more than 2³² − 1
-/// groups are kept.
+/// [`Error::Quant`] for groups of a whole row; [`Error::TooLarge`] for sides that no weight has, and where more
+/// than 2³² − 1 groups are kept.
 pub fn select_groups(
     rows: usize,
     cols: usize,
@@ -246,6 +249,7 @@ pub fn select_groups(
             group: cols,
         });
     };
+    checked_len("weight", rows, cols)?;
     let groups = quant.groups(cols);
     let columns = |index: usize| index * group..cols.min((index + 1) * group);
     let mut scored: Vec<(usize, usize, f64)> = Vec::with_capacity(rows * groups);

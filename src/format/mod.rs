@@ -217,7 +217,7 @@ impl Matrix {
 
 /// `rows · cols`, refused where elements of four bytes could not be addressed, or where a
 /// side does not fit the 32 bits that shaders count with.
-fn checked_len(what: &'static str, rows: usize, cols: usize) -> Result<usize> {
+pub(crate) fn checked_len(what: &'static str, rows: usize, cols: usize) -> Result<usize> {
     let sides = u32::try_from(rows).is_ok() && u32::try_from(cols).is_ok();
     rows.checked_mul(cols)
         .filter(|&n| sides && n <= isize::MAX as usize / 4)

@@ -18,7 +18,7 @@ use crate::{
 /// panels. Measured on llvmpipe: 0.62 × at 1, 1.22 × at 2; interpolated between them.
 const UNBALANCED: f64 = 1.6;
 
-/// Collects the steps of a [`Plan`].
+/// Collects the steps of a [`Plan`]. A call that fails appends nothing.
 pub struct PlanBuilder {
     pub(super) gpu: Gpu,
     steps: Vec<Step>,
@@ -117,10 +117,12 @@ impl PlanBuilder {
         y: &Tensor,
     ) -> Result<&mut Self> {
         let problem = self.linear_problem(weight, x, bias, y)?;
-        let (x, sums) = (self.widened(x)?, self.sums_of(y)?);
-        let tensors: Vec<_> = [&x, &sums].into_iter().chain(bias).cloned().collect();
-        self.product(candidate, &problem, weight, &tensors)?;
-        self.narrowed(y)
+        self.all_or_none(|plan| {
+            let (x, sums) = (plan.widened(x)?, plan.sums_of(y)?);
+            let tensors: Vec<_> = [&x, &sums].into_iter().chain(bias).cloned().collect();
+            plan.product(candidate, &problem, weight, &tensors)?;
+            plan.narrowed(y)
+        })
     }
 
     /// The legal candidates for a product, best first; there is one at least.
@@ -148,11 +150,25 @@ impl PlanBuilder {
         problem: &Problem,
         weight: &Weight,
         tensors: &[Tensor],
-    ) -> Result<&mut Self> {
+    ) -> Result<()> {
         let layouts: Vec<_> = weight.parts.iter().map(|p| p.layout).collect();
         let parts: Vec<_> = weight.parts.iter().map(|p| p.buffer.clone()).collect();
         for dispatch in candidate.lower(problem, &layouts, self.gpu.caps())? {
             self.push(Step::of_product(dispatch, tensors.to_vec(), parts.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// Appends the steps of `call`, or none of them where it fails.
+    pub(super) fn all_or_none(
+        &mut self,
+        call: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<&mut Self> {
+        let (steps, shared) = (self.steps.len(), self.shared.len());
+        if let Err(e) = call(self) {
+            self.steps.truncate(steps);
+            self.shared.truncate(shared);
+            return Err(e);
         }
         Ok(self)
     }

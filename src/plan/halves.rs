@@ -43,14 +43,14 @@ impl PlanBuilder {
     }
 
     /// Rounds a product's sums to `y`, unless they are there already.
-    pub(super) fn narrowed(&mut self, y: &Tensor) -> Result<&mut Self> {
+    pub(super) fn narrowed(&mut self, y: &Tensor) -> Result<()> {
         if y.dtype() != Dtype::F32 {
             let sums = self.room(|wide| &mut wide.y, y)?;
             let elements = y.batch() * y.len();
             let dispatch = convert::narrow(y.dtype(), elements, self.gpu.caps());
             self.step(Step::new(dispatch, vec![sums.quads, y.clone()], vec![]))?;
         }
-        Ok(self)
+        Ok(())
     }
 
     fn room(&mut self, of: fn(&mut Wide) -> &mut Vec<Room>, shape: &Tensor) -> Result<Room> {

@@ -40,12 +40,14 @@ impl PlanBuilder {
         ])?;
         check_dtype("thresholds", thresholds.dtype(), Dtype::F32)?;
         let caps = *self.gpu.caps();
-        let x = self.widened(x)?;
-        let tensors = [&x, thresholds, &active.kept, &active.list].map(Clone::clone);
-        for launch in compact::dispatches(batch, channels, scalar, activation, &caps) {
-            self.dispatch(launch, &tensors)?;
-        }
-        Ok(self)
+        self.all_or_none(|plan| {
+            let x = plan.widened(x)?;
+            let tensors = [&x, thresholds, &active.kept, &active.list].map(Clone::clone);
+            for launch in compact::dispatches(batch, channels, scalar, activation, &caps) {
+                plan.dispatch(launch, &tensors)?;
+            }
+            Ok(())
+        })
     }
 
     /// Appends `kept[b, r] ← kept[b, r] · (bias[r] + Σ_c W[r, c] · x[b, c])` for the active rows,
@@ -82,10 +84,12 @@ impl PlanBuilder {
         active: &Active,
     ) -> Result<&mut Self> {
         let problem = masked_problem(weight, x, bias, active)?;
-        let x = self.widened(x)?;
-        let tensors = [&x, &active.kept].into_iter().chain(bias);
-        let tensors: Vec<_> = tensors.chain([&active.list]).cloned().collect();
-        self.product(candidate, &problem, weight, &tensors)
+        self.all_or_none(|plan| {
+            let x = plan.widened(x)?;
+            let tensors = [&x, &active.kept].into_iter().chain(bias);
+            let tensors: Vec<_> = tensors.chain([&active.list]).cloned().collect();
+            plan.product(candidate, &problem, weight, &tensors)
+        })
     }
 
     /// Appends `y[b, r] = bias[r] + Σ_c W[r, c] · kept[b, c]` over the active columns, without
@@ -120,11 +124,13 @@ impl PlanBuilder {
         y: &Tensor,
     ) -> Result<&mut Self> {
         let problem = input_problem(weight, active, bias, y)?;
-        let sums = self.sums_of(y)?;
-        let tensors = [&active.kept, &sums].into_iter().chain(bias);
-        let tensors: Vec<_> = tensors.chain([&active.list]).cloned().collect();
-        self.product(candidate, &problem, weight, &tensors)?;
-        self.narrowed(y)
+        self.all_or_none(|plan| {
+            let sums = plan.sums_of(y)?;
+            let tensors = [&active.kept, &sums].into_iter().chain(bias);
+            let tensors: Vec<_> = tensors.chain([&active.list]).cloned().collect();
+            plan.product(candidate, &problem, weight, &tensors)?;
+            plan.narrowed(y)
+        })
     }
 }
 
