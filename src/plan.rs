@@ -125,7 +125,8 @@ impl Plan {
         let mut encoder = self.gpu.encoder();
         self.encode(&mut encoder)?;
         let _turn = self.workspace.turn();
-        self.gpu.submit(encoder)
+        self.gpu.submit(encoder)?;
+        Ok(())
     }
 
     /// [`encode`](Self::encode) with some tensors replaced by others: a pair `(old, new)` for each. The plan

@@ -47,7 +47,8 @@ impl Product {
         let mut encoder = gpu.encoder();
         self.plan
             .encode_with(&mut encoder, &[(&self.x, x), (&self.y, y)])?;
-        gpu.submit(encoder)
+        gpu.submit(encoder)?;
+        Ok(())
     }
 }
 

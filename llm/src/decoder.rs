@@ -13,8 +13,11 @@ use crate::{
     thresholds::Tally,
 };
 use lacuna::{
-    Caps, Plan, PlanBuilder, Tensor, caps::DeviceClass, format::Precision, gpu::ReadBack,
-    wgpu::CommandEncoder,
+    Caps, Plan, PlanBuilder, Tensor,
+    caps::DeviceClass,
+    format::Precision,
+    gpu::ReadBack,
+    wgpu::{CommandEncoder, SubmissionIndex},
 };
 use plans::{Activations, Builder};
 pub use saving::Saved;
@@ -80,6 +83,10 @@ enum Stage {
 
 /// A sequence on the device, which takes prompts and gives tokens.
 ///
+/// A sampled token stays on the device, so the next step needs nothing from the host. A GPU is given it before the
+/// host waits for the token, and computes while the host records and whoever asked is busy with the token; if another
+/// call than [`next_token`](Self::next_token) with the same sampling follows, the step counts for nothing.
+///
 /// After the first token it creates no pipeline or bind group, and no buffer but one of 16 bytes, for a
 /// moment, by which the engine asks whether the device is still there. A token is three recorded plans
 /// and a read-back of four bytes.
@@ -99,7 +106,14 @@ pub struct Decoder {
     logits: Tensor,
     sampling: Tensor,
     sampling_set: Option<Sampling>,
-    sampled: ReadBack,
+    /// Of tokens in turn: while one is read, the next may be on its way.
+    sampled: [ReadBack; 2],
+    /// The token that was sampled last.
+    last: u32,
+    /// Whether steps are submitted before they are asked for.
+    runs_ahead: bool,
+    /// The step behind the last token, if it was.
+    ahead: Option<SubmissionIndex>,
     score: Option<Scorer>,
     stage: Stage,
     /// Tokens in the cache.
@@ -187,7 +201,12 @@ impl Decoder {
             logits,
             sampling,
             sampling_set: None,
-            sampled: ReadBack::new(gpu, &token)?,
+            sampled: [ReadBack::new(gpu, &token)?, ReadBack::new(gpu, &token)?],
+            last: 0,
+            // On a CPU adapter the step would take the time of the host, and where submissions are limited each is
+            // waited for.
+            runs_ahead: caps.class == DeviceClass::Gpu && gpu.max_submission().is_none(),
+            ahead: None,
             score: None,
             activations,
             stage: Stage::Empty,
@@ -236,7 +255,8 @@ impl Decoder {
     }
 
     /// How many activations were over their thresholds in all tokens run since the last
-    /// [`clear_tallies`](Self::clear_tallies). Empty for a model without thresholds.
+    /// [`clear_tallies`](Self::clear_tallies), a step that ran ahead among them. Empty for a model without
+    /// thresholds.
     ///
     /// # Errors
     /// The engine's.
@@ -303,12 +323,8 @@ impl Decoder {
 
     /// Runs the layers over at most a chunk of tokens.
     fn run_layers(&mut self, ids: &[u32]) -> Result<()> {
-        let gpu = self.model.gpu();
-        let mut padded = ids.to_vec();
-        padded.resize(self.chunk, 0);
-        self.activations.ids.write(gpu, &padded)?;
-        let state = [self.position as u32, ids.len() as u32, self.steps, 0];
-        self.activations.state.write(gpu, &state)?;
+        self.ahead = None;
+        self.set(ids)?;
         match ids.len() {
             1 => self.step.at(self.position).run()?,
             _ => self.prefill.run()?,
@@ -318,11 +334,31 @@ impl Decoder {
         Ok(())
     }
 
+    /// Writes what the device knows of the sequence: the next tokens, and how many came before them.
+    fn set(&self, ids: &[u32]) -> Result<()> {
+        let gpu = self.model.gpu();
+        let mut padded = ids.to_vec();
+        padded.resize(self.chunk, 0);
+        self.activations.ids.write(gpu, &padded)?;
+        let state = [self.position as u32, ids.len() as u32, self.steps, 0];
+        self.activations.state.write(gpu, &state)?;
+        Ok(())
+    }
+
+    /// Takes the device back to the last token that was asked for.
+    fn go_back(&mut self) -> Result<()> {
+        match self.ahead.take() {
+            Some(_) => self.set(&[self.last]),
+            None => Ok(()),
+        }
+    }
+
     /// Logits of the next token, `[vocab]`.
     ///
     /// # Errors
     /// [`Error::Empty`] before the first prompt, [`Error::Context`] where the cache is full, and the engine's.
     pub fn logits(&mut self) -> Result<Vec<f32>> {
+        self.go_back()?;
         match self.stage {
             Stage::Empty => return Err(Error::Empty),
             Stage::Sampled => {
@@ -368,10 +404,40 @@ impl Decoder {
         sampling.check()?;
         let gpu = self.model.gpu().clone();
         if self.sampling_set != Some(*sampling) {
+            self.go_back()?;
             self.sampling.write(&gpu, &sampling.words())?;
             self.sampling_set = Some(*sampling);
         }
+        let submission = match self.ahead.take() {
+            Some(submission) => submission,
+            None => self.submit_step()?,
+        };
+        if self.stage == Stage::Sampled {
+            self.position += 1;
+        }
+        self.stage = Stage::Sampled;
+        let sampled = self.steps as usize % 2;
+        self.steps += 1;
+        if self.runs_ahead && self.position < self.context {
+            self.ahead = Some(self.submit_step()?);
+        }
+        let id: Vec<u32> = self.sampled[sampled].read_blocking_of(&gpu, submission)?;
+        self.last = id[0];
+        match id[0] {
+            u32::MAX => {
+                // The id that the device goes on with is not a sampled token: a prompt must come first.
+                self.ahead = None;
+                self.stage = Stage::Empty;
+                Err(no_number())
+            }
+            id => Ok(id),
+        }
+    }
+
+    /// Submits what is left to do until the next token is sampled, and a copy of it.
+    fn submit_step(&mut self) -> Result<SubmissionIndex> {
         let begin = Instant::now();
+        let gpu = self.model.gpu();
         let mut encoder = gpu.encoder();
         match self.stage {
             Stage::Empty => return Err(Error::Empty),
@@ -384,23 +450,10 @@ impl Decoder {
             Stage::Logits => {}
         }
         self.sample.encode(&mut encoder)?;
-        self.sampled.encode(&mut encoder);
-        gpu.submit(encoder)?;
+        self.sampled[self.steps as usize % 2].encode(&mut encoder);
+        let submission = gpu.submit(encoder)?;
         self.host_time = begin.elapsed();
-        if self.stage == Stage::Sampled {
-            self.position += 1;
-        }
-        self.stage = Stage::Sampled;
-        self.steps += 1;
-        let id: Vec<u32> = self.sampled.read_blocking(&gpu)?;
-        match id[0] {
-            u32::MAX => {
-                // The id that the device goes on with is not a sampled token: a prompt must come first.
-                self.stage = Stage::Empty;
-                Err(no_number())
-            }
-            id => Ok(id),
-        }
+        Ok(submission)
     }
 }
 

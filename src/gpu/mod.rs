@@ -256,14 +256,15 @@ impl Gpu {
         self.inner.device.create_command_encoder(&described)
     }
 
-    /// Submits `encoder`'s commands.
+    /// Submits `encoder`'s commands. Who wants to wait for these alone, not for what is submitted after them, gives
+    /// what this returns to [`Gpu::wait_for`].
     ///
     /// # Errors
     /// [`Error::DeviceLost`], or [`Error::Gpu`] where wgpu refuses the commands.
-    pub fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<()> {
+    pub fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<wgpu::SubmissionIndex> {
         self.alive()?;
         self.scoped("commands", 0, || {
-            self.inner.queue.submit([encoder.finish()]);
+            self.inner.queue.submit([encoder.finish()])
         })
     }
 
@@ -272,9 +273,21 @@ impl Gpu {
     /// # Errors
     /// [`Error::Timeout`] after [`Options::timeout`], [`Error::DeviceLost`].
     pub fn wait(&self) -> Result<()> {
+        self.wait_until(None)
+    }
+
+    /// Waits until a submission, and everything before it, has run.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::wait`].
+    pub fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        self.wait_until(Some(submission))
+    }
+
+    fn wait_until(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
         self.alive()?;
         let poll = wgpu::PollType::Wait {
-            submission_index: None,
+            submission_index,
             timeout: self.inner.timeout,
         };
         let polled = self.inner.device.poll(poll);

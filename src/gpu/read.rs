@@ -99,13 +99,36 @@ impl ReadBack {
     /// stale data.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn read_blocking<E: Element>(&self, gpu: &Gpu) -> Result<Vec<E>> {
+        self.read_after(gpu, || gpu.wait())
+    }
+
+    /// [`ReadBack::read_blocking`], waiting for `submission` alone, which has the last copy: the device may go on with
+    /// what was submitted after it.
+    ///
+    /// # Errors
+    /// Those of [`ReadBack::read_blocking`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn read_blocking_of<E: Element>(
+        &self,
+        gpu: &Gpu,
+        submission: wgpu::SubmissionIndex,
+    ) -> Result<Vec<E>> {
+        self.read_after(gpu, || gpu.wait_for(submission))
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn read_after<E: Element>(
+        &self,
+        gpu: &Gpu,
+        wait: impl FnOnce() -> Result<()>,
+    ) -> Result<Vec<E>> {
         check_dtype("a read-back", E::DTYPE, self.tensor.dtype())?;
         gpu.alive()?;
         if self.tensor.is_empty() {
             return Ok(vec![]);
         }
         let mapped = map(gpu, &self.staging)?;
-        if let Err(error) = gpu.wait() {
+        if let Err(error) = wait() {
             // Cancels the mapping: while it is pending, the next copy would be refused.
             gpu.unmap(&self.staging);
             return Err(error);

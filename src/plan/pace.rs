@@ -101,7 +101,8 @@ impl Plan {
     fn submit(&self, launches: &[&Launch]) -> Result<()> {
         let mut encoder = self.gpu.encoder();
         Self::record(&mut encoder, launches.iter().copied(), None);
-        self.gpu.submit(encoder)
+        self.gpu.submit(encoder)?;
+        Ok(())
     }
 
     /// Runs every launch by itself, and returns what each took.

@@ -293,7 +293,8 @@ impl Contender {
             self.prefill.push(prefill);
             self.decode.push(decode);
         }
-        Ok(())
+        // A step may have run ahead: it is not to take the time of the next format.
+        Ok(self.decoder.model().gpu().wait()?)
     }
 
     /// Times the launches of one token and sums them by name.

@@ -30,6 +30,7 @@ impl Decoder {
         }
         self.position = position;
         self.stage = Stage::Empty;
+        self.ahead = None;
         Ok(())
     }
 
@@ -83,6 +84,7 @@ impl Decoder {
         }
         self.position = saved.position;
         self.stage = Stage::Empty;
+        self.ahead = None;
         Ok(())
     }
 }

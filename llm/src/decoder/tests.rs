@@ -1,3 +1,5 @@
+mod ahead;
+
 use super::*;
 use crate::{
     common::gpu,

@@ -45,6 +45,7 @@ impl Decoder {
             return Err(Error::Empty);
         }
         self.check_room()?;
+        self.go_back()?;
         let gpu = self.model.gpu();
         let mut times = [vec![], vec![], vec![]];
         for (plan, times) in [self.step.at(self.position), &self.head, &self.sample]
