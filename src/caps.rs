@@ -28,6 +28,9 @@ pub struct Caps {
     /// Threads among which a software adapter shares the workgroups of a launch, in equal runs of neighbours, as
     /// far as this process can tell; 1 on GPUs, which schedule workgroups by themselves.
     pub threads: u32,
+    /// Whether the lanes of a software adapter load without a branch each, because the processor has AVX-512; false on
+    /// GPUs.
+    pub masked_loads: bool,
     /// Whether shaders have 64-bit integers: CPU adapters then load 8 bytes for the price of 4.
     pub int64: bool,
     /// Rows and columns, 8 or 16, of the cooperative matrices that multiply f16 and sum in f32; `None`
@@ -57,6 +60,7 @@ impl Caps {
         class: DeviceClass::Gpu,
         subgroups: None,
         threads: 1,
+        masked_loads: false,
         int64: false,
         cooperative: None,
         timestamps: false,

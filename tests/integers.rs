@@ -14,16 +14,18 @@ use lacuna::{
 };
 use std::collections::BTreeSet;
 
-/// The legal candidates of `case`, but only one of a kernel that software adapters compile for seconds.
+/// The legal candidates of `case`, but only one of each variant, and of each kernel that software adapters compile
+/// for seconds: the quick list of `verify` has all sizes.
 fn candidates_of(gpu: &Gpu, case: &Case) -> Vec<Candidate> {
-    let mut slow = BTreeSet::new();
+    let mut met = BTreeSet::new();
     let survey = case.survey(gpu.caps()).unwrap().into_iter();
     let legal = survey.filter_map(|(candidate, legal)| legal.is_ok().then_some(candidate));
-    let mut one = |c: &Candidate| {
+    let mut is_new = |c: &Candidate| {
         let name = c.kernel.name();
-        !(name.ends_with("tiled") || name == "gemv_bytes") || slow.insert(name)
+        let slow = name.ends_with("tiled") || name == "gemv_bytes";
+        met.insert((name, if slow { "" } else { c.config.variant }))
     };
-    legal.filter(|c| one(c)).collect()
+    legal.filter(|c| is_new(c)).collect()
 }
 
 /// Checks the candidates of `case`, which takes x as integers.

@@ -401,6 +401,7 @@ fn caps_of(device: &wgpu::Device) -> Caps {
     Caps {
         class,
         threads: threads(class),
+        masked_loads: class == DeviceClass::Cpu && has_masked_loads(),
         subgroups: (features.contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size > 0)
             .then_some(Subgroups {
                 min: info.subgroup_min_size,
@@ -419,6 +420,14 @@ fn caps_of(device: &wgpu::Device) -> Caps {
         max_workgroups: limits.max_compute_workgroups_per_dimension,
         storage_alignment: limits.min_storage_buffer_offset_alignment,
     }
+}
+
+/// Whether this processor, which runs the shaders of a software adapter, has the masked loads of AVX-512.
+fn has_masked_loads() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::is_x86_feature_detected!("avx512vl");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
 }
 
 /// Threads that a software adapter has: one a processor.

@@ -95,6 +95,12 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
             if held > 3 {
                 configs[1..].rotate_left(1);
             }
+            // Without masked loads a load costs more than choosing saves, where few of a window are kept (measured).
+            let sparse = problem.format.pattern().is_some_and(|p| p.n() == 1);
+            if !caps.masked_loads && sparse && problem.batch <= 2 {
+                let gathering = configs.iter().position(|c| c.variant == "one-pairs");
+                configs[..=gathering.unwrap_or(0)].rotate_right(1);
+            }
             configs
         }
         _ => {
@@ -116,12 +122,12 @@ fn cpu_configs(problem: &Problem, caps: &Caps) -> Vec<Config> {
             ];
             // Eight rows load the windows that they pick from once, however few share a choice. Gathering is
             // faster (measured) where many rows share a choice or keep one in four, for one vector of bf16, whose
-            // decoding is short, and for several vectors unless few rows share a choice.
+            // decoding is short, for several vectors unless few rows share a choice, and without masked loads.
             let dense = problem.format.pattern().is_some_and(|p| 2 * p.n() >= p.m());
             let one = held <= 2;
             if one || (dense && v <= if halves { 4 } else { 2 }) {
                 let bf16 = problem.format.dtype() == Some(Dtype::Bf16);
-                let second = !dense || v > 8 || (one && v >= 4 && bf16);
+                let second = !dense || v > 8 || (one && v >= 4 && bf16) || !caps.masked_loads;
                 let window = picking("one-pairs-window-x4", lanes, 8, 4);
                 configs.insert(usize::from(second), window);
             }
