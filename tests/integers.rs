@@ -7,33 +7,42 @@ use lacuna::{
     Caps, Error, Gpu, PlanBuilder,
     caps::DeviceClass,
     compress,
-    format::{Dense, Format, Precision},
+    format::{Dense, Format, Precision, Quant},
     kernel::{self, Candidate},
     reference,
     verify::{Case, Random},
 };
 use std::collections::BTreeSet;
 
-/// The legal candidates of `case`, but only one of each variant, and of each kernel that software adapters compile
-/// for seconds: the quick list of `verify` has all sizes.
-fn candidates_of(gpu: &Gpu, case: &Case) -> Vec<Candidate> {
-    let mut met = BTreeSet::new();
-    let survey = case.survey(gpu.caps()).unwrap().into_iter();
-    let legal = survey.filter_map(|(candidate, legal)| legal.is_ok().then_some(candidate));
-    let mut is_new = |c: &Candidate| {
-        let name = c.kernel.name();
-        let slow = name.ends_with("tiled") || name == "gemv_bytes";
-        met.insert((name, if slow { "" } else { c.config.variant }))
-    };
-    legal.filter(|c| is_new(c)).collect()
+/// What a test has met of the kernels that software adapters compile for seconds.
+#[derive(Default)]
+struct Met(BTreeSet<(&'static str, Option<u32>)>);
+
+impl Met {
+    /// The legal candidates of `case`, but one only of each variant, and of a slow kernel one only for codes of as
+    /// many bits: the quick list of `verify` has every size.
+    fn candidates_of(&mut self, gpu: &Gpu, case: &Case) -> Vec<Candidate> {
+        let mut variants = BTreeSet::new();
+        let survey = case.survey(gpu.caps()).unwrap().into_iter();
+        let legal = survey.filter_map(|(candidate, legal)| legal.is_ok().then_some(candidate));
+        let mut is_new = |c: &Candidate| match c.kernel.name() {
+            // Takes x as it is.
+            name if name.ends_with("tiled") => self.0.insert((name, None)),
+            name @ ("gemv_bytes" | "gqs_rows") => {
+                let quant = case.problem.format.quant();
+                self.0.insert((name, quant.map(Quant::bits)))
+            }
+            name => variants.insert((name, c.config.variant)),
+        };
+        legal.filter(|c| is_new(c)).collect()
+    }
 }
 
-/// Checks the candidates of `case`, which takes x as integers.
-fn assert_right(gpu: &Gpu, case: &Case) {
+/// Checks candidates of `case`, which takes x as integers.
+fn assert_right(gpu: &Gpu, case: &Case, candidates: &[Candidate]) {
     let truth = case.reference().unwrap();
-    let candidates = candidates_of(gpu, case);
     assert!(!candidates.is_empty(), "no candidate for {}", case.problem);
-    for candidate in candidates {
+    for &candidate in candidates {
         let comparison = case.check(gpu, candidate, &truth).unwrap();
         assert!(
             comparison.passes(),
@@ -46,6 +55,7 @@ fn assert_right(gpu: &Gpu, case: &Case) {
 #[test]
 fn x_on_the_grid_of_its_steps_loses_nothing_in_eight_bits() {
     let Some(gpu) = gpu() else { return };
+    let mut met = Met::default();
     for (format, batch) in [
         ("w4g128", 1),
         ("w2g64", 3),
@@ -74,18 +84,20 @@ fn x_on_the_grid_of_its_steps_loses_nothing_in_eight_bits() {
         }
         // The bound of the plain product, with no allowance for eight bits.
         let sharp = reference::linear(&case.weight, &case.x, batch, case.bias.as_deref()).unwrap();
-        for candidate in candidates_of(&gpu, &case) {
+        let candidates = met.candidates_of(&gpu, &case);
+        for &candidate in &candidates {
             let comparison = case.check(&gpu, candidate, &sharp).unwrap();
             let comparison = comparison.error_over_bound;
             assert!(comparison <= 1.0, "{format} {candidate}: {comparison}");
         }
-        assert_right(&gpu, &case);
+        assert_right(&gpu, &case, &candidates);
     }
 }
 
 #[test]
 fn x_in_24_bits_loses_what_is_stated_and_nothing_on_the_grid() {
     let Some(gpu) = gpu() else { return };
+    let mut met = Met::default();
     for (format, rows, cols, batch) in [
         ("w4g128", 43, 333, 1),
         ("w4g128", 4, 4096, 2),
@@ -116,7 +128,7 @@ fn x_in_24_bits_loses_what_is_stated_and_nothing_on_the_grid() {
                 case.x[96] = 1e30;
                 case.x[97] = -1e-30;
             }
-            assert_right(&gpu, &case);
+            assert_right(&gpu, &case, &met.candidates_of(&gpu, &case));
         }
     }
 }
@@ -170,12 +182,14 @@ fn nan_and_infinity_in_x_are_not_lost_as_integers() {
         };
         let mut pruned = of("w4g16s50");
         (pruned.x[3], pruned.x[300]) = (poison, 1e30);
-        assert_right(&gpu, &pruned);
+        let mut met = Met::default();
+        assert_right(&gpu, &pruned, &met.candidates_of(&gpu, &pruned));
         let mut case = of("w4g64");
         case.x[299] = poison;
         case.x[300] = 1e30;
-        assert_right(&gpu, &case);
-        for candidate in candidates_of(&gpu, &case) {
+        let candidates = met.candidates_of(&gpu, &case);
+        assert_right(&gpu, &case, &candidates);
+        for candidate in candidates {
             let y = case.run(&gpu, candidate).unwrap();
             assert!(y[..20].iter().all(|y| !y.is_finite()), "{candidate}");
         }
