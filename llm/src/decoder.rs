@@ -399,7 +399,8 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Error::Empty`] before the first prompt, [`Error::Context`] where the cache is full,
-    /// [`Error::Sampling`], also where no logit is a number, and the engine's.
+    /// [`Error::Sampling`], also where no logit is a number, and the engine's. After these two a prompt must come
+    /// first.
     pub fn next_token(&mut self, sampling: &Sampling) -> Result<u32> {
         sampling.check()?;
         let gpu = self.model.gpu().clone();
@@ -421,17 +422,17 @@ impl Decoder {
         if self.runs_ahead && self.position < self.context {
             self.ahead = Some(self.submit_step()?);
         }
-        let id: Vec<u32> = self.sampled[sampled].read_blocking_of(&gpu, submission)?;
-        self.last = id[0];
-        match id[0] {
-            u32::MAX => {
-                // The id that the device goes on with is not a sampled token: a prompt must come first.
-                self.ahead = None;
-                self.stage = Stage::Empty;
-                Err(no_number())
-            }
-            id => Ok(id),
+        let read = self.sampled[sampled].read_blocking_of(&gpu, submission);
+        if let Ok(&[id]) = read.as_deref()
+            && id != u32::MAX
+        {
+            self.last = id;
+            return Ok(id);
         }
+        // What the device goes on with is no token that anybody knows.
+        self.ahead = None;
+        self.stage = Stage::Empty;
+        Err(read.map_or_else(Error::from, |_| no_number()))
     }
 
     /// Submits what is left to do until the next token is sampled, and a copy of it.
