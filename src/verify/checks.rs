@@ -16,10 +16,10 @@ use std::{
 /// Which checks are wanted. The default is all of them.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Leaves out the large and unusual shapes, and most repetitions of a candidate: a case is met by the
-    /// one that plans take on this device, every third also by the one that they take on the other class of
-    /// devices, and any by those that did not meet one vector, or several, before. Compiling takes most of a run
-    /// on software adapters, up to twenty seconds a shader.
+    /// Leaves out the large and unusual shapes, and most repetitions of a candidate. Each case is checked with the
+    /// candidate that plans take on this device, every third also with the one that they take on the other class of
+    /// devices; any other configuration once with one vector and once with several. Compiling takes most of a run on
+    /// software adapters, up to twenty seconds a shader.
     pub quick: bool,
     /// Names of kernels; empty for all.
     pub kernels: Vec<String>,
@@ -45,7 +45,7 @@ pub struct Checks {
     cases: Box<dyn Iterator<Item = Case> + Send>,
     known: Option<Arc<Known>>,
     waiting: VecDeque<Candidate>,
-    /// Configurations that were legal so far, and whether for several vectors.
+    /// Configurations that were legal so far, with one vector and with several.
     met: HashSet<(&'static str, Config, bool)>,
     /// Cases so far.
     pub count: usize,

@@ -59,9 +59,9 @@ usage: cargo xtask demo [--no-install]
                 one costs more than its neighbours suggest, and draws them
   test          every suite that finishes within 15 minutes on two cores
     --full      the slow suites too
-  adapters      `verify --quick` on SwiftShader and on a newer Mesa, under the validation
-                layer and its detector of data races: downloads 110 MB of Debian packages
-                to target/adapters and installs nothing
+  adapters      `verify --quick` on SwiftShader and, of some formats, on a newer Mesa, under
+                the validation layer and its detector of data races: downloads 110 MB of
+                Debian packages to target/adapters and installs nothing
     --if-reachable
                 warns and succeeds where they cannot be had
   tables        writes the README's tables of measurements anew, from the records they name
