@@ -194,8 +194,8 @@ fn nan_and_infinity_pass_by_what_is_not_kept_in_every_candidate() {
     }
 }
 
-/// Checks `weight` in every legal candidate of either class of device, but one only of a kernel that software adapters
-/// compile for ten seconds: the quick list has its sizes.
+/// Checks `weight` in every legal candidate of either class of device, but one only of each variant of a kernel that
+/// software adapters compile for ten seconds: the quick list has its sizes.
 fn assert_every_candidate_right(gpu: &Gpu, weight: Matrix, x: Vec<f32>, batch: usize) {
     let (rows, cols, format) = (weight.rows(), weight.cols(), weight.format());
     let problem = kernel::Problem {
@@ -220,7 +220,7 @@ fn assert_every_candidate_right(gpu: &Gpu, weight: Matrix, x: Vec<f32>, batch: u
     for (candidate, legal) in case.survey(gpu.caps()).unwrap() {
         let name = candidate.kernel.name();
         let is_slow = name.ends_with("tiled") || name == "gqs_rows";
-        if legal.is_ok() && (!is_slow || slow.insert(name)) {
+        if legal.is_ok() && (!is_slow || slow.insert((name, candidate.config.variant))) {
             let comparison = case.check(gpu, candidate, &truth).unwrap();
             assert!(comparison.passes(), "{problem} {candidate}: {comparison:?}");
         }

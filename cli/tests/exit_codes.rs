@@ -45,6 +45,7 @@ fn usage_errors_are_2() {
         &["bench", "--shape", "4096"],
         &["bench", "--shape", "0x4"],
         &["bench", "--batch", "0"],
+        &["verify", "--kernel", "gemx"],
         &["bench", "--weights", &file, "--tensor", "*.nothing"],
     ] {
         let (code, text) = error_of(args);
