@@ -26,7 +26,7 @@ impl Met {
         let survey = case.survey(gpu.caps()).unwrap().into_iter();
         let legal = survey.filter_map(|(candidate, legal)| legal.is_ok().then_some(candidate));
         let mut is_new = |c: &Candidate| match c.kernel.name() {
-            // Takes x as it is.
+            // It reads x, or what a launch before made of it, in one way for all codes.
             name if name.ends_with("tiled") => self.0.insert((name, None)),
             name @ ("gemv_bytes" | "gqs_rows") => {
                 let quant = case.problem.format.quant();
